@@ -1,0 +1,1 @@
+"""The node: network, spool, engine, command line."""

@@ -1,0 +1,1 @@
+"""Networks, weights and their training; imports torch and MONAI, nothing of the other packages."""
