@@ -1,0 +1,86 @@
+"""Canonical axes, and the one interpolation that puts a volume onto the model grid.
+
+Canonical axes run from left to right, from posterior to anterior and from inferior to superior. Bringing a volume onto
+them only permutes and flips voxels; nothing is interpolated before the model grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from pipeline.errors import StudyHeld
+
+CANONICAL_AXES = "RAS"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGrid:
+    """Matrix and spacing that a bundle's networks expect."""
+
+    size_xyz: tuple[int, int, int]
+    spacing_xyz_mm: tuple[float, float, float]
+
+
+def canonical(image: sitk.Image) -> sitk.Image:
+    """Return an image with its axes in canonical order; voxel values are untouched."""
+    oriented: sitk.Image = sitk.DICOMOrient(image, CANONICAL_AXES)
+    return oriented
+
+
+def brain_centred(mask: sitk.Image, grid: ModelGrid) -> sitk.Image:
+    """Return an empty image on the model grid whose centre is the middle of the brain's extent.
+
+    Parameters
+    ----------
+    mask
+        Brain mask in patient space, not empty.
+    grid
+        Of the model bundle.
+
+    Raises
+    ------
+    StudyHeld
+        ``geometry_brain_outside_grid`` if the brain does not fit.
+    """
+    low_mm, high_mm = _extent_mm(mask)
+    size_mm = np.array(grid.size_xyz) * np.array(grid.spacing_xyz_mm)
+    if (high_mm - low_mm > size_mm).any():
+        raise StudyHeld(
+            "geometry_brain_outside_grid",
+            f"The brain mask measures {' x '.join(f'{side:.0f}' for side in high_mm - low_mm)} mm and does not fit the "
+            f"model grid of {' x '.join(f'{side:.0f}' for side in size_mm)} mm.",
+        )
+    empty = sitk.Image(grid.size_xyz, sitk.sitkUInt8)
+    empty.SetSpacing(grid.spacing_xyz_mm)
+    direction = np.diag([-1.0, -1.0, 1.0])
+    empty.SetDirection(direction.ravel().tolist())
+    to_first_voxel = direction @ (np.array(grid.spacing_xyz_mm) * (np.array(grid.size_xyz) - 1) / 2)
+    empty.SetOrigin(((low_mm + high_mm) / 2 - to_first_voxel).tolist())
+    return empty
+
+
+def resample(image: sitk.Image, grid: sitk.Image, *, nearest: bool = False) -> sitk.Image:
+    """Return `image` on the voxels of `grid`; 0 outside.
+
+    Parameters
+    ----------
+    image
+        Any orientation.
+    grid
+        Size, spacing, origin and direction are adopted.
+    nearest
+        For masks; intensities are interpolated linearly, which cannot ring between thick slices.
+    """
+    interpolator = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+    return sitk.Resample(image, grid, sitk.Transform(), interpolator, 0.0, image.GetPixelID())
+
+
+def _extent_mm(mask: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and largest LPS coordinates of the mask's voxels."""
+    zyx = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)
+    corners = np.array(np.meshgrid(*zip(zyx.min(0), zyx.max(0), strict=True), indexing="ij")).reshape(3, -1)
+    points = np.array([mask.TransformContinuousIndexToPhysicalPoint(c[::-1].astype(float).tolist()) for c in corners.T])
+    return points.min(0), points.max(0)

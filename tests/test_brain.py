@@ -1,0 +1,130 @@
+"""A brain mask is one whole piece of a plausible size, or the study is held."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from pipeline.brain import LARGEST_ML, SMALLEST_ML, extract_brain
+from pipeline.errors import StudyHeld
+
+SIZE_XYZ, SPACING_XYZ_MM = (50, 60, 40), (4.0, 4.0, 5.0)
+
+
+class Drawn:
+    """An extractor that returns what it was given, and remembers what it was asked."""
+
+    def __init__(self, mask_zyx: np.ndarray) -> None:
+        self.mask_zyx = mask_zyx.astype(np.uint8)
+        self.asked: list[tuple[tuple[int, ...], tuple[float, float, float]]] = []
+
+    def mask(self, volume_zyx: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
+        self.asked.append((volume_zyx.shape, spacing_zyx_mm))
+        return self.mask_zyx
+
+
+def head() -> sitk.Image:
+    image = sitk.Image(SIZE_XYZ, sitk.sitkFloat32)
+    image.SetSpacing(SPACING_XYZ_MM)
+    image.SetOrigin((90.0, 110.0, -80.0))
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    return image
+
+
+def ball(radius_mm: float, middle_xyz_mm=(0.0, 0.0, 0.0)) -> np.ndarray:
+    z, y, x = np.indices(SIZE_XYZ[::-1]).astype(float)
+    square = np.zeros_like(x)
+    for axis, n, step, middle in zip((x, y, z), SIZE_XYZ, SPACING_XYZ_MM, middle_xyz_mm, strict=True):
+        square += ((axis - (n - 1) / 2) * step - middle) ** 2
+    return square <= radius_mm**2
+
+
+def held(mask_zyx: np.ndarray) -> StudyHeld:
+    with pytest.raises(StudyHeld) as error:
+        extract_brain(head(), Drawn(mask_zyx))
+    return error.value
+
+
+def test_plausible_brain_comes_back_with_its_volume_and_no_flag():
+    drawn = ball(65)
+    mask, facts = extract_brain(head(), Drawn(drawn))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), drawn)
+    assert mask.GetPixelID() == sitk.sitkUInt8
+    assert facts.volume_ml == pytest.approx(4 / 3 * np.pi * 65**3 / 1000, rel=0.02)
+    assert facts.volume_ml == pytest.approx(drawn.sum() * 0.08, abs=0.06)
+    assert facts.flags == ()
+
+
+def test_mask_lies_on_the_voxels_of_the_volume():
+    volume = head()
+    mask, _ = extract_brain(volume, Drawn(ball(65)))
+    assert (mask.GetOrigin(), mask.GetSpacing()) == (volume.GetOrigin(), volume.GetSpacing())
+    assert (mask.GetDirection(), mask.GetSize()) == (volume.GetDirection(), volume.GetSize())
+
+
+def test_extractor_is_asked_in_z_y_x():
+    extractor = Drawn(ball(65))
+    extract_brain(head(), extractor)
+    assert extractor.asked == [((40, 60, 50), (5.0, 4.0, 4.0))]
+
+
+def test_holes_are_filled():
+    drawn = ball(65)
+    mask, facts = extract_brain(head(), Drawn(drawn & ~ball(15)))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), drawn)
+    assert facts.flags == ()
+
+
+def test_crumbs_are_dropped_without_a_word():
+    drawn, crumb = ball(65), ball(7, (85, 95, 0))
+    assert crumb.any()
+    mask, facts = extract_brain(head(), Drawn(drawn | crumb))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), drawn)
+    assert facts.flags == ()
+
+
+def test_second_large_piece_is_dropped_and_told():
+    main = ball(55, (0, -35, 0))
+    mask, facts = extract_brain(head(), Drawn(main | ball(30, (0, 75, 0))))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), main)
+    assert facts.flags == ("fragmented",)
+
+
+@pytest.mark.parametrize(
+    ("middle_mm", "flags"),
+    [
+        ((50.0, 0.0, 0.0), ("touches_border",)),
+        ((-50.0, 0.0, 0.0), ("touches_border",)),
+        ((0.0, 70.0, 0.0), ("touches_border",)),
+        ((0.0, -70.0, 0.0), ("touches_border",)),
+        ((0.0, 0.0, 50.0), ("touches_border",)),
+        ((0.0, 0.0, -50.0), ()),  # slices often end below the cerebellum
+    ],
+)
+def test_brain_cut_by_the_border_is_told(middle_mm, flags):
+    _, facts = extract_brain(head(), Drawn(ball(65, middle_mm)))
+    assert facts.flags == flags
+
+
+def test_nothing_found_is_held():
+    assert held(np.zeros(SIZE_XYZ[::-1])).code == "brain_mask_empty"
+
+
+def test_everything_found_is_held():
+    error = held(np.ones(SIZE_XYZ[::-1]))
+    assert error.code == "brain_mask_implausible"
+    assert "9600 ml" in error.sentence
+
+
+def test_limits_of_the_volume():
+    radius_mm = {ml: (ml * 1000 * 3 / 4 / np.pi) ** (1 / 3) for ml in (SMALLEST_ML, LARGEST_ML)}
+    for limit, inwards in ((SMALLEST_ML, 1), (LARGEST_ML, -1)):
+        extract_brain(head(), Drawn(ball(radius_mm[limit] + inwards)))
+        assert held(ball(radius_mm[limit] - inwards)).code == "brain_mask_implausible"
+
+
+def test_many_pieces_of_which_none_is_a_brain_are_held():
+    pieces = np.zeros(SIZE_XYZ[::-1], bool)
+    pieces[::3, ::3, ::3] = True
+    assert held(pieces).code == "brain_mask_implausible"
