@@ -1,0 +1,211 @@
+"""Content tree of the report: TID 1500 with every container SEPARATE (PS3.16).
+
+Whatever must be seen is a direct child of a container: viewers do not show children of other items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from highdicom.sr import ContainerContentItem, ContentItem
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from pipeline.brain import MaskFacts
+from pipeline.predict import Category, Finding
+from pipeline.report import codes
+from pipeline.report.character_sets import items_of, text_of
+from pipeline.report.headers import MANUFACTURER
+from pipeline.report.items import (
+    ACQUISITION,
+    MODIFIER,
+    OBSERVATION,
+    code,
+    container,
+    image,
+    number,
+    text,
+    uid,
+)
+from pipeline.report.provenance import Provenance, ResultNames, device_uid
+from pipeline.report.sources import Sources
+from pipeline.report.wording import CONDITION_DEFINITION, UNVERIFIED, decimals_of, summary_text
+from pipeline.select import Role, SelectedSeries
+
+WEIGHTING: Final = {Role.T1W: codes.T1_WEIGHTED, Role.T2W: codes.T2_WEIGHTED, Role.FLAIR: codes.FLAIR_WEIGHTED}
+CATEGORY: Final = {Category.AT_OR_ABOVE: codes.AT_OR_ABOVE, Category.BELOW: codes.BELOW}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that one report tells, gathered."""
+
+    finding: Finding
+    inputs: Mapping[Role, SelectedSeries]
+    brain: Mapping[Role, MaskFacts]
+    provenance: Provenance
+    sources: Sources
+
+    @property
+    def names(self) -> ResultNames:
+        """Names of this run's results."""
+        return ResultNames.of(self.sources.study_uid, self.finding, self.provenance)
+
+
+def content_tree(run: Run) -> ContainerContentItem:
+    """Return the root container of the report.
+
+    Parameters
+    ----------
+    run
+        Checked finding and its sources; title 126000 adds an image library (TID 1600).
+
+    Returns
+    -------
+    highdicom.sr.ContainerContentItem
+        Root with template DCMR 1500; text in ASCII, numbers rounded.
+    """
+    with_library = run.provenance.title == "126000"
+    children = [
+        code(codes.LANGUAGE, codes.ENGLISH, MODIFIER),
+        *_device_observer(run),
+        code(codes.PROCEDURE_REPORTED, _procedure(run.sources.header), MODIFIER),
+        text(codes.SUMMARY, summary_text(run.finding)),
+        text(codes.INTENDED_USE, f"{run.finding.model.intended_use} {UNVERIFIED}"),
+        *([_image_library(run)] if with_library else []),
+        _measurements(run),
+        _evaluations(run),
+    ]
+    title = codes.IMAGING_MEASUREMENT_REPORT if with_library else codes.TITLE
+    return container(title, children, template="1500", relation=None)
+
+
+def _device_observer(run: Run) -> Iterator[ContentItem]:
+    """TID 1004: this software with this model."""
+    model = run.finding.model
+    yield code(codes.OBSERVER_TYPE, codes.DEVICE, OBSERVATION)
+    yield uid(codes.DEVICE_UID, device_uid(run.finding, run.provenance), OBSERVATION)
+    yield text(codes.DEVICE_NAME, run.provenance.software, OBSERVATION)
+    yield text(codes.DEVICE_MANUFACTURER, MANUFACTURER, OBSERVATION)
+    yield text(codes.DEVICE_MODEL, f"{model.name} {model.version}", OBSERVATION)
+    yield text(codes.DEVICE_SERIAL, model.digest, OBSERVATION)
+
+
+def _procedure(header: Dataset) -> Code:
+    """Return the source's own procedure code if it can stand in an ASCII report, else MR Brain."""
+    requests = items_of(header, "RequestAttributesSequence")
+    candidates = items_of(header, "ProcedureCodeSequence")
+    for request in requests:
+        candidates += items_of(request, "RequestedProcedureCodeSequence")
+    for item in candidates:
+        parts = [text_of(item, keyword) for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")]
+        limits = zip(parts, (16, 16, 64), strict=True)
+        if all(part and "?" not in part and len(part) <= limit for part, limit in limits):
+            return Code(*parts)
+    return codes.MR_BRAIN
+
+
+def _image_library(run: Run) -> ContainerContentItem:
+    groups = [_image_group(run, role) for role in Role]
+    return container(codes.IMAGE_LIBRARY, groups, template="1600")
+
+
+def _image_group(run: Run, role: Role) -> ContainerContentItem:
+    """Descriptors once for the group: repeated for each image they would make the report ten times larger."""
+    instances = run.sources.instances[role]
+    frame_of_reference = instances[0].frame_of_reference_uid
+    children: list[ContentItem] = [
+        code(codes.MODALITY, codes.MAGNETIC_RESONANCE, ACQUISITION),
+        code(codes.TARGET_REGION, codes.HEAD, ACQUISITION),
+        text(codes.PULSE_SEQUENCE_NAME, f"{role}: {run.inputs[role].description or 'no description'}", ACQUISITION),
+    ]
+    if frame_of_reference:
+        children.append(uid(codes.FRAME_OF_REFERENCE_UID, frame_of_reference, ACQUISITION))
+    return container(codes.IMAGE_LIBRARY_GROUP, [*children, *map(image, instances)])
+
+
+def _measurements(run: Run) -> ContainerContentItem:
+    model = run.finding.model
+    digest = f"model sha256={model.digest}"
+    return container(
+        codes.IMAGING_MEASUREMENTS,
+        [
+            *_algorithm(model.name, model.version, [model.architecture, digest]),
+            _ensemble_group(run),
+            *(_sequence_group(run, role) for role in Role),
+        ],
+    )
+
+
+def _algorithm(name: str, version: str, parameters: list[str]) -> Iterator[ContentItem]:
+    """TID 4019."""
+    yield text(codes.ALGORITHM_NAME, name, MODIFIER)
+    yield text(codes.ALGORITHM_VERSION, version, MODIFIER)
+    yield text(codes.ALGORITHM_MANUFACTURER, MANUFACTURER, MODIFIER)
+    for parameter in parameters:
+        yield text(codes.ALGORITHM_PARAMETERS, parameter, MODIFIER)
+    yield code(codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE, MODIFIER)
+
+
+def _tracking(run: Run, identifier: str) -> Iterator[ContentItem]:
+    yield text(codes.TRACKING_IDENTIFIER, identifier, OBSERVATION)
+    yield uid(codes.TRACKING_UID, run.names.uid("tracking", identifier), OBSERVATION)
+    yield code(codes.FINDING_SITE, codes.BRAIN, MODIFIER)
+
+
+def _ensemble_group(run: Run) -> ContainerContentItem:
+    finding, decimals = run.finding, decimals_of(run.finding)
+    score = number(codes.ENSEMBLE_SCORE, finding.score, codes.SCORE_UNIT, decimals=decimals)
+    score.ContentSequence = [code(codes.DERIVATION, codes.WEIGHTED_AVERAGE, MODIFIER)]  # type: ignore[assignment]
+    children = [
+        *_tracking(run, f"{finding.model.name} ensemble"),
+        score,
+        number(codes.DECISION_THRESHOLD, finding.threshold, codes.SCORE_UNIT, decimals=decimals),
+        number(codes.PATENT_SCORE, finding.score_patent, codes.SCORE_UNIT),
+        code(codes.CONDITION, codes.UNCONTROLLED_SEIZURES),
+        code(codes.OUTPUT_CATEGORY, CATEGORY[finding.category]),
+    ]
+    return container(codes.MEASUREMENT_GROUP, children, template="1501")
+
+
+def _sequence_group(run: Run, role: Role) -> ContainerContentItem:
+    finding, model = run.finding, run.finding.model
+    identifier = f"{model.name} {role} network"
+    digest = f"weights sha256={model.network_digests.get(role, 'unknown')}"
+    children = [
+        *_tracking(run, identifier),
+        *_algorithm(identifier, model.version, [digest]),
+        number(codes.SEQUENCE_SCORE, finding.scores[role], codes.SCORE_UNIT),
+        number(codes.ENSEMBLE_WEIGHT, 100 * float(finding.weights[role]), codes.PERCENT),
+        code(codes.IMAGE_WEIGHTING, WEIGHTING[role]),
+        number(codes.MASK_VOLUME, run.brain[role].volume_ml, codes.MILLILITRE, decimals=1),
+        uid(codes.SERIES_UID, run.inputs[role].series_uid),
+    ]
+    return container(codes.MEASUREMENT_GROUP, children, template="1501")
+
+
+def _evaluations(run: Run) -> ContainerContentItem:
+    weights = run.provenance.brain_weights
+    children = [
+        code(codes.OUTPUT_CATEGORY, CATEGORY[run.finding.category]),
+        text(codes.CONDITION_DEFINITION, CONDITION_DEFINITION),
+        *(text(codes.INPUT_SERIES, _series_words(role, run.inputs[role])) for role in Role),
+        *(text(codes.MASK_QUALITY, _mask_words(role, run.brain[role])) for role in Role),
+        text(codes.MODEL_DIGEST, f"sha256={run.finding.model.digest}"),
+        text(codes.BRAIN_WEIGHTS, f"{weights.name}, sha256={weights.digest}"),
+    ]
+    return container(codes.QUALITATIVE_EVALUATIONS, children)
+
+
+def _series_words(role: Role, series: SelectedSeries) -> str:
+    number_words = "without number" if series.series_number is None else str(series.series_number)
+    description = series.description.strip() or "no description"
+    reasons = f" - {'; '.join(series.evidence)}" if series.evidence else ""
+    return f"{role}: series {number_words}, {description}{reasons}"
+
+
+def _mask_words(role: Role, facts: MaskFacts) -> str:
+    flags = ", ".join(facts.flags) or "no doubts"
+    return f"{role}: {facts.volume_ml:.1f} ml, {flags}"

@@ -1,0 +1,78 @@
+"""Content items of the report, each made by one call; all text becomes ASCII."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from highdicom.sr import (
+    CodeContentItem,
+    ContainerContentItem,
+    ContentItem,
+    ContentSequence,
+    ImageContentItem,
+    NumContentItem,
+    RelationshipTypeValues,
+    TextContentItem,
+    UIDRefContentItem,
+)
+from pydicom.sr.coding import Code
+
+from pipeline.report import codes
+from pipeline.report.character_sets import ascii_text
+from pipeline.report.sources import Instance
+
+CONTAINS = RelationshipTypeValues.CONTAINS
+MODIFIER = RelationshipTypeValues.HAS_CONCEPT_MOD
+OBSERVATION = RelationshipTypeValues.HAS_OBS_CONTEXT
+ACQUISITION = RelationshipTypeValues.HAS_ACQ_CONTEXT
+
+
+def container(
+    name: Code,
+    children: Iterable[ContentItem],
+    *,
+    template: str | None = None,
+    relation: RelationshipTypeValues | None = CONTAINS,
+) -> ContainerContentItem:
+    """Return a container that shows each child with its name (continuity SEPARATE).
+
+    Parameters
+    ----------
+    name
+        Heading.
+    children
+        Each with its relationship to this container.
+    template
+        Template Identifier in DCMR, without ``TID``.
+    relation
+        To the parent; ``None`` for the root.
+    """
+    item = ContainerContentItem(name, is_content_continuous=False, template_id=template, relationship_type=relation)
+    item.ContentSequence = ContentSequence(list(children), is_root=False, is_sr=True)
+    return item
+
+
+def text(name: Code, value: str, relation: RelationshipTypeValues = CONTAINS) -> TextContentItem:
+    """Return a TEXT item; lines of `value` stay apart, other white space becomes a space."""
+    lines = (ascii_text(line).strip() for line in value.splitlines())
+    return TextContentItem(name, "\r\n".join(lines), relation)
+
+
+def code(name: Code, value: Code, relation: RelationshipTypeValues = CONTAINS) -> CodeContentItem:
+    """Return a CODE item."""
+    return CodeContentItem(name, value, relation)
+
+
+def uid(name: Code, value: str, relation: RelationshipTypeValues = CONTAINS) -> UIDRefContentItem:
+    """Return a UIDREF item."""
+    return UIDRefContentItem(name, value, relation)
+
+
+def number(name: Code, value: float, unit: Code, *, decimals: int = 4) -> NumContentItem:
+    """Return a NUM item, rounded to `decimals` so that a float32 does not show digits that it does not have."""
+    return NumContentItem(name, round(float(value), decimals), unit, relationship_type=CONTAINS)
+
+
+def image(instance: Instance) -> ImageContentItem:
+    """Return an IMAGE item that refers to one input instance."""
+    return ImageContentItem(codes.SOURCE, instance.sop_class_uid, instance.sop_instance_uid, relationship_type=CONTAINS)

@@ -1,0 +1,89 @@
+"""Facts of a run that are not the finding's own, and what its results are named after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.brain import WeightsIdentity
+from pipeline.predict import Finding
+from pipeline.report.uids import result_uid
+
+TITLES = ("private", "126000")
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """An earlier report of the same study that a new one revises."""
+
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Facts of the run that are not the finding's own.
+
+    Attributes
+    ----------
+    input_digest
+        SHA-256 over the selected input set.
+    started
+        When the analysis began, naive local or with a time zone; becomes Content Date and Time.
+    software
+        Name and version of the node, for example ``dicom-node 0.1.0``.
+    brain_weights
+        Which weights drew the brain masks.
+    title
+        ``"private"``, or ``"126000"`` where the site's viewers want an Imaging Measurement Report with image library.
+    predecessor
+        The report that this one revises, if any.
+
+    Raises
+    ------
+    ValueError
+        If `title` is neither.
+    """
+
+    input_digest: str
+    started: datetime
+    software: str
+    brain_weights: WeightsIdentity
+    title: str = "private"
+    predecessor: Predecessor | None = None
+
+    def __post_init__(self) -> None:
+        if self.title not in TITLES:
+            msg = f"report title is {self.title!r}, expected one of {', '.join(TITLES)}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultNames:
+    """Makes the UIDs of one run's results; equal runs get equal UIDs."""
+
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, study_uid: str, finding: Finding, provenance: Provenance) -> ResultNames:
+        """Return the names of the results of one run on study `study_uid`."""
+        return cls(
+            (
+                study_uid,
+                provenance.input_digest,
+                finding.model.digest,
+                provenance.brain_weights.digest,
+                provenance.software,
+                provenance.title,
+            )
+        )
+
+    def uid(self, kind: str, *more: str) -> str:
+        """Return the UID of the result of this `kind`; `more` tells several of a kind apart."""
+        return result_uid(kind, *self.parts, *more)
+
+
+def device_uid(finding: Finding, provenance: Provenance) -> str:
+    """Return the UID of the device that observes: this software with this model."""
+    return result_uid("device", provenance.software, finding.model.digest, provenance.brain_weights.digest)

@@ -1,0 +1,149 @@
+"""Headers of the input series: one whole header to copy from, and the identity of every instance as evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from pipeline.report.provenance import Predecessor
+from pipeline.select import Role, SelectedSeries
+
+_IDENTITY = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Identity of one input instance; the frame of reference may be empty."""
+
+    path: Path
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    frame_of_reference_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the results inherit and refer to.
+
+    Attributes
+    ----------
+    header
+        Header of one T1W instance, without pixels; patient and study are copied from it.
+    instances
+        Every input instance by role, in the order of their SOP Instance UIDs, without repetition.
+    """
+
+    header: Dataset
+    instances: dict[Role, tuple[Instance, ...]]
+
+    @property
+    def study_uid(self) -> str:
+        """Study Instance UID of the header."""
+        return str(self.header.StudyInstanceUID)
+
+    def every_instance(self) -> Iterable[Instance]:
+        """Return the instances of all roles."""
+        return chain.from_iterable(self.instances.values())
+
+
+def read_sources(inputs: Mapping[Role, SelectedSeries]) -> Sources:
+    """Return header and evidence of the input series, independent of the order of their files.
+
+    Parameters
+    ----------
+    inputs
+        One series for each role.
+
+    Raises
+    ------
+    ValueError
+        If a role has no series or a series no file.
+    """
+    instances: dict[Role, tuple[Instance, ...]] = {}
+    for role in Role:
+        if role not in inputs or not inputs[role].files:
+            msg = f"no input series with files for {role}"
+            raise ValueError(msg)
+        found = {instance.sop_instance_uid: instance for instance in map(_read_identity, sorted(inputs[role].files))}
+        instances[role] = tuple(found[uid] for uid in sorted(found))
+    header = dcmread(instances[Role.T1W][0].path, stop_before_pixels=True, force=True)
+    return Sources(header, instances)
+
+
+def evidence(instances: Iterable[Instance], study_uid: str) -> tuple[list[Dataset], list[Dataset]]:
+    """Return `instances` as items of an SR's evidence sequences (PS3.3 Table C.17-3).
+
+    Parameters
+    ----------
+    instances
+        Repeated instances are listed once.
+    study_uid
+        Of the report.
+
+    Returns
+    -------
+    tuple of list
+        Items for Current Requested Procedure Evidence, which is the report's study, and for Pertinent Other Evidence.
+    """
+    studies: dict[str, dict[str, dict[str, Instance]]] = {}
+    for instance in instances:
+        series = studies.setdefault(instance.study_uid, {}).setdefault(instance.series_uid, {})
+        series[instance.sop_instance_uid] = instance
+    items = {uid: _study_reference(uid, series) for uid, series in studies.items()}
+    return [items[uid] for uid in items if uid == study_uid], [items[uid] for uid in items if uid != study_uid]
+
+
+def predecessor_reference(study_uid: str, predecessor: Predecessor) -> Dataset:
+    """Return an item of Predecessor Documents Sequence that names an earlier report of the same study."""
+    instance = Instance(
+        Path(), study_uid, predecessor.series_uid, predecessor.sop_class_uid, predecessor.sop_instance_uid, ""
+    )
+    return _study_reference(study_uid, {predecessor.series_uid: {predecessor.sop_instance_uid: instance}})
+
+
+def instance_reference(instance: Instance) -> Dataset:
+    """Return SOP class and instance as an item of a referenced SOP sequence."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = instance.sop_class_uid
+    item.ReferencedSOPInstanceUID = instance.sop_instance_uid
+    return item
+
+
+def _read_identity(path: Path) -> Instance:
+    header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=_IDENTITY)
+    frame_of_reference = str(header.get("FrameOfReferenceUID") or "")
+    return Instance(
+        path,
+        str(header.StudyInstanceUID),
+        str(header.SeriesInstanceUID),
+        str(header.SOPClassUID),
+        str(header.SOPInstanceUID),
+        frame_of_reference,
+    )
+
+
+def _study_reference(study_uid: str, series: Mapping[str, Mapping[str, Instance]]) -> Dataset:
+    item = Dataset()
+    item.StudyInstanceUID = study_uid
+    item.ReferencedSeriesSequence = [_series_reference(uid, found.values()) for uid, found in series.items()]
+    return item
+
+
+def _series_reference(series_uid: str, instances: Iterable[Instance]) -> Dataset:
+    item = Dataset()
+    item.SeriesInstanceUID = series_uid
+    item.ReferencedSOPSequence = [instance_reference(instance) for instance in instances]
+    return item
