@@ -1,0 +1,370 @@
+"""TOML file -> frozen, validated `Config`; every key is documented where it is defined.
+
+Unknown keys, bad values and contradictions are refused as `ConfigError` with the key, the value and the remedy, before
+a socket is opened. `example_toml` writes the commented file from the same definitions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from dicom_node.errors import ConfigError
+
+# PS3.5 6.2, VR AE: 1-16 characters of the default repertoire without backslash and control characters.
+_AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
+
+
+def _ae_title(value: str) -> str:
+    if not _AE_TITLE.fullmatch(value) or value != value.strip():
+        raise ValueError("an AE title has 1 to 16 ASCII characters, no backslash and no space at either end")
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
+class Role(StrEnum):
+    """What a peer is to the node."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+    QUERY = "query"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Node(_Section):
+    """The application entity and where it keeps its data."""
+
+    ae_title: AETitle = Field(default="TSCNODE", description="AE title the PACS sends to; 1 to 16 characters.")
+    bind: str = Field(default="0.0.0.0", min_length=1, description="Address the DICOM port listens on.")  # noqa: S104
+    port: Port = Field(default=11112, description="DICOM port.")
+    data_dir: Path = Field(
+        default=Path("/var/lib/dicom-node"),
+        description="Folder of spool, queue and results, mode 0700. A relative path starts at this file.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="Database of the study engine. Default: SQLite in data_dir.",
+        examples=["postgresql+psycopg://user@host/dicom_node"],
+    )
+
+
+class Receive(_Section):
+    """Who may send, and when a study is taken as complete."""
+
+    accept: Literal["peers", "any"] = Field(
+        default="peers",
+        description='"peers": [[peers]] with the role "source" only; "any": every caller, for a first test.',
+    )
+    quiet_s: Seconds = Field(
+        default=60.0, description="Seconds without a new instance after which a study is complete."
+    )
+    deadline_s: Seconds = Field(
+        default=5400.0,
+        description="Seconds after the first instance at which a study that still arrives is shown to IT.",
+    )
+    disk_reserve_gb: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = Field(
+        default=5.0,
+        description="Free space (GB) below which instances are refused with status A700, so that senders wait.",
+    )
+
+    @model_validator(mode="after")
+    def _quiet_before_deadline(self) -> Receive:
+        if self.deadline_s < self.quiet_s:
+            raise ValueError(
+                f"deadline_s ({self.deadline_s:g}) is shorter than quiet_s ({self.quiet_s:g}): make deadline_s longer"
+            )
+        return self
+
+
+class Peer(_Section):
+    """One PACS, router or scanner. Repeat [[peers]] for each."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$",
+        description="Short name used on the command line and in logs.",
+        examples=["pacs"],
+    )
+    ae_title: AETitle = Field(description="AE title of the peer.", examples=["PACS"])
+    host: str = Field(
+        min_length=1,
+        description="Host name or address; a source is recognised by AE title and address.",
+        examples=["127.0.0.1"],
+    )
+    port: Port | None = Field(
+        default=None, description="DICOM port; needed for destination and query.", examples=[4242]
+    )
+    roles: tuple[Role, ...] = Field(
+        min_length=1,
+        description='"source": sends studies; "destination": receives reports; "query": C-FIND and C-MOVE are allowed.',
+        examples=[["source", "destination"]],
+    )
+    verify: Literal["commitment", "find", "none"] = Field(
+        default="commitment", description="How a delivery is proved: storage commitment, C-FIND, or not at all."
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Peer:
+        called = [role.value for role in self.roles if role is not Role.SOURCE]
+        if called and self.port is None:
+            raise ValueError(f'port is missing: the role "{called[0]}" needs the port of "{self.name}"')
+        return self
+
+
+class Brain(_Section):
+    """Brain extraction."""
+
+    weights: Literal["embedded", "hd-bet"] = Field(
+        default="embedded",
+        description='"embedded": the small set that ships; "hd-bet": the official weights, once installed.',
+    )
+
+
+class Model(_Section):
+    """The network."""
+
+    bundle: str = Field(
+        default="untrained-demo", min_length=1, description="Model bundle: a name under models/bundles, or a path."
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda:\d+)$",
+        description='"auto", "cpu" or "cuda:0"; a device that is named and missing is an error, never a fallback.',
+    )
+
+
+class Report(_Section):
+    """What is written and sent."""
+
+    send: tuple[Literal["sr", "summary"], ...] = Field(
+        default=("sr", "summary"), min_length=1, description="Objects to deliver: structured report, summary page."
+    )
+    title: Literal["private", "126000"] = Field(
+        default="private", description='Document title: "private" code, or "126000" (Imaging Measurement Report, DCM).'
+    )
+
+
+class Delivery(_Section):
+    """How long and how often a report is offered to its destinations."""
+
+    retry_s: Seconds = Field(default=30.0, description="Seconds before the second attempt; later ones wait longer.")
+    give_up_hours: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
+        default=72.0, description="Hours after which a delivery is set aside for an operator."
+    )
+    commitment_timeout_s: Annotated[float, Field(strict=True, gt=0, le=1500)] = Field(
+        default=300.0, description="Seconds to wait for a storage commitment result; at most 1500."
+    )
+
+
+class Web(_Section):
+    """Operator pages, health and metrics."""
+
+    bind: str = Field(default="127.0.0.1", min_length=1, description="Address of the web pages.")
+    port: Port = Field(default=8080, description="Port of the web pages.")
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    node: Node = Field(default_factory=Node)
+    receive: Receive = Field(default_factory=Receive)
+    peers: tuple[Peer, ...] = ()
+    brain: Brain = Field(default_factory=Brain)
+    model: Model = Field(default_factory=Model)
+    report: Report = Field(default_factory=Report)
+    delivery: Delivery = Field(default_factory=Delivery)
+    web: Web = Field(default_factory=Web)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        for name, count in Counter(peer.name for peer in self.peers).items():
+            if count > 1:
+                raise ValueError(f'peers.name "{name}" is used {count} times: give every peer its own name')
+        if self.receive.accept == "peers" and not self.sources:
+            raise ValueError(
+                'receive.accept is "peers" but no peer has the role "source": add "source" to the roles of the '
+                'sending PACS, or set accept = "any" for a first test'
+            )
+        return self
+
+    @property
+    def sources(self) -> tuple[Peer, ...]:
+        """The peers that may send studies."""
+        return self._having(Role.SOURCE)
+
+    @property
+    def destinations(self) -> tuple[Peer, ...]:
+        """The peers that receive reports."""
+        return self._having(Role.DESTINATION)
+
+    def peer(self, name: str) -> Peer:
+        """Return the peer called `name`.
+
+        Raises
+        ------
+        ConfigError
+            With code ``peer_unknown`` if there is none.
+        """
+        for peer in self.peers:
+            if peer.name == name:
+                return peer
+        known = ", ".join(peer.name for peer in self.peers) or "none"
+        raise ConfigError(f'There is no peer "{name}" in the configuration: use one of {known}.', "peer_unknown")
+
+    def _having(self, role: Role) -> tuple[Peer, ...]:
+        return tuple(peer for peer in self.peers if role in peer.roles)
+
+    @classmethod
+    def offline(cls) -> Config:
+        """Return the defaults, for verbs that open no DICOM port and need no configuration file."""
+        return cls(receive=Receive(accept="any"))
+
+
+def load(path: Path) -> Config:
+    """Return the configuration in the TOML file `path`.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing (``config_missing``), is not TOML (``config_syntax``), has an unknown key
+        (``config_unknown_key``), lacks one (``config_missing_key``) or holds a bad or contradictory value
+        (``config_bad_value``, ``config_contradiction``).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no configuration at {path}: write one with `dicom-node init {path}`.", "config_missing"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({type(error).__name__}): make it a readable UTF-8 text file.", "config_unreadable"
+        ) from None
+    return parse(text, source=str(path), folder=path.resolve().parent)
+
+
+def parse(text: str, *, source: str = "The configuration", folder: Path | None = None) -> Config:
+    """Return the configuration in the TOML `text`, named `source` in errors; relative paths start at `folder`.
+
+    Raises
+    ------
+    ConfigError
+        As `load`.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source} is not valid TOML: {error}; correct that line.", "config_syntax") from None
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise _refusal(source, error) from None
+    data_dir = (folder or Path.cwd()) / config.node.data_dir.expanduser()
+    return config.model_copy(update={"node": config.node.model_copy(update={"data_dir": data_dir})})
+
+
+_CODES = {
+    "extra_forbidden": "config_unknown_key",
+    "missing": "config_missing_key",
+    "value_error": "config_contradiction",
+}
+_WORDS = {
+    "^Value error, ": "",
+    "^Input should": "it should",
+    "^(Tuple|String) should": "it should",
+    " after validation, not .*": "",
+    "a valid tuple": "a list (for sections: double brackets)",
+    r"a valid dictionary or instance of (\w+)": "a section with keys",
+}
+
+
+def _refusal(source: str, error: ValidationError) -> ConfigError:
+    """All findings of pydantic as one `ConfigError` that an operator can act on."""
+    findings = error.errors(include_url=False)
+    sentences = "; ".join(_sentence(finding) for finding in findings)
+    first = findings[0]
+    code = _CODES.get(first["type"], "config_bad_value")
+    if code == "config_contradiction" and not isinstance(first["input"], dict):
+        code = "config_bad_value"
+    return ConfigError(f"{source} is refused: {sentences}.", code)
+
+
+def _sentence(finding: Any) -> str:
+    key = ".".join(str(part) for part in finding["loc"])
+    if finding["type"] == "extra_forbidden":
+        return f"unknown key {key}; {_suggestion(finding['loc'])}"
+    if finding["type"] == "missing":
+        return f"{key} is missing; add it"
+    remedy = _plain(finding["msg"])
+    if isinstance(finding["input"], dict):
+        return f"{key}: {remedy}" if key else remedy
+    return f"{key} = {json.dumps(finding['input'], default=str)} is not allowed; {remedy}"
+
+
+def _plain(message: str) -> str:
+    """Say in TOML's words what pydantic says in Python's."""
+    for words, plain in _WORDS.items():
+        message = re.sub(words, plain, message)
+    return message
+
+
+def _suggestion(loc: tuple[str | int, ...]) -> str:
+    """Name the known key that is closest to the unknown one, else all of them."""
+    section: type[BaseModel] = Config
+    for part in loc[:-1]:
+        if isinstance(part, str):
+            section = _section_of(section.model_fields[part]) or section
+    known = list(section.model_fields)
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"use {close[0]}" if close else f"known keys here are {', '.join(known)}"
+
+
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the model of a section, or of the rows of a list of sections."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def example_toml() -> str:
+    """Return a commented configuration with every key, its meaning and its default; `load` accepts it."""
+    blocks = []
+    for name, field in Config.model_fields.items():
+        section = _section_of(field)
+        if section is not None:
+            header = f"[[{name}]]" if name == "peers" else f"[{name}]"
+            blocks.append("\n".join([f"# {(section.__doc__ or '').strip()}", header, *_lines(section)]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _lines(section: type[BaseModel]) -> Iterator[str]:
+    for key, field in section.model_fields.items():
+        yield f"# {field.description}"
+        example = field.examples[0] if field.examples else field.default
+        # An optional key whose default is "none" is shown with its example, commented out, unless the row needs it.
+        optional = field.default is None and section is not Peer
+        yield f"{'# ' if optional else ''}{key} = {_toml(example)}"
+
+
+def _toml(value: Any) -> str:
+    """Return `value` in TOML, which for these kinds of values is JSON."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, default=str)

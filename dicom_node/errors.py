@@ -1,0 +1,92 @@
+"""The errors of the node: every one has a stable code and a sentence that says what to do.
+
+::
+
+    NodeError
+    ├── ConfigError          the configuration is refused; exit code 2
+    ├── SpoolError           the data folder cannot take or give something
+    │   ├── SpoolFull        disk_full: the sender tries again later
+    │   └── StudyUnknown     study_unknown: no such study was ever received
+    └── PeerError            a peer did not answer as it should; tried again with back-off
+        └── DeliveryError    a peer answered but did not take an object
+
+A study that cannot be scored is not an error of the node: those reasons belong to `pipeline`. Anything else that is
+raised is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Base of all errors an operator can do something about.
+
+    Parameters
+    ----------
+    message
+        One sentence: what is wrong and what to do. No patient attribute.
+    code
+        Stable lower-case word for scripts and the error table; the class has a default.
+
+    Attributes
+    ----------
+    exit_code : int
+        What a command-line verb exits with.
+    """
+
+    code = "node_error"
+    exit_code = 1
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.code
+
+
+class ConfigError(NodeError):
+    """The configuration is refused before anything is started."""
+
+    code = "config_invalid"
+    exit_code = 2
+
+
+class SpoolError(NodeError):
+    """The data folder refuses something or cannot be written."""
+
+    code = "spool_failed"
+
+
+class SpoolFull(SpoolError):
+    """Less than the reserve is free on the disk of the data folder."""
+
+    code = "disk_full"
+
+
+class StudyUnknown(SpoolError):
+    """No instance of the study was ever received."""
+
+    code = "study_unknown"
+
+
+class PeerError(NodeError):
+    """A peer cannot be reached or breaks off; tried again with back-off."""
+
+    code = "peer_failed"
+
+
+class DeliveryError(PeerError):
+    """A peer answers but does not take, find or commit an object; tried again with back-off.
+
+    Parameters
+    ----------
+    message
+        One sentence: what is wrong and what to do.
+    code
+        Stable lower-case word.
+    status
+        The DIMSE status of the refusal, where there was one.
+    """
+
+    code = "delivery_failed"
+
+    def __init__(self, message: str, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, code)
+        self.status = status

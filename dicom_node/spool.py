@@ -1,0 +1,333 @@
+"""The received studies on disk: one folder per study; the files are the truth.
+
+::
+
+    <data_dir>/                                    0700
+      spool/<study_uid>/instances/<sop_instance_uid>.dcm
+                                  <sop_instance_uid>~<sha256>.dcm    same UID, other bytes: both are kept
+                        timeline.jsonl             what happened, append-only
+                        runs/<input_digest>/       written by the engine
+
+An instance appears under its name complete and fsynced, or not at all: it is written to a hidden file in the same
+folder, fsynced and then linked. A link fails where a name exists, so two associations never overwrite each other.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
+
+# Components may have leading zeros, which PS3.5 9.1 forbids and scanners do; "." and ".." never pass.
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_RUN = re.compile(r"[0-9A-Za-z_-]{1,128}")
+_TEMPORARY = ".tmp"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Outcome(StrEnum):
+    """What storing an instance came to."""
+
+    NEW = "new"
+    SAME = "same"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where an instance is, and whether it was new."""
+
+    path: Path
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One received study.
+
+    Parameters
+    ----------
+    uid
+        Study Instance UID.
+    folder
+        Its folder in the spool.
+    """
+
+    uid: str
+    folder: Path
+
+    def instances(self) -> list[Path]:
+        """Return the complete instance files, sorted by name."""
+        return sorted((self.folder / "instances").glob("[0-9]*.dcm"))
+
+    def digest(self) -> str:
+        """Return the SHA-256 over the names and contents of all instances, in hex."""
+        whole = hashlib.sha256()
+        for path in self.instances():
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{path.name}\0{content}\n".encode())
+        return whole.hexdigest()
+
+    def note(self, event: str, /, **facts: Any) -> None:
+        """Append `event` with the time and `facts` to the timeline, durably and in one write."""
+        line = json.dumps({"time": datetime.now(UTC).isoformat(), "event": event, **facts}, default=str) + "\n"
+        descriptor = os.open(self._timeline, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, (_unfinished(descriptor) + line).encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def timeline(self) -> list[dict[str, Any]]:
+        """Return what was noted, oldest first; a line cut off by a power failure is left out."""
+        try:
+            lines = self._timeline.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        return [entry for line in lines if (entry := _entry(line)) is not None]
+
+    def state(self) -> str:
+        """Return the last noted state, ``receiving`` before there is one."""
+        states = [entry["state"] for entry in self.timeline() if "state" in entry]
+        return str(states[-1]) if states else "receiving"
+
+    def run_folder(self, input_digest: str) -> Path:
+        """Return the folder for the results of one input set; it is not created.
+
+        Raises
+        ------
+        SpoolError
+            If `input_digest` is not a plain name (``run_bad_name``).
+        """
+        if not _RUN.fullmatch(input_digest):
+            raise SpoolError("An input digest has letters, digits, - and _ only: pass it as noted.", "run_bad_name")
+        return self.folder / "runs" / input_digest
+
+    @property
+    def _timeline(self) -> Path:
+        return self.folder / "timeline.jsonl"
+
+
+class Spool:
+    """The received studies under one data folder.
+
+    Parameters
+    ----------
+    data_dir
+        Created with mode 0700 if missing.
+    reserve_bytes
+        Free space on that disk that is never used for instances.
+
+    Raises
+    ------
+    SpoolError
+        If the folder cannot be made (``spool_unusable``).
+    """
+
+    def __init__(self, data_dir: Path, reserve_bytes: int = 0) -> None:
+        self.data_dir = data_dir
+        self.reserve_bytes = reserve_bytes
+        self._folder = data_dir / "spool"
+        self._durable: set[str] = set()
+        try:
+            _make_private(data_dir)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise SpoolError(
+                f"The data folder {data_dir} cannot be used ({error.strerror}): give it to this user.", "spool_unusable"
+            ) from None
+
+    def store(self, study_uid: str, sop_instance_uid: str, content: bytes) -> Stored:
+        """Keep one instance; when this returns it survives a power failure.
+
+        Parameters
+        ----------
+        study_uid, sop_instance_uid
+            UIDs; checked before they are used as names.
+        content
+            A complete DICOM file (PS3.10). Two files that differ in the File Meta Information only are the same.
+
+        Returns
+        -------
+        Stored
+            ``SAME`` if these bytes were there already, ``CONFLICT`` if other bytes were there under this UID.
+
+        Raises
+        ------
+        SpoolError
+            If a UID is none (``uid_invalid``) or the disk refuses (``spool_failed``).
+        SpoolFull
+            If the reserve would be touched (``disk_full``).
+        """
+        check_uid(study_uid)
+        check_uid(sop_instance_uid)
+        self._require_space(len(content))
+        try:
+            instances = self._instances_folder(study_uid)
+            stored = _keep(instances, sop_instance_uid, content)
+            _sync_folder(instances)
+        except OSError as error:
+            self._durable.discard(study_uid)
+            raise _disk_error(self.data_dir, error) from error
+        return stored
+
+    def studies(self) -> list[Study]:
+        """Return all studies, sorted by UID."""
+        folders = sorted(folder for folder in self._folder.iterdir() if is_uid(folder.name))
+        return [Study(folder.name, folder) for folder in folders]
+
+    def study(self, study_uid: str) -> Study:
+        """Return one study.
+
+        Raises
+        ------
+        SpoolError
+            If `study_uid` is no UID (``uid_invalid``).
+        StudyUnknown
+            If it was never received (``study_unknown``).
+        """
+        check_uid(study_uid)
+        folder = self._folder / study_uid
+        if not folder.is_dir():
+            raise StudyUnknown(f"Study {study_uid} was never received: compare `dicom-node studies`.")
+        return Study(study_uid, folder)
+
+    def clean(self) -> int:
+        """Remove what a crash left half-written and return how many files; only before receiving starts."""
+        leftovers = list(self._folder.glob(f"*/instances/.*{_TEMPORARY}"))
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def free_bytes(self) -> int:
+        """Return the free space on the disk of the data folder."""
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize
+
+    def _require_space(self, size_bytes: int) -> None:
+        if self.free_bytes() - size_bytes < self.reserve_bytes:
+            raise SpoolFull(f"The disk of {self.data_dir} is full up to its reserve: free space on it.")
+
+    def _instances_folder(self, study_uid: str) -> Path:
+        """Make the folder of a study and its name durable, unless this process has."""
+        instances = self._folder / study_uid / "instances"
+        if study_uid not in self._durable or not instances.is_dir():
+            instances.parent.mkdir(mode=0o700, exist_ok=True)
+            instances.mkdir(mode=0o700, exist_ok=True)
+            for folder in (instances.parent, self._folder, self.data_dir):
+                _sync_folder(folder)
+            self._durable.add(study_uid)
+        return instances
+
+
+def _make_private(data_dir: Path) -> None:
+    """Make `data_dir` with mode 0700, but never take a folder of somebody else's away from others."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if data_dir.stat().st_mode & 0o077 == 0:
+        return
+    if any(data_dir.iterdir()) and not (data_dir / "spool").is_dir():
+        raise SpoolError(
+            f"The data folder {data_dir} is open to others and holds other things: name an empty one.", "spool_unusable"
+        )
+    data_dir.chmod(0o700)
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether `text` is a UID and therefore safe as a file name."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def check_uid(text: str) -> None:
+    """Refuse what is not a UID.
+
+    Raises
+    ------
+    SpoolError
+        With code ``uid_invalid``.
+    """
+    if not is_uid(text):
+        raise SpoolError("A UID is 1 to 64 digits and dots: the sender has to correct it.", "uid_invalid")
+
+
+def _keep(folder: Path, sop_instance_uid: str, content: bytes) -> Stored:
+    target = folder / f"{sop_instance_uid}.dcm"
+    if not target.exists() and _publish(target, content):
+        return Stored(target, Outcome.NEW)
+    data_set = _data_set(content)
+    if _data_set(target.read_bytes()) == data_set:
+        return Stored(target, Outcome.SAME)
+    other = folder / f"{sop_instance_uid}~{hashlib.sha256(data_set).hexdigest()[:16]}.dcm"
+    if not other.exists() and _publish(other, content):
+        return Stored(other, Outcome.CONFLICT)
+    return Stored(other, Outcome.SAME)
+
+
+def _publish(target: Path, content: bytes) -> bool:
+    """Make `content` appear as `target`, complete and fsynced; False if that name was taken meanwhile."""
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(8)}{_TEMPORARY}")
+    try:
+        _write_synced(temporary, content)
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _data_set(content: bytes) -> memoryview:
+    """Return `content` without preamble and File Meta Information, whose group length stands first (PS3.10 7.1)."""
+    view = memoryview(content)
+    if content[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
+        return view
+    return view[144 + int.from_bytes(content[140:144], "little") :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_error(data_dir: Path, error: OSError) -> SpoolError:
+    if error.errno in _NO_SPACE:
+        return SpoolFull(f"The disk of {data_dir} is full: free space on it.")
+    return SpoolError(f"The disk of {data_dir} refuses to write ({error.strerror}): look at the system log.")
+
+
+def _unfinished(descriptor: int) -> str:
+    """Return a line feed if the last line was cut off, so that the next one stands alone."""
+    size_bytes = os.fstat(descriptor).st_size
+    return "" if size_bytes == 0 or os.pread(descriptor, 1, size_bytes - 1) == b"\n" else "\n"
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
