@@ -1,8 +1,6 @@
-"""WAE-net: one EfficientNet3D-B0 per sequence, combined by a weighted average (CN114170162A)."""
+"""WAE-net: one EfficientNet3D-B0 per sequence (CN114170162A), each with a score of its own."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,19 +9,6 @@ from torch import nn
 
 from models.bundle import SEQUENCES, Bundle, ModelError, Sequence
 from models.efficientnet3d import SIDE_MULTIPLE, demonstration_network, efficientnet3d_b0
-
-
-def weighted_average(scores: Mapping[str, float], weights: Mapping[str, float]) -> float:
-    """Return the ensemble score in [0, 1]; the patent's literal value [0078] is a third of it.
-
-    Raises
-    ------
-    ValueError
-        If a sequence is missing: weights are never renormalised.
-    """
-    if set(scores) != set(weights):
-        raise ValueError(f"scores of {sorted(scores)} cannot be combined with weights of {sorted(weights)}")
-    return sum(weights[sequence] * scores[sequence] for sequence in sorted(weights))
 
 
 class WaeNet:

@@ -121,11 +121,18 @@ def combine(
 ) -> Finding:
     """Return the finding of three single-sequence scores.
 
+    Raises
+    ------
+    ValueError
+        If a sequence is missing: weights are never renormalised.
+
     Notes
     -----
     The category is read off the headline score; the twin threshold on `score_patent` is a third of `threshold`, so both
     decide alike.
     """
+    if not set(scores) == set(weights) == set(Role):
+        raise ValueError(f"scores of {sorted(scores)} cannot be combined with weights of {sorted(weights)}")
     score = min(1.0, sum(weights[role] * scores[role] for role in Role))  # weights sum to 1 but for rounding
     return Finding(
         scores=dict(scores),

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from models.bundle import SEQUENCES, SHIPPED, ModelError, open_bundle, write_checksums
 from models.efficientnet3d import efficientnet3d_b0
-from models.wae_net import WaeNet, refuse_torch_2_9, weighted_average
+from models.wae_net import WaeNet, refuse_torch_2_9
 
 CPU = torch.device("cpu")
 
@@ -141,10 +141,3 @@ def test_torch_2_9_is_refused():
     refuse_torch_2_9("2.13.0")
     with pytest.raises(ModelError, match="pinned"):
         refuse_torch_2_9("2.9.1+cpu")
-
-
-def test_the_weighted_average_never_renormalises():
-    weights = {"T1W": 0.2, "T2W": 0.3, "FLAIR": 0.5}
-    assert weighted_average({"T1W": 0.5, "T2W": 1.0, "FLAIR": 0.1}, weights) == pytest.approx(0.1 + 0.3 + 0.05)
-    with pytest.raises(ValueError, match="cannot be combined"):
-        weighted_average({"T1W": 0.5, "FLAIR": 0.1}, weights)

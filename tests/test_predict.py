@@ -96,7 +96,7 @@ def test_score_on_the_threshold_counts_as_reached():
 @pytest.mark.parametrize("role", list(Role))
 def test_missing_sequence_gives_no_score(role):
     scores = {other: 0.5 for other in Role if other is not role}
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="cannot be combined"):
         combine(scores, EQUAL, 0.5, MODEL)
 
 
