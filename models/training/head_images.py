@@ -1,0 +1,326 @@
+"""Random head images with an exact brain mask, drawn from label maps (domain randomisation).
+
+A label map says which tissue each voxel is. Giving every tissue a random intensity, and the whole
+image the random faults of a scanner, yields endless training pairs of any contrast without one
+real scan (Billot et al., SynthSeg, 2023, give the idea).
+
+The mask that the network learns is the brain with its ventricles and the fluid in its sulci:
+label maps mark the tissue alone, brain extractors such as HD-BET keep the fluid between the gyri.
+`brain_mask` makes the one from the other by a closing, and that is the definition used everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+AIR, CSF_OUTER, OPTIC_CHIASM = 0, 24, 85
+FIRST_HEAD_LABEL = 500
+"""Labels from here on are head tissue outside the brain (skin, bone, vessels, eyes)."""
+
+TISSUES: dict[str, tuple[int, ...]] = {
+    "white matter": (2, 41, 7, 46),
+    "brain stem": (16, 28, 60),
+    "cortex": (3, 42, 8, 47),
+    "deep grey matter": (10, 11, 12, 17, 18, 26, 49, 50, 51, 53, 54, 58),
+    "pallidum": (13, 52),
+    "ventricles": (4, 5, 14, 15, 43, 44, 72),
+    "outer fluid": (24,),
+    "choroid plexus": (136, 137, 163, 164),
+    "lesion": (25, 57),
+    "brain vessel": (30, 62),
+    "optic nerve": (85, 530),
+    "artery": (502,),
+    "vein": (514,),
+    "eyeball": (506,),
+    "soft tissue": (507, 508),
+    "mucosa": (509,),
+    "skin": (511,),
+    "spinal cord": (512,),
+    "cortical bone": (515,),
+    "cancellous bone": (516,),
+}
+"""FreeSurfer numbers (the 5xx ones are head tissue) by tissues that share one intensity."""
+
+TISSUE_NAMES = ("air", *TISSUES)
+
+_SOFT_TISSUE = TISSUE_NAMES.index("soft tissue")
+
+# Relative intensities by contrast, in the order of TISSUE_NAMES; jittered for every image.
+CONTRASTS = {
+    "T1W": (0.02, 0.85, 0.80, 0.60, 0.65, 0.78, 0.18, 0.18, 0.45, 0.55, 0.6, 0.7, 0.5, 0.4, 0.25, 0.7, 0.5, 0.85, 0.75,
+            0.08, 0.7),
+    "T2W": (0.02, 0.40, 0.38, 0.58, 0.52, 0.35, 1.00, 0.98, 0.70, 0.70, 0.2, 0.4, 0.1, 0.2, 0.95, 0.35, 0.7, 0.5, 0.40,
+            0.05, 0.4),
+    "FLAIR": (0.02, 0.52, 0.52, 0.68, 0.64, 0.45, 0.10, 0.12, 0.60, 0.90, 0.2, 0.5, 0.2, 0.2, 0.20, 0.45, 0.7, 0.6,
+              0.55, 0.05, 0.45),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMap:
+    """One head: tissue indices and the brain mask on canonical axes.
+
+    Attributes
+    ----------
+    tissue_zyx
+        uint8 indices into `TISSUE_NAMES`; axes inferior to superior, posterior to anterior, left to right.
+    brain_zyx
+        uint8, 1 inside the brain mask.
+    spacing_zyx_mm
+        Voxel size.
+    """
+
+    tissue_zyx: Tensor
+    brain_zyx: Tensor
+    spacing_zyx_mm: tuple[float, float, float]
+
+
+def brain_mask(labels: sitk.Image, closing_mm: float = 4.0) -> sitk.Image:
+    """Return the brain with ventricles and sulcal fluid of a label map, as uint8.
+
+    Parameters
+    ----------
+    labels
+        FreeSurfer numbers; those of 500 and more are outside the brain.
+    closing_mm
+        Radius of the closing that fills the sulci. Only outer fluid and vessels are ever filled in.
+    """
+    tissue = (labels > 0) & (labels < FIRST_HEAD_LABEL) & (labels != CSF_OUTER) & (labels != OPTIC_CHIASM)
+    radius = [max(1, round(closing_mm / step)) for step in labels.GetSpacing()]
+    pad = [2 * r for r in radius]
+    closed = sitk.BinaryMorphologicalClosing(sitk.ConstantPad(tissue, pad, pad), radius, sitk.sitkBall)
+    closed = sitk.Crop(closed, pad, pad)
+    fillable = tissue | (labels == CSF_OUTER) | (labels == OPTIC_CHIASM) | (labels == 502) | (labels == 514)
+    return sitk.Cast(sitk.BinaryFillhole(closed & fillable), sitk.sitkUInt8)
+
+
+def read_label_map(path: Path) -> LabelMap:
+    """Return the label map of a NIfTI file on canonical axes.
+
+    Raises
+    ------
+    ValueError
+        If the file holds a label that `TISSUES` does not name.
+    """
+    labels = sitk.DICOMOrient(sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkInt32), "RAS")
+    numbers = sitk.GetArrayFromImage(labels)
+    lookup = np.full(int(numbers.max()) + 1, 255, np.uint8)
+    lookup[AIR] = 0
+    for index, members in enumerate(TISSUES.values(), start=1):
+        for number in members:
+            if number < lookup.size:
+                lookup[number] = index
+    tissue = lookup[numbers]
+    if (tissue == 255).any():
+        raise ValueError(f"{path.name} holds labels without a tissue: {sorted(set(numbers[tissue == 255]))}")
+    spacing_x, spacing_y, spacing_z = labels.GetSpacing()
+    brain = sitk.GetArrayFromImage(brain_mask(labels))
+    return LabelMap(torch.from_numpy(tissue), torch.from_numpy(brain), (spacing_z, spacing_y, spacing_x))
+
+
+class HeadImages:
+    """Draws batches of random head images with their soft brain masks.
+
+    Parameters
+    ----------
+    heads
+        The anatomies to draw from.
+    patch_zyx
+        Size of the network's patch in voxels.
+    spacing_mm
+        Isotropic voxel size of the network.
+    seed
+        Start of the random sequence; the same seed gives the same images.
+
+    Notes
+    -----
+    All images of one batch show the same anatomy in the same pose, each in a contrast of its own:
+    the deformation is the costly part.
+    """
+
+    def __init__(self, heads: list[LabelMap], patch_zyx: tuple[int, int, int], spacing_mm: float, seed: int) -> None:
+        self.heads = heads
+        self.patch_zyx = patch_zyx
+        self.spacing_mm = spacing_mm
+        self.random = torch.Generator().manual_seed(seed)
+
+    def draw(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Return images and brain fractions.
+
+        Returns
+        -------
+        tuple of Tensor
+            Both float32 (batch, 1, z, y, x): images with zero mean and unit variance inside a random field of
+            view and 0 outside it, as nnU-Net pads; and the fraction of each voxel that is brain.
+        """
+        head = self.heads[self._integer(len(self.heads))]
+        tissue_fine, brain_fine = self._pose(head)
+        brain = F.avg_pool3d(brain_fine.float(), 2)
+        images, brains = [], []
+        for _ in range(batch):
+            image = self._faults(self._scan(self._paint(tissue_fine, brain_fine)))
+            image, inside = self._field_of_view(self._deface(image, brain), brain)
+            images.append(_standardise(image, inside))
+            brains.append(brain * inside)
+        return torch.cat(images), torch.cat(brains)
+
+    # --- random numbers -------------------------------------------------------------------------------------------
+
+    def _uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=self.random))
+
+    def _integer(self, stop: int) -> int:
+        return int(torch.randint(stop, (), generator=self.random))
+
+    def _chance(self, probability: float) -> bool:
+        return self._uniform(0, 1) < probability
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.random)
+
+    def _smooth_field(self, cells: int, size: tuple[int, ...], channels: int = 1) -> Tensor:
+        coarse = self._normal(1, channels, cells, cells, cells)
+        return F.interpolate(coarse, size=size, mode="trilinear", align_corners=True)
+
+    # --- one image, step by step ----------------------------------------------------------------------------------
+
+    def _pose(self, head: LabelMap) -> tuple[Tensor, Tensor]:
+        """Return tissue and brain of a rotated, scaled, bent head at half the network's spacing."""
+        size = tuple(2 * n for n in self.patch_zyx)
+        step_mm = self.spacing_mm / 2
+        scale = self._uniform(0.75, 1.2)
+        stretch = torch.tensor([scale * self._uniform(0.93, 1.07) for _ in range(3)])
+        angles = [self._uniform(-1, 1) * np.deg2rad(limit) for limit in (12, 12, 20)]
+        matrix = _rotation(angles) / stretch[:, None]
+        centre_voxel = torch.nonzero(head.brain_zyx[::4, ::4, ::4]).float().mul(4).mean(0)
+        # Sagittal scans reach far down the neck: the brain then lies high in the patch.
+        shift_mm = torch.tensor([self._uniform(-25, 55), self._uniform(-25, 25), self._uniform(-15, 15)])
+        axes = [(torch.arange(n) - (n - 1) / 2) * step_mm for n in size]
+        points_mm = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) - shift_mm
+        points_mm += 4.0 * self._smooth_field(6, size, 3)[0].movedim(0, -1)
+        voxels = points_mm @ matrix.T / torch.tensor(head.spacing_zyx_mm) + centre_voxel
+        if self._chance(0.5):
+            voxels[..., 2] = 2 * centre_voxel[2] - voxels[..., 2]
+        index = voxels.round_().long()
+        limits = torch.tensor(head.tissue_zyx.shape)
+        outside = ((index < 0) | (index >= limits)).any(-1)
+        index.clamp_(min=torch.zeros(3, dtype=torch.long), max=limits - 1)
+        flat = (index[..., 0] * limits[1] + index[..., 1]) * limits[2] + index[..., 2]
+        tissue = head.tissue_zyx.flatten()[flat].masked_fill_(outside, 0)
+        brain = head.brain_zyx.flatten()[flat].masked_fill_(outside, 0)
+        return tissue[None, None], brain[None, None]
+
+    def _paint(self, tissue: Tensor, brain: Tensor) -> Tensor:
+        """Give each tissue its intensity and texture."""
+        count = len(TISSUE_NAMES)
+        if self._chance(0.6):
+            name = tuple(CONTRASTS)[self._integer(len(CONTRASTS))]
+            means = torch.tensor(CONTRASTS[name]) + 0.09 * self._normal(count)
+        else:
+            means = torch.rand(count, generator=self.random)
+            if self._chance(0.7):
+                means[TISSUE_NAMES.index("outer fluid")] = means[TISSUE_NAMES.index("ventricles")]
+        means[0] = self._uniform(0.0, 0.08) if self._chance(0.9) else self._uniform(0, 1)
+        deviations = 0.02 + 0.08 * torch.rand(count, generator=self.random)
+        index = tissue.long()
+        size = tuple(tissue.shape[2:])
+        texture = torch.randn(tissue.shape, generator=self.random)
+        if self._chance(0.7):
+            texture = 0.5 * texture + self._smooth_field(24, size)
+        image = means[index] + deviations[index] * texture
+        if self._chance(0.6):
+            # The maps know one soft tissue; images show muscle and fat.
+            fat = (self._smooth_field(16, size) > self._uniform(0.0, 0.8)) & (tissue == _SOFT_TISSUE)
+            image = torch.where(fat, self._uniform(0, 1) + 0.05 * texture, image)
+        if self._chance(0.4):
+            spots = (self._smooth_field(14, size) > self._uniform(1.2, 2.0)) & (brain > 0)
+            image = image + spots * self._uniform(-0.4, 0.4)
+        return image.clamp_min_(0)
+
+    def _scan(self, image: Tensor) -> Tensor:
+        """Average into voxels of the network's spacing, with slices of 1 to 7 mm in a random plane."""
+        kernel = [2, 2, 2]
+        if self._chance(0.6):
+            thickness = round(self._uniform(1, 7) / (self.spacing_mm / 2))
+            kernel[self._integer(3) if self._chance(0.4) else 0] = max(1, thickness)
+        averaged = F.avg_pool3d(image, kernel)
+        return F.interpolate(averaged, size=self.patch_zyx, mode="trilinear")
+
+    def _faults(self, image: Tensor) -> Tensor:
+        """Bias field, blur, ghosts, gamma and noise."""
+        size = self.patch_zyx
+        image = image * torch.exp(self._uniform(0, 0.5) * self._smooth_field(4, size))
+        if self._chance(0.35):
+            image = image * self._coil_sensitivity()
+        if self._chance(0.25):
+            image = F.avg_pool3d(image, 3, stride=1, padding=1)
+        if self._chance(0.15):
+            axis, shift = 2 + self._integer(3), 6 + self._integer(20)
+            image = image + self._uniform(0.03, 0.15) * torch.roll(image, shift, axis)
+        image = (image / image.amax().clamp_min(1e-6)) ** np.exp(self._uniform(-0.4, 0.4))
+        noise = self._uniform(0, 0.06) * torch.randn(image.shape, generator=self.random)
+        if self._chance(0.5):
+            return torch.sqrt((image + noise) ** 2 + noise**2)
+        return image + noise
+
+    def _coil_sensitivity(self) -> Tensor:
+        """Return a brightness that falls or rises from the rim of the head to its middle."""
+        axes = [torch.linspace(-1, 1, size) - self._uniform(-0.3, 0.3) for size in self.patch_zyx]
+        z, y, x = torch.meshgrid(*axes, indexing="ij")
+        return torch.exp(self._uniform(-0.6, 1.6) * (z**2 + y**2 + x**2))
+
+    def _deface(self, image: Tensor, brain: Tensor) -> Tensor:
+        """Remove the face, or all but a rim around the brain, in some images; the brain stays whole."""
+        choice = self._uniform(0, 1)
+        if choice > 0.3:
+            return image
+        if choice > 0.07:
+            z, y, _ = torch.meshgrid(*[torch.linspace(-1, 1, n) for n in self.patch_zyx], indexing="ij")
+            gone = (self._uniform(0.3, 1.0) * y - z) > self._uniform(0.2, 0.8)
+            rim = 3
+        else:
+            gone = torch.ones(self.patch_zyx, dtype=torch.bool)
+            rim = 3 + 2 * self._integer(3)
+        near = F.max_pool3d(brain, rim, stride=1, padding=rim // 2) > 0
+        return image.masked_fill(gone & ~near, 0.0)
+
+    def _field_of_view(self, image: Tensor, brain: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the image with what a smaller field of view leaves out set to 0, and that field as a mask."""
+        inside = torch.zeros_like(image)
+        window = [slice(None), slice(None)]
+        for axis, size in enumerate(self.patch_zyx):
+            others = [a for a in range(5) if a != axis + 2]
+            there = torch.nonzero(brain.amax(others) > 0.5)
+            low, high = (int(there.min()), int(there.max()) + 1) if len(there) else (0, size)
+            margin_mm = (-4, 60) if self._chance(0.6) else (0, 15)
+            below_mm = (30, 130) if axis == 0 and self._chance(0.5) else margin_mm
+            start = low - round(self._uniform(*below_mm) / self.spacing_mm)
+            stop = high + round(self._uniform(*margin_mm) / self.spacing_mm)
+            window.append(slice(max(0, start), min(size, stop)))
+        inside[tuple(window)] = 1
+        return image * inside, inside
+
+
+def _rotation(angles_zyx: list[float]) -> Tensor:
+    """Return the product of the rotations about the three axes."""
+    matrix = torch.eye(3)
+    for axis, angle in enumerate(angles_zyx):
+        a, b = [i for i in range(3) if i != axis]
+        turn = torch.eye(3)
+        turn[a, a] = turn[b, b] = float(np.cos(angle))
+        turn[a, b], turn[b, a] = -float(np.sin(angle)), float(np.sin(angle))
+        matrix = matrix @ turn
+    return matrix
+
+
+def _standardise(image: Tensor, inside: Tensor) -> Tensor:
+    """Return the image with zero mean and unit deviation in the field of view, as nnU-Net's z-score does."""
+    values = image[inside > 0]
+    return (image - values.mean()) / values.std().clamp_min(1e-6) * inside
