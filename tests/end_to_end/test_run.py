@@ -1,0 +1,98 @@
+"""One study from files, and the demo: what a newcomer tries first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from pipeline.select import Role
+from tests.services import command, copy_study
+
+NOTICE = "UNTRAINED DEMONSTRATION MODEL"
+
+
+def test_run_writes_the_result_objects(quick_study, sent: Path, tmp_path: Path):
+    folder = copy_study(quick_study.files, sent / "study")
+    out = tmp_path / "out"
+    text = command("run", str(folder), "--out", str(out))
+    assert text.splitlines()[0].startswith(NOTICE)
+    result = json.loads((out / "result.json").read_text())
+    assert next(iter(result)) == "notice"
+    assert result["notice"].startswith(NOTICE)
+    assert result["state"] == "scored"
+    assert result["score"] == pytest.approx(sum(result["weights"][r] * result["scores"][r] for r in result["scores"]))
+    assert result["score_patent"] == pytest.approx(result["score"] / 3)
+    assert 0 < result["score"] < 1
+    assert sorted(path.name for path in out.iterdir()) == [
+        "report.comprehensive.dcm", "report.dcm", "report.enhanced.dcm", "result.json", "summary.dcm",
+    ]  # fmt: skip
+    assert pydicom.dcmread(out / "report.dcm").Modality == "SR"
+    assert pydicom.dcmread(out / "summary.dcm").Rows == 1024
+
+
+def test_damaged_files_do_no_harm_and_are_reported(quick_study, sent: Path, tmp_path: Path):
+    folder = copy_study(quick_study.files, sent / "study")
+    whole = json.loads(command("run", str(folder), "--out", str(tmp_path / "whole"), "--json"))
+    bystander = quick_study.bystanders[0]
+    (folder / "truncated.dcm").write_bytes(bystander.read_bytes()[:-5000])
+    (folder / "cut-header.dcm").write_bytes(bystander.read_bytes()[:700])
+    (folder / "empty.dcm").write_bytes(b"")
+    (folder / "text.dcm").write_text("this is no image\n" * 100)
+    result = json.loads(command("run", str(folder), "--out", str(tmp_path / "damaged"), "--json"))
+    assert result["state"] == "scored"
+    assert result["score"] == whole["score"]
+    reported = {entry["file"]: entry["code"] for entry in result["ignored_files"]}
+    assert set(reported) == {"truncated.dcm", "cut-header.dcm", "empty.dcm", "text.dcm"}
+    assert reported["truncated.dcm"] == "pixel_data_truncated"
+    assert reported["empty.dcm"] == "file_empty"
+    assert reported["text.dcm"] == "file_not_dicom"
+
+
+def test_a_truncated_slice_of_a_chosen_series_holds_the_study(quick_study, sent: Path, tmp_path: Path):
+    folder = copy_study(quick_study.files, sent / "study")
+    last = folder / f"{len(quick_study.files[Role.T1W]) - 1:05d}.dcm"
+    last.write_bytes(last.read_bytes()[:-1000])
+    text = command("run", str(folder), "--out", str(tmp_path / "out"), code=3)
+    assert "pixel_data_damaged" in text
+    assert not (tmp_path / "out" / "report.dcm").exists()
+
+
+def test_a_study_without_flair_is_held(quick_study, sent: Path, tmp_path: Path):
+    folder = copy_study({role: quick_study.files[role] for role in (Role.T1W, Role.T2W)}, sent / "study")
+    result = json.loads(command("run", str(folder), "--out", str(tmp_path / "out"), "--json", code=3))
+    assert (result["state"], result["reason"]) == ("held", "missing_role")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
+
+
+def test_the_demo_prints_the_report(tmp_path: Path):
+    started_s = time.monotonic()
+    text = command("demo", "--keep", str(tmp_path / "sent"))
+    seconds = time.monotonic() - started_s
+    print(f"demo took {seconds:.0f} s")
+    lines = text.splitlines()
+    assert lines[0].startswith(NOTICE)
+    for words in ("AED-refractory score (ensemble)", "Ensemble weight", "NOT FOR DIAGNOSTIC USE"):
+        assert words in text
+    assert text.count("AED-refractory score (single sequence)") == 3
+    assert seconds < 90
+
+
+def test_progress_goes_to_a_terminal_only(quick_study, sent: Path, tmp_path: Path):
+    folder = copy_study({Role.T1W: quick_study.files[Role.T1W]}, sent / "study")
+    arguments = [sys.executable, "-m", "dicom_node.cli", "run", str(folder), "--out", str(tmp_path / "out")]
+    piped = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert piped.stderr == ""
+    script = shutil.which("script")
+    if script is None:
+        pytest.skip("script (util-linux) is missing: the terminal is not tried")
+    terminal = subprocess.run(
+        [script, "-qec", " ".join(arguments), "/dev/null"], capture_output=True, text=True, check=False
+    )
+    assert "loading the models" in terminal.stdout
