@@ -1,0 +1,379 @@
+"""The documents say what the code does: every key, verb, state, code, limit and term, and nothing that is not there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from pydantic.fields import FieldInfo
+from pydicom.uid import UID
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION, AllStoragePresentationContexts
+from pynetdicom._globals import DEFAULT_MAX_LENGTH
+
+from dicom_node import cli, config, processes, scp, scu, worker, workflow
+from dicom_node.config import Config, example_toml, load, parse
+from dicom_node.spool import Study
+from pipeline.brain import LARGEST_ML, SMALLEST_ML
+from pipeline.report import codes, headers, structured_report, uids
+from pipeline.report.page import SIZE
+from pipeline.volume import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES
+
+ROOT = Path(__file__).parents[1]
+README, CONFORMANCE, RUNBOOK = ROOT / "README.md", ROOT / "deploy/CONFORMANCE.md", ROOT / "deploy/RUNBOOK.md"
+EXAMPLE, UNIT = ROOT / "deploy/node.example.toml", ROOT / "deploy/dicom-node.service"
+MARKDOWN = (README, CONFORMANCE, RUNBOOK)
+DOCUMENTS = (*MARKDOWN, EXAMPLE, UNIT)
+LINE_LENGTH = 120
+
+Row = dict[str, str]
+
+
+# --- reading the documents --------------------------------------------------------------------------------------------
+
+
+def table(document: Path, *header: str) -> list[Row]:
+    """Return the rows of the tables with this header."""
+    rows: list[Row] = []
+    columns: list[str] = []
+    for line in document.read_text("utf-8").splitlines():
+        if not line.startswith("|"):
+            columns = []
+        elif not columns:
+            columns = _cells(line)
+        elif columns == list(header) and not set(line) <= set("|- "):
+            cells = _cells(line)
+            assert len(cells) == len(header), line
+            rows.append(dict(zip(header, cells, strict=True)))
+    assert rows, f"{document.name} has no table with the columns {', '.join(header)}"
+    return rows
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def named(rows: Iterable[Row], column: str) -> list[str]:
+    """Return what stands in backticks in one column; a row may name several."""
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row[column])]
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# --- reading the code -------------------------------------------------------------------------------------------------
+
+
+def calls(folder: str) -> Iterator[tuple[str, ast.Call]]:
+    """Yield every call of a package with the name of what is called."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                function = node.func
+                name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+                yield name, node
+
+
+def constant(call: ast.Call, position: int) -> str | None:
+    """Return a positional argument of a call if it is a literal string."""
+    argument = call.args[position] if len(call.args) > position else None
+    return argument.value if isinstance(argument, ast.Constant) and isinstance(argument.value, str) else None
+
+
+def held() -> dict[str, list[list[str]]]:
+    """Return the fixed parts of every sentence of `StudyHeld`, by code."""
+    sentences: dict[str, list[list[str]]] = defaultdict(list)
+    for name, call in calls("pipeline"):
+        code = constant(call, 0)
+        if name == "StudyHeld" and code:
+            parts = call.args[1].values if isinstance(call.args[1], ast.JoinedStr) else [call.args[1]]
+            sentences[code].append([p.value.strip() for p in parts if isinstance(p, ast.Constant) and p.value.strip()])
+    return dict(sentences)
+
+
+def node_codes() -> set[str]:
+    """Return every code that an error of the node or of a model may have."""
+    places = {"ModelError": 0, "verify_checksums": 1, "_refused": 2}
+    found = set(config._CODES.values()) | {"config_bad_value", "internal_error"}
+    for name, call in [*calls("dicom_node"), *calls("models")]:
+        position = places.get(name, 1 if name.endswith("Error") or name in ("SpoolFull", "StudyUnknown") else None)
+        code = None if position is None else constant(call, position)
+        if code and re.fullmatch(r"[a-z]+(_[a-z]+)+", code):
+            found.add(code)
+    for path in (ROOT / "dicom_node").glob("*.py"):
+        found |= set(re.findall(r'^    code = "(\w+)"$', path.read_text("utf-8"), re.MULTILINE))
+    return found
+
+
+def states(folder: Path) -> set[str]:
+    """Return every state that a study may be noted with."""
+    sources = [*(ROOT / "dicom_node").glob("*.py"), ROOT / "pipeline/study.py"]
+    found = {Study("1.2", folder).state()}
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            pairs: list[tuple[str, ast.expr]] = []
+            if isinstance(node, ast.keyword):
+                pairs = [(str(node.arg), node.value)]
+            elif isinstance(node, ast.Dict):
+                pairs = [
+                    (ast.unparse(key).strip("'") if key else "", value)
+                    for key, value in zip(node.keys, node.values, strict=True)
+                ]
+            found |= {v.value for key, v in pairs if key == "state" and isinstance(v, ast.Constant) and v.value}
+    return found
+
+
+def keys() -> dict[str, FieldInfo]:
+    """Return every configuration key as section.key."""
+    found = {}
+    for name, field in Config.model_fields.items():
+        section = config._section_of(field)
+        assert section is not None
+        found |= {f"{name}.{key}": definition for key, definition in section.model_fields.items()}
+    return found
+
+
+def verbs() -> set[str]:
+    """Return the verbs of the command line."""
+    return {str(c.name or getattr(c.callback, "__name__", "")) for c in cli.app.registered_commands}
+
+
+# --- configuration and command line -----------------------------------------------------------------------------------
+
+
+def test_every_key_stands_in_the_readme_with_its_default():
+    rows = {row["key"].strip("`"): row["default"] for row in table(README, "key", "default", "meaning")}
+    wanted = {}
+    for name, field in keys().items():
+        plain = "required" if field.is_required() else "none" if field.default is None else None
+        wanted[name] = plain or f"`{config._toml(field.default)}`"
+    assert rows == wanted
+
+
+def test_the_example_is_the_one_that_init_writes():
+    assert EXAMPLE.read_text("utf-8") == example_toml()
+    load(EXAMPLE)
+    sections = re.split(r"^\[+(\w+)\]+$", EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
+    written = dict(zip(sections[1::2], sections[2::2], strict=True))
+    missing = [
+        name
+        for name in keys()
+        if not re.search(rf"^(# )?{name.split('.')[1]} = ", written[name.split(".")[0]], re.MULTILINE)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: path.name)
+def test_examples_of_configuration_are_accepted(document: Path):
+    for block in re.findall(r"^ *```toml\n(.*?)^ *```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        if "[" in block:
+            parse(block)
+        else:
+            assert {f"node.{key}" for key in tomllib.loads(block)} <= set(keys())
+
+
+def test_keys_that_documents_name_exist():
+    sections = "|".join(Config.model_fields)
+    for document in MARKDOWN:
+        said = set(re.findall(rf"`((?:{sections})\.[a-z_]+)`", document.read_text("utf-8")))
+        assert {key for key in said if not key.endswith((".toml", ".log", ".dcm"))} <= set(keys()), document.name
+
+
+def test_every_verb_stands_in_the_readme():
+    listed = [name.split()[1] for name in named(table(README, "verb", "does", "exit code"), "verb")]
+    assert sorted(listed) == sorted(verbs())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_document_names_a_verb_that_does_not_exist(document: Path):
+    words = set(re.findall(r"\bdicom-node +([a-z][\w-]*)", document.read_text("utf-8")))
+    assert words <= verbs()
+
+
+# --- studies ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_reason_to_hold_a_study_stands_in_the_readme():
+    rows = {row["code"].strip("`"): row for row in table(README, "code", "sentence", "what to do")}
+    assert set(rows) == set(held())
+    for code, sentences in held().items():
+        said = rows[code]["sentence"]
+        assert any(all(part in said for part in parts) for parts in sentences), f"{code}: {sentences} is not: {said}"
+        assert rows[code]["what to do"], code
+
+
+def test_numbers_in_the_reasons_are_those_of_the_code():
+    said = {row["code"].strip("`"): row["sentence"] for row in table(README, "code", "sentence", "what to do")}
+    assert f"at least {MIN_SLICES}." in said["geometry_too_few"]
+    assert f"at most {MAX_STEP_MM} mm" in said["geometry_thick"]
+    assert f"needs {MIN_COVERAGE_MM:.0f} mm" in said["geometry_coverage"]
+    assert f"{SMALLEST_ML:.0f} to {LARGEST_ML:.0f} ml" in said["brain_mask_implausible"]
+
+
+def test_every_state_stands_in_readme_and_runbook(tmp_path: Path):
+    for rows in (table(README, "state", "meaning"), table(RUNBOOK, "state", "what to do")):
+        assert sorted(row["state"].strip("`") for row in rows) == sorted(states(tmp_path))
+
+
+def test_every_event_of_a_timeline_stands_in_the_runbook():
+    noted = {constant(call, 0) for name, call in calls("dicom_node") if name == "note"} - {None}
+    listed = [name for row in table(RUNBOOK, "event", "meaning") for name in named([row], "event")]
+    assert sorted(listed) == sorted(noted)
+
+
+def test_every_event_of_the_log_stands_in_the_runbook():
+    said = {constant(call, 1) for name, call in calls("dicom_node") if name == "say"} - {None}
+    text = (ROOT / "dicom_node/log.py").read_text("utf-8")
+    said |= set(re.findall(r'getLogger\([^)]*\)\.(?:error|warning)\("([^"]+)"', text))
+    assert sorted(named(table(RUNBOOK, "event", "level", "meaning", "what to do"), "event")) == sorted(said)
+
+
+def test_every_code_of_an_error_stands_in_the_runbook():
+    assert sorted(named(table(RUNBOOK, "code", "meaning", "what to do"), "code")) == sorted(node_codes())
+
+
+def test_every_code_of_an_unused_file_stands_in_the_runbook():
+    problems = {constant(call, 1) for name, call in calls("pipeline") if name == "Problem"} - {None}
+    assert sorted(named(table(RUNBOOK, "code", "meaning"), "code")) == sorted(problems)
+
+
+# --- conformance ------------------------------------------------------------------------------------------------------
+
+
+def test_the_private_codes_are_those_of_the_report():
+    rows = table(CONFORMANCE, "value", "meaning", "use")
+    assert [tuple(row.values()) for row in rows] == [(term.value, term.meaning, term.note) for term in codes.TERMS]
+    text = " ".join(CONFORMANCE.read_text("utf-8").split())
+    assert f'designator {codes.SCHEME}, version {codes.SCHEME_VERSION}, name "{codes.SCHEME_NAME}"' in text
+
+
+def test_limits_are_those_of_the_code():
+    assert {row["limit"]: row["value"] for row in table(CONFORMANCE, "limit", "value")} == {
+        "Associations accepted at the same time": f"{scp.MAXIMUM_ASSOCIATIONS}",
+        "Largest PDU received, associations accepted": f"{scp.MAXIMUM_PDU_BYTES} bytes",
+        "Largest PDU received, associations requested": f"{DEFAULT_MAX_LENGTH} bytes",
+        "Wait for an association request after connection": f"{scp.REQUEST_TIMEOUT_S} s",
+        "Wait for the rest of a message": f"{scp.MESSAGE_TIMEOUT_S} s",
+        "Wait on an idle association before it is ended": f"{scp.IDLE_TIMEOUT_S} s",
+        "Wait for a connection, as requestor": f"{scu.CONNECT_TIMEOUT_S} s",
+        "Wait for the answer to an association request or release, as requestor": f"{scu.ANSWER_TIMEOUT_S} s",
+        "Wait for the answer to a message, as requestor": f"{scu.MESSAGE_TIMEOUT_S} s",
+        "Wait on the association of a commitment request for its result": f"{scu._COMMITMENT_WAIT_S:g} s",
+    }
+    text = " ".join(CONFORMANCE.read_text("utf-8").split())
+    assert f"At most {workflow._DELIVERIES_AT_ONCE} deliveries" in text
+
+
+def test_transfer_syntaxes_are_those_accepted_in_this_order():
+    listed = [row["UID"] for row in table(CONFORMANCE, "transfer syntax", "UID", "decoded")]
+    assert listed == scp.storage_transfer_syntaxes()
+
+
+def test_decoded_transfer_syntaxes_are_those_that_pydicom_decodes_here():
+    from pydicom.pixels import get_decoder
+
+    def decoded(uid: str) -> str:
+        try:
+            return "yes" if get_decoder(UID(uid)).is_available else "no"
+        except NotImplementedError:
+            return "no"
+
+    rows = table(CONFORMANCE, "transfer syntax", "UID", "decoded")
+    assert [row["UID"] for row in rows if row["decoded"] != decoded(row["UID"])] == []
+
+
+def test_storage_classes_are_those_accepted():
+    listed = [row["UID"] for row in table(CONFORMANCE, "SOP class", "UID")]
+    assert listed == [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
+
+
+def test_classes_of_results_are_those_proposed():
+    rows = table(CONFORMANCE, "service", "abstract syntax", "transfer syntaxes", "role")
+    reports = [row["abstract syntax"] for row in rows if row["service"].endswith("SR")]
+    assert tuple(reports) == structured_report.SOP_CLASSES
+
+
+def test_statuses_are_those_answered():
+    rows = table(CONFORMANCE, "status", "meaning", "when", "what the sender should do")
+    assert sorted(int(row["status"], 16) for row in rows) == sorted(scp.Status)
+
+
+def test_rejections_are_those_made():
+    rows = table(CONFORMANCE, "reason", "result", "source", "diagnostic")
+    made = [(1, 1, int(refusal)) for refusal in (scp.Refusal.CALLED_AE_TITLE, scp.Refusal.CALLING_AE_TITLE)]
+    numbers = [tuple(int(row[c].split()[0]) for c in ("result", "source", "diagnostic")) for row in rows]
+    assert numbers == [*made, scp._LOCAL_LIMIT]
+
+
+def test_implementations_and_series_are_those_written():
+    items = {row["item"]: row["value"] for row in table(CONFORMANCE, "item", "value")}
+    assert items["Implementation class UID, associations"] == PYNETDICOM_IMPLEMENTATION_UID
+    assert items["Implementation version name, associations"] == PYNETDICOM_IMPLEMENTATION_VERSION
+    assert items["Implementation class UID, files of results"] == uids.IMPLEMENTATION_CLASS_UID
+    rows = {row["attribute"]: row for row in table(CONFORMANCE, "attribute", "Structured Report", "summary page")}
+    for column, kind in (("Structured Report", headers.REPORT), ("summary page", headers.SUMMARY_PAGE)):
+        assert rows["Modality"][column] == kind.modality
+        assert rows["Series Number"][column] == str(kind.series_number)
+        assert rows["Series Description"][column] == kind.series_description
+        assert f'{kind.series_number} "{kind.series_description}"' in README.read_text("utf-8")
+    assert rows["Manufacturer"]["Structured Report"] == headers.MANUFACTURER
+    assert f"{SIZE} x {SIZE}" in rows["Pixels"]["summary page"]
+
+
+# --- deployment -------------------------------------------------------------------------------------------------------
+
+
+def test_the_unit_starts_a_verb_and_leaves_time_to_stop():
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(UNIT.read_text("utf-8"))
+    service = unit["Service"]
+    assert service["ExecStart"].split()[1] in verbs()
+    # Children end at once on a second SIGTERM: systemd must not send the first one.
+    assert service["KillMode"] == "mixed"
+    assert float(service["TimeoutStopSec"]) > processes._STOP_S > worker._DRAIN_S
+
+
+def test_numbers_in_the_runbook_are_those_of_the_code():
+    text = " ".join(RUNBOOK.read_text("utf-8").split())
+    assert f"more than {workflow.STEP_LIMIT_S / 60:.0f} minutes" in text
+    assert workflow.MAX_RECOVERIES == 3, "the runbook says that a study may end the worker four times"
+    assert " ".join(f"{name}={value}" for name, value in processes._KEEP_MEMORY.items()) in text
+    assert "at most 1500" in README.read_text("utf-8")
+    longest_s = next(
+        limit.le for limit in config.Delivery.model_fields["commitment_timeout_s"].metadata if hasattr(limit, "le")
+    )
+    assert longest_s == 1500 < workflow.STEP_LIMIT_S
+
+
+# --- form -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: path.name)
+def test_links_resolve(document: Path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
+        path, _, anchor = target.partition("#")
+        other = (document.parent / path).resolve() if path else document
+        assert other.is_relative_to(ROOT), target
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target
+
+
+@pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: path.name)
+def test_files_that_documents_name_exist(document: Path):
+    for name in re.findall(r"\b(?:bash |cp )?((?:deploy|tests|models)/[\w./-]+\w)", document.read_text("utf-8")):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: path.name)
+def test_text_is_wrapped(document: Path):
+    long = [line for line in document.read_text("utf-8").splitlines() if len(line) > LINE_LENGTH and line[0] != "|"]
+    assert long == []
