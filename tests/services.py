@@ -56,14 +56,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float, what: str, poll_s: float = 0.05) -> Any:
     """Return the first true value of `condition`; fail after `timeout_s`."""
     until_s = time.monotonic() + timeout_s
     while time.monotonic() < until_s:
         value = condition()
         if value:
             return value
-        time.sleep(0.05)
+        time.sleep(poll_s)
     pytest.fail(f"{what} did not come within {timeout_s:g} s")
 
 
