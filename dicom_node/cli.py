@@ -227,10 +227,13 @@ def main() -> None:
 
 
 def _config(file: Path | None, *, offline: bool = False) -> Config:
-    found = file or next((candidate for candidate in _CONFIGS if candidate.exists()), None)
-    if found is None and offline:
-        return Config.offline()
-    return load(found or _CONFIGS[0])
+    found = _config_file(file)
+    return Config.offline() if offline and not (file or found.exists()) else load(found)
+
+
+def _config_file(file: Path | None) -> Path:
+    """Return the file that was named, else the first default that is there, else the first default."""
+    return file or next((candidate for candidate in _CONFIGS if candidate.exists()), _CONFIGS[0])
 
 
 @contextmanager
@@ -240,7 +243,7 @@ def _service(file: Path | None) -> Iterator[tuple[Config, Path]]:
     Spool(config.node.data_dir)
     log.configure(key=log.read_key(config.node.data_dir))
     try:
-        yield config, (file or next(c for c in _CONFIGS if c.exists())).resolve()
+        yield config, _config_file(file).resolve()
     except NodeError as error:
         log.say(logging.getLogger(__name__), "stopped", level=logging.ERROR, code=error.code, sentence=str(error))
         sys.exit(error.exit_code)

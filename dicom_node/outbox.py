@@ -1,4 +1,4 @@
-"""Deliver result objects: send, prove, try again for days, set aside.
+"""Deliver result objects: prove, try again for days, set aside.
 
 Sent is not delivered: a delivery counts when the peer has shown that it holds the object, by storage commitment or by
 C-FIND, as the peer is configured. What is sent are the stored bytes of the run, never a report built anew.
@@ -43,17 +43,6 @@ def delays_s(retry_s: float, give_up_hours: float) -> Iterator[float]:
         yield pause_s
         total_s += pause_s
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-def send(config: Config, peer: Peer, alternatives: list[Path]) -> Path:
-    """Send the first of some equivalent objects that the peer accepts; return which.
-
-    Raises
-    ------
-    PeerError
-        If the peer cannot be reached or takes none.
-    """
-    return scu.send_first_accepted(config, peer, alternatives)
 
 
 def is_permanent(error: PeerError) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 import pydicom
 import torch
 
-from dicom_node import outbox, workflow
+from dicom_node import outbox, scu, workflow
 from dicom_node.config import Config
 from dicom_node.errors import NodeError, PeerError
 from dicom_node.log import say
@@ -181,7 +181,8 @@ class Worker:
         study = self._spool.study(study_uid)
         folder = study.run_folder(input_digest)
         try:
-            sent = outbox.send(self._config, self._config.peer(peer), [folder / name for name in _FILES[kind]])
+            alternatives = [folder / name for name in _FILES[kind]]
+            sent = scu.send_first_accepted(self._config, self._config.peer(peer), alternatives)
         except PeerError as error:
             study.note("send_failed", peer=peer, kind=kind, code=error.code, sentence=str(error))
             say(logger, "send failed", level=logging.WARNING, study=study_uid, peer=peer, kind=kind, code=error.code)

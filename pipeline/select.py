@@ -17,9 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import StudyHeld
 from pipeline.headers import Headers, Problem, Volume, content_digest, read_headers
-
-MIN_SLICES = 15
-"""Fewer planes than this cannot hold a head at 7.5 mm between them."""
+from pipeline.volume import MIN_SLICES
 
 
 class Role(StrEnum):

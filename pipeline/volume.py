@@ -18,6 +18,7 @@ from pipeline.errors import StudyHeld
 from pipeline.headers import Frame, Volume
 
 MIN_SLICES = 15
+"""Fewer planes than this cannot hold a head at 7.5 mm between them."""
 MAX_STEP_MM = 7.5
 MIN_COVERAGE_MM = 110.0
 _STEP_TOLERANCE = 0.05
