@@ -79,8 +79,13 @@ def resample(image: sitk.Image, grid: sitk.Image, *, nearest: bool = False) -> s
 
 
 def _extent_mm(mask: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Return the smallest and largest LPS coordinates of the mask's voxels."""
-    zyx = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)
-    corners = np.array(np.meshgrid(*zip(zyx.min(0), zyx.max(0), strict=True), indexing="ij")).reshape(3, -1)
-    points = np.array([mask.TransformContinuousIndexToPhysicalPoint(c[::-1].astype(float).tolist()) for c in corners.T])
-    return points.min(0), points.max(0)
+    """Return the smallest and largest LPS coordinates of the mask's voxels, however oblique they lie."""
+    inside_zyx = sitk.GetArrayViewFromImage(mask) > 0
+    zy = np.argwhere(inside_zyx.any(2))
+    rows = inside_zyx[zy[:, 0], zy[:, 1]]
+    first, last = rows.argmax(1), rows.shape[1] - 1 - rows[:, ::-1].argmax(1)
+    # No coordinate is larger or smaller within a row of voxels than at its ends.
+    ends_xyz = np.concatenate([np.column_stack([ends, zy[:, ::-1]]) for ends in (first, last)])
+    matrix = np.reshape(mask.GetDirection(), (3, 3)) * np.array(mask.GetSpacing())
+    points_mm = ends_xyz @ matrix.T + np.array(mask.GetOrigin())
+    return points_mm.min(0), points_mm.max(0)

@@ -27,9 +27,9 @@ def table(quick_study) -> dict:
 
 
 def write(folder: Path, role: Role, slices: int = 24, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), **place) -> list[Path]:
-    values = np.random.default_rng(1).integers(0, 900, (slices, 6, 8)).astype(np.int16)
+    values = np.random.default_rng(1).integers(0, 900, (slices, 16, 20)).astype(np.int16)
     image = sitk.GetImageFromArray(values)
-    image.SetSpacing((20.0, 25.0, 5.0))
+    image.SetSpacing((9.0, 9.5, 5.0))
     image.SetDirection(direction)
     return write_series(image, folder, STUDY, series_tags(role), **place)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
@@ -10,6 +14,12 @@ from hypothesis import strategies as st
 
 from pipeline.errors import StudyHeld
 from pipeline.grid import ModelGrid, brain_centred, canonical, resample
+from pipeline.headers import read_headers
+from pipeline.predict import model_tensor
+from pipeline.select import Role
+from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
+from pipeline.volume import read_volume
+from tests.services import SEEDED
 
 GRID = ModelGrid((256, 256, 128), (1.0, 1.0, 1.5))
 SMALL = ModelGrid((32, 32, 16), (8.0, 8.0, 12.0))
@@ -127,6 +137,78 @@ def test_brain_that_does_not_fit_is_refused(axis):
         brain_centred(ellipsoid(space, (0, 0, 0), axes_mm), GRID)
     assert held.value.code == "geometry_brain_outside_grid"
     assert f"{box_mm[axis]:.0f}" in held.value.sentence
+
+
+LEFT_MM, RIGHT_MM, BRAIN_MIDDLE_MM = (52.0, -30.0, 35.0), (-52.0, -30.0, 35.0), (4.0, 6.0, 8.0)
+"""Two places of a patient, to the left and right, in front and above; LPS as ImagePositionPatient has it."""
+
+
+def patient(places_mm: np.ndarray) -> np.ndarray:
+    """Return what a scanner sees at places of a patient: a brain of 100 with a marker of 900 left and 500 right."""
+    brain = (((places_mm - BRAIN_MIDDLE_MM) / (np.array(BRAIN_MM) / 2)) ** 2).sum(-1) <= 1
+    left, right = (((places_mm - marker) ** 2).sum(-1) <= 12.0**2 for marker in (LEFT_MM, RIGHT_MM))
+    return np.select([left, right, brain], [900, 500, 100]).astype(np.int16)
+
+
+def scan(folder: Path, size, spacing_mm, direction, middle_mm, position: str) -> list[Path]:
+    """Write a series whose pixels are worked out from what its own headers say of their place (PS3.3 C.7.6.2.1.1)."""
+    study = StudyTags(study_uid=derive_uid("test grid"), **SEEDED)
+    tags = replace(series_tags(Role.T1W), patient_position=position)
+    files = write_series(empty(size, spacing_mm, direction, middle_mm, sitk.sitkInt16), folder, study, tags)
+    for file in files:
+        header = pydicom.dcmread(file)
+        across, down = np.reshape([float(cosine) for cosine in header.ImageOrientationPatient], (2, 3))
+        row_mm, column_mm = (float(side) for side in header.PixelSpacing)
+        row, column = np.indices((header.Rows, header.Columns))[..., None]
+        first = np.array([float(part) for part in header.ImagePositionPatient])
+        header.PixelData = patient(first + column * column_mm * across + row * row_mm * down).tobytes()
+        header["PixelData"].VR = "OW"
+        header.save_as(file)
+    return files
+
+
+AXIAL_DOWN = np.diag([1.0, 1.0, -1.0])
+PRONE = np.diag([-1.0, -1.0, 1.0])
+RIGHT_SIDE = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+SAGITTAL_RIGHT_SIDE = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
+SAGITTAL_FROM_RIGHT = SAGITTAL @ np.diag([1.0, 1.0, -1.0])
+
+
+@pytest.mark.parametrize(
+    ("size", "spacing_mm", "direction", "middle_mm", "position"),
+    [
+        pytest.param((60, 60, 30), (4, 4, 6.5), AXIAL, (0, 0, 0), "HFS", id="axial, thick"),
+        pytest.param((60, 60, 30), (4, 4, 6.5), AXIAL_DOWN, (0, 0, 0), "FFS", id="axial, feet first"),
+        pytest.param((60, 60, 40), (4, 4, 5), PRONE, (0, 0, 0), "HFP", id="axial, prone"),
+        pytest.param((60, 60, 40), (4, 4, 5), RIGHT_SIDE, (0, 0, 0), "HFDR", id="axial, on the right side"),
+        pytest.param((60, 60, 40), (4, 4, 5), rotation(15, -12, 20), (0, 0, 0), "HFS", id="oblique"),
+        pytest.param((65, 80, 48), (4, 4, 4), SAGITTAL, (0, 0, -60), "HFS", id="sagittal with neck"),
+        pytest.param((65, 80, 48), (4, 4, 4), SAGITTAL_FROM_RIGHT, (0, 0, -60), "HFS", id="sagittal from the right"),
+        pytest.param((80, 65, 48), (4, 4, 4), SAGITTAL_RIGHT_SIDE, (0, 0, -60), "HFDR", id="sagittal, on the right"),
+        pytest.param((60, 60, 50), (4, 4, 4.5), CORONAL, (0, 0, 0), "HFS", id="coronal"),
+        pytest.param((60, 60, 50), (4, 4, 4.5), CORONAL @ np.diag([1, 1, -1]), (0, 0, 0), "FFS", id="coronal, feet"),
+    ],
+)
+def test_left_of_the_patient_is_left_in_the_network(sent, size, spacing_mm, direction, middle_mm, position):
+    files = scan(sent, size, spacing_mm, direction, middle_mm, position)
+    (volume,) = read_headers(files).volumes
+    image = canonical(read_volume(volume))
+    mask = sitk.Cast(image > 50, sitk.sitkUInt8)
+    target = brain_centred(mask, GRID)
+    on_grid = sitk.GetArrayFromImage(resample(image, target, nearest=True))
+    inside = sitk.GetArrayFromImage(resample(mask, target, nearest=True)) > 0
+    size_xyz, spacing_xyz_mm = np.array(GRID.size_xyz), np.array(GRID.spacing_xyz_mm)
+    for grey, place_mm in ((900, LEFT_MM), (500, RIGHT_MM)):
+        found_xyz = np.argwhere(on_grid == grey).mean(0)[::-1]
+        to_right_front_top_mm = (np.array(place_mm) - BRAIN_MIDDLE_MM) * (-1, -1, 1)
+        expected_xyz = (size_xyz - 1) / 2 + to_right_front_top_mm / spacing_xyz_mm
+        np.testing.assert_allclose(found_xyz, expected_xyz, atol=4)
+        assert (found_xyz[0] < size_xyz[0] / 2) == (grey == 900)  # the axis runs from left to right
+    stored = sitk.GetArrayViewFromImage(mask)
+    assert inside.sum() * spacing_xyz_mm.prod() == pytest.approx(stored.sum() * np.prod(image.GetSpacing()), rel=0.03)
+    assert not any(inside.take(edge, axis).any() for axis in range(3) for edge in (0, -1))
+    tensor = model_tensor(image, mask, GRID, (0.0, 100.0))
+    assert tensor[on_grid == 900].mean() > tensor[on_grid == 500].mean() > tensor[on_grid == 100].mean()
 
 
 def test_left_stays_left_on_the_grid():

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from pydicom.uid import ImplicitVRLittleEndian
 
 from pipeline.headers import Frame, Volume
-from pipeline.select import MIN_SLICES, Candidate, Role, Selection, Verdict, judge, select_study
+from pipeline.select import Candidate, Role, Selection, Verdict, judge, select_study
 from pipeline.synthetic import SeriesTags, StudyTags, derive_uid, localizer_tags, series_tags, write_series
+from pipeline.volume import MIN_SLICES
 from tests.benchmarks.selection import ROLES, measure, read_rows
 from tests.services import SEEDED, real_data
 
@@ -52,8 +53,8 @@ def volume(description: str = "", slices: int = 30, step_mm: float = 5.0, **fact
 
 def noise(seed: int) -> sitk.Image:
     """Return a stack that covers a head, of meaningless values."""
-    image = sitk.GetImageFromArray(np.random.default_rng(seed).integers(0, 900, (24, 6, 8)).astype(np.int16))
-    image.SetSpacing((20.0, 25.0, 5.0))
+    image = sitk.GetImageFromArray(np.random.default_rng(seed).integers(0, 900, (24, 16, 20)).astype(np.int16))
+    image.SetSpacing((9.0, 9.5, 5.0))
     return image
 
 
@@ -171,7 +172,7 @@ def test_planes_without_a_position_play_no_role():
     lost = replace(whole, frames=(*whole.frames[:-1], replace(whole.frames[-1], position_mm=None)))
     candidate = judge(lost)
     assert candidate.verdict is Verdict.NONE
-    assert "position" in text(candidate)
+    assert "ImagePositionPatient" in text(candidate)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def test_files_of_two_studies_are_held(sent):
 @pytest.mark.parametrize("name", ["0.dcm", "z.dcm"])
 def test_selected_instance_with_two_contents_is_held(sent, name):
     files = triplet(sent)
-    other = edit(shutil.copy(files[Role.FLAIR][0], sent / name), PixelData=bytes(6 * 8 * 2))
+    other = edit(shutil.copy(files[Role.FLAIR][0], sent / name), PixelData=bytes(16 * 20 * 2))
     selection = select_study([*flat(files), other])
     assert held(selection) == "conflicting_instances"
     assert "FLAIR" in selection.held.sentence
@@ -389,7 +390,7 @@ def test_selected_instance_that_another_series_claims_too_is_held(sent, name):
 def test_conflict_in_a_bystander_is_no_reason(sent):
     files = triplet(sent)
     localizer = write(sent, localizer_tags(9))
-    other = edit(shutil.copy(localizer[0], sent / "other.dcm"), PixelData=bytes(6 * 8 * 2))
+    other = edit(shutil.copy(localizer[0], sent / "other.dcm"), PixelData=bytes(16 * 20 * 2))
     assert select_study([*flat(files), *localizer, other]).held is None
 
 
@@ -493,7 +494,7 @@ def test_encoding_does_not_change_what_is_selected(sent):
         ("philips-mprage", "T1W", 1),
         ("siemens-decubitus", "T1W", 1),
         ("xa30-enhanced", "T1W", 1),
-        ("jpeg-fragments", "T1W", 1),
+        ("jpeg-fragments", None, 0),
         ("transfer-syntaxes", None, 0),
         ("philips-enhanced", None, 0),
         ("uih-dti", None, 0),
@@ -507,7 +508,7 @@ def test_encoding_does_not_change_what_is_selected(sent):
 )
 def test_real_folder_holds_what_its_readme_says(folder, role, verdicts):
     selection = select_study(path for path in real_data(folder).rglob("*") if path.is_file())
-    assert held(selection) in {"missing_role", "several_studies"}
+    assert held(selection) in {"missing_role", "several_studies", "geometry_coverage"}
     chosen = [candidate.verdict.value for candidate in selection.candidates if candidate.verdict is not Verdict.NONE]
     assert chosen == [role] * verdicts
 
@@ -516,5 +517,5 @@ def test_real_folder_holds_what_its_readme_says(folder, role, verdicts):
 def test_no_case_of_few_slices_is_selected():
     for case in real_data("dicom2nifti").iterdir():
         selection = select_study(case.iterdir())
-        assert held(selection) == "missing_role", case.name
+        assert held(selection) in {"missing_role", "geometry_too_few", "geometry_duplicate"}, case.name
         assert {candidate.verdict for candidate in selection.candidates} <= {Verdict.NONE}, case.name

@@ -1,0 +1,60 @@
+"""What a compressed frame says of its own size, read before a decoder takes memory for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_JPEG_START, _JPEG_2000_START, _JP2_BOX = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
+"""Markers SOF0 to SOF15 without the tables between them (ITU-T T.81 B.1.1.3), and SOF55 of JPEG-LS (T.87 C.2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codestream:
+    """Size of an image and number of values for each pixel."""
+
+    rows: int
+    columns: int
+    samples: int
+
+
+def read_codestream(frame: bytes) -> Codestream:
+    """Return what the header of a JPEG, JPEG-LS or JPEG 2000 codestream declares.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these or has no readable header.
+    """
+    if frame.startswith(_JP2_BOX):  # a whole JP2 file in place of a codestream: not allowed, but met
+        frame = frame[frame.find(_JPEG_2000_START) :]
+    if frame.startswith(_JPEG_2000_START):
+        return _jpeg_2000(frame)
+    if frame.startswith(_JPEG_START):
+        return _jpeg(frame)
+    raise ValueError("no codestream begins here")
+
+
+def _jpeg_2000(frame: bytes) -> Codestream:
+    """Read the SIZ marker segment (ITU-T T.800 A.5.1): the image begins at an offset in its reference grid."""
+    width, height, left, top = (_number(frame, at, 4) for at in (8, 12, 16, 20))
+    return Codestream(height - top, width - left, _number(frame, 40, 2))
+
+
+def _jpeg(frame: bytes) -> Codestream:
+    at = len(_JPEG_START)
+    while True:
+        while frame[at : at + 2] == b"\xff\xff":  # fill bytes
+            at += 1
+        marker = _number(frame, at, 2)
+        if marker >> 8 != 0xFF:
+            raise ValueError("a JPEG marker is missing")
+        if marker & 0xFF in _FRAME_HEADERS:
+            return Codestream(_number(frame, at + 5, 2), _number(frame, at + 7, 2), _number(frame, at + 9, 1))
+        at += 2 + _number(frame, at + 2, 2)
+
+
+def _number(frame: bytes, at: int, length: int) -> int:
+    if len(frame) < at + length:
+        raise ValueError("the codestream ends in its header")
+    return int.from_bytes(frame[at : at + length], "big")

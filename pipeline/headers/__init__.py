@@ -1,0 +1,12 @@
+"""DICOM files -> volumes with the facts that tell what they are.
+
+Classic and Enhanced objects alike are taken apart into planes, and the planes of one series are put together into
+volumes: a series that mixes orientations, echoes, image types, diffusion weightings or repetitions holds several.
+Pixels are not read here.
+"""
+
+from pipeline.headers.files import content_digest
+from pipeline.headers.records import Frame, Headers, Problem, Vector, Volume
+from pipeline.headers.study import read_headers
+
+__all__ = ["Frame", "Headers", "Problem", "Vector", "Volume", "content_digest", "read_headers"]

@@ -1,0 +1,145 @@
+"""The attributes that are read of a header, and their values as plain numbers and texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Value = tuple[float, ...] | tuple[str, ...]
+"""Every value is a tuple; an attribute that is absent, empty or unreadable is not there."""
+Values = Mapping[str, Value]
+
+WANTED: dict[str, tuple[int, str]] = {
+    "SpecificCharacterSet": (0x00080005, "CS"),
+    "ImageType": (0x00080008, "CS"),
+    "SOPClassUID": (0x00080016, "UI"),
+    "SOPInstanceUID": (0x00080018, "UI"),
+    "StudyDate": (0x00080020, "DA"),
+    "SeriesDate": (0x00080021, "DA"),
+    "AcquisitionDate": (0x00080022, "DA"),
+    "AcquisitionDateTime": (0x0008002A, "DT"),
+    "SeriesTime": (0x00080031, "TM"),
+    "AcquisitionTime": (0x00080032, "TM"),
+    "Modality": (0x00080060, "CS"),
+    "Manufacturer": (0x00080070, "LO"),
+    "SeriesDescription": (0x0008103E, "LO"),
+    "FrameType": (0x00089007, "CS"),
+    "ComplexImageComponent": (0x00089208, "CS"),
+    "ContrastBolusAgent": (0x00180010, "LO"),
+    "BodyPartExamined": (0x00180015, "CS"),
+    "ScanningSequence": (0x00180020, "CS"),
+    "SequenceVariant": (0x00180021, "CS"),
+    "ScanOptions": (0x00180022, "CS"),
+    "MRAcquisitionType": (0x00180023, "CS"),
+    "SequenceName": (0x00180024, "SH"),
+    "RepetitionTime": (0x00180080, "DS"),
+    "EchoTime": (0x00180081, "DS"),
+    "InversionTime": (0x00180082, "DS"),
+    "EchoNumbers": (0x00180086, "IS"),
+    "MagneticFieldStrength": (0x00180087, "DS"),
+    "ProtocolName": (0x00181030, "LO"),
+    "TriggerTime": (0x00181060, "DS"),
+    "FlipAngle": (0x00181314, "DS"),
+    "PulseSequenceName": (0x00189005, "SH"),
+    "EchoPulseSequence": (0x00189008, "CS"),
+    "InversionRecovery": (0x00189009, "CS"),
+    "EchoPlanarPulseSequence": (0x00189018, "CS"),
+    "FrameAcquisitionDateTime": (0x00189074, "DT"),
+    "InversionTimes": (0x00189079, "FD"),
+    "EffectiveEchoTime": (0x00189082, "FD"),
+    "DiffusionBValue": (0x00189087, "FD"),
+    "ContrastBolusAgentAdministered": (0x00189342, "CS"),
+    "StudyInstanceUID": (0x0020000D, "UI"),
+    "SeriesInstanceUID": (0x0020000E, "UI"),
+    "SeriesNumber": (0x00200011, "IS"),
+    "AcquisitionNumber": (0x00200012, "IS"),
+    "ImagePositionPatient": (0x00200032, "DS"),
+    "ImageOrientationPatient": (0x00200037, "DS"),
+    "TemporalPositionIdentifier": (0x00200100, "IS"),
+    "StackID": (0x00209056, "SH"),
+    "TemporalPositionIndex": (0x00209128, "UL"),
+    "NominalCardiacTriggerDelayTime": (0x00209153, "FD"),
+    "FrameAcquisitionNumber": (0x00209156, "US"),
+    "SamplesPerPixel": (0x00280002, "US"),
+    "NumberOfFrames": (0x00280008, "IS"),
+    "Rows": (0x00280010, "US"),
+    "Columns": (0x00280011, "US"),
+    "PixelSpacing": (0x00280030, "DS"),
+    "BitsAllocated": (0x00280100, "US"),
+}
+"""Tag and value representation by keyword (PS3.6)."""
+
+NUMERIC = frozenset({"DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What one file says before its pixels.
+
+    Attributes
+    ----------
+    values
+        Of the data set.
+    shared, frames
+        Of the functional groups: for all frames, and one by one; empty in classic objects (PS3.3 C.7.6.16).
+    transfer_syntax
+        UID; empty where the file does not say.
+    pixel_bytes
+        Length of the pixel data as far as it is in the file.
+    """
+
+    values: Values
+    shared: Values
+    frames: tuple[Values, ...]
+    transfer_syntax: str
+    pixel_bytes: int
+
+
+def as_numbers(parts: list[object]) -> tuple[float, ...] | None:
+    """Return finite numbers, or None if there are others."""
+    try:
+        numbers = tuple(float(part) for part in parts)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return numbers if numbers and all(map(math.isfinite, numbers)) else None
+
+
+def as_texts(parts: list[object]) -> tuple[str, ...] | None:
+    """Return texts without outer blanks, or None if all are empty."""
+    texts = tuple("" if part is None else str(part).strip() for part in parts)
+    return texts if any(texts) else None
+
+
+class Facts:
+    """The attributes of one frame: its own functional groups, then the shared ones, then the data set."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+
+    def number(self, *keywords: str) -> float | None:
+        """Return the first number of the first attribute that is there."""
+        value = self._first(keywords)
+        return value[0] if value and isinstance(value[0], float) else None
+
+    def vector(self, keyword: str, length: int) -> tuple[float, ...] | None:
+        """Return the numbers of an attribute, None if they are more or fewer than `length`."""
+        value = self.values.get(keyword, ())
+        numbers = tuple(part for part in value if isinstance(part, float))
+        return numbers if len(numbers) == len(value) == length else None
+
+    def text(self, *keywords: str) -> str:
+        """Return the first attribute that is there as one text, or an empty one."""
+        return "\\".join(map(str, self._first(keywords) or ()))
+
+    def terms(self, *keywords: str) -> tuple[str, ...]:
+        """Return the parts of the first attribute that is there, in upper case."""
+        return tuple(str(part).upper() for part in self._first(keywords) or () if part)
+
+    def _first(self, keywords: tuple[str, ...]) -> Value | None:
+        for keyword in keywords:
+            if keyword in self.values:
+                return self.values[keyword]
+        return None

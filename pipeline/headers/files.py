@@ -1,0 +1,124 @@
+"""DICOM files, opened without trusting what they declare."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+FIRST_TAG = 0x00010000
+"""No data set has elements below; zeros in place of what was never written would be read as millions of them."""
+PIXEL_DATA = 0x7FE00010
+UNDEFINED_LENGTH = 0xFFFFFFFF
+META_START = 144
+"""Preamble, DICM and the group length element of the file meta information (PS3.10 7.1)."""
+MAX_INFLATED_BYTES = 2**28
+"""Of a deflated file; a head of 512 x 512 x 256 voxels takes half of it."""
+MAX_VOXELS = 2**29
+"""Of one file and of one volume; twice 512 x 512 x 1024, and 2 GB as numbers that can be computed with."""
+_INFLATE_STEP_BYTES = 2**20
+_FIRST_PIXEL_TAG = 0x7FE00008
+
+
+class NotDicomError(Exception):
+    """A file does not begin as DICOM files do (PS3.10 7.1)."""
+
+
+class InflatesTooLargeError(Exception):
+    """A deflated file holds more than any image."""
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's data set, leaving out the file meta information that each receiver rewrites."""
+    with path.open("rb") as file:
+        file.seek(data_set_start(file.read(META_START)))
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_set_start(start: bytes) -> int:
+    """Return where the data set begins by the group length of the file meta information, 0 where there is none."""
+    if start[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
+        return 0
+    return META_START + int.from_bytes(start[140:144], "little")
+
+
+def open_dataset(path: Path, *, pixels: bool) -> tuple[FileDataset, int]:
+    """Return the data set of a file, with its pixel data or up to them, and the length of the pixel data in the file.
+
+    What follows the pixel data is not read.
+
+    Raises
+    ------
+    NotDicomError
+        If preamble and prefix are missing.
+    InflatesTooLargeError
+        Before memory is taken, if a deflated file holds more than `MAX_INFLATED_BYTES`.
+    Exception
+        Whatever pydicom's parser stumbles over.
+    """
+    with path.open("rb") as file:
+        preamble = file.read(128)
+        if file.read(4) != b"DICM":
+            raise NotDicomError
+        # Most files are read without pydicom, which takes longer to load than to read a series.
+        from pydicom.dataset import FileDataset, FileMetaDataset  # noqa: PLC0415
+        from pydicom.filereader import read_dataset, read_partial  # noqa: PLC0415
+
+        last, at_the_end = PIXEL_DATA if pixels else _FIRST_PIXEL_TAG - 1, False
+
+        def behind(tag: int, _vr: str | None, _length: int) -> bool:
+            nonlocal at_the_end
+            was_at_the_end, at_the_end = at_the_end, tag == PIXEL_DATA
+            return was_at_the_end or tag > last or tag < FIRST_TAG
+
+        meta = read_dataset(
+            file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2
+        )
+        source: BinaryIO = file
+        if meta.get("TransferSyntaxUID") == DEFLATED:
+            source = BytesIO(_inflated(file))
+            inflated = read_dataset(source, is_implicit_VR=False, is_little_endian=True, stop_when=behind)
+            dataset = FileDataset(path, inflated, preamble, FileMetaDataset(meta), False, True)
+        elif file.read(2) == b"\0\0":
+            raise ValueError("no data set follows the file meta information")
+        else:
+            file.seek(0)
+            dataset = read_partial(file, behind)
+        return dataset, 0 if pixels else _pixel_bytes(source, dataset)
+
+
+def _inflated(file: BinaryIO) -> bytes:
+    """Return the rest of a deflated file, which is first inflated into nothing to see how large it is."""
+    start = file.tell()
+    inflater, size_bytes, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, b""
+    while not inflater.eof:
+        rest = rest or file.read(_INFLATE_STEP_BYTES)
+        if not rest:
+            raise EOFError("the deflated data end too early")
+        size_bytes += len(inflater.decompress(rest, _INFLATE_STEP_BYTES))
+        rest = inflater.unconsumed_tail
+        if size_bytes > MAX_INFLATED_BYTES:
+            raise InflatesTooLargeError
+    file.seek(start)
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read())
+
+
+def _pixel_bytes(source: BinaryIO, dataset: FileDataset) -> int:
+    """Return the length of the pixel data, which begin where `source` stands, as far as they are there."""
+    at = source.tell()
+    head = source.read(12)
+    end = source.seek(0, 2)
+    order: Literal["little", "big"] = "little" if dataset.original_encoding[1] else "big"
+    group, element = (int.from_bytes(head[place : place + 2], order) for place in (0, 2))
+    if (group << 16) + element != PIXEL_DATA:
+        return 0
+    explicit = head[4:6] in (b"OB", b"OW", b"UN")
+    length = int.from_bytes(head[8:12] if explicit else head[4:8], order)
+    present = max(0, end - at - (12 if explicit else 8))
+    return present if length == UNDEFINED_LENGTH else min(length, present)

@@ -1,0 +1,123 @@
+"""One file -> its planes, or the reason why it is no usable MR image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.headers.attributes import Facts, Header, Values
+from pipeline.headers.files import DEFLATED, MAX_INFLATED_BYTES, MAX_VOXELS, InflatesTooLargeError, NotDicomError
+from pipeline.headers.quick import read_quickly
+from pipeline.headers.records import Frame, Problem
+from pipeline.headers.thorough import DamagedHeaderError, read_thoroughly
+
+MR_IMAGE_CLASSES = frozenset(
+    {"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"}
+)
+"""MR Image, Enhanced MR Image and Legacy Converted Enhanced MR Image Storage (PS3.4 B.5)."""
+_MAX_SIDE = 4096
+_MAX_FRAMES = 20_000
+_SMALL_BYTES = 2**26
+"""Images below this do no harm even if the file holds much less, as an empty compressed slice does."""
+_MOST_COMPRESSION = 1000
+_UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED})
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """A frame with the attributes that hold for it."""
+
+    facts: Facts
+    frame: Frame
+
+
+def read_instance(path: Path) -> list[Plane] | Problem:
+    """Return the planes of an MR image, at least one, or why the file is none; nothing is raised."""
+    try:
+        if path.stat().st_size == 0:
+            return Problem(path, "file_empty", "The file is empty; send it again.")
+        header = read_quickly(path) or read_thoroughly(path)
+        return _unusable(path, header) or _planes(path, header)
+    except OSError as error:
+        sentence = f"The file cannot be opened ({type(error).__name__}); look at the disk and its rights."
+        return Problem(path, "file_unreadable", sentence)
+    except NotDicomError:
+        return Problem(path, "file_not_dicom", "The file is not a DICOM Part 10 file.")
+    except InflatesTooLargeError:
+        sentence = f"The deflated file holds more than {MAX_INFLATED_BYTES // 2**20} MB; send it in another encoding."
+        return Problem(path, "deflated_size_implausible", sentence)
+    except DamagedHeaderError as error:
+        return _damaged(path, error.__cause__, error.values)
+    except Exception as error:  # any malformed header: pydicom raises what its parser stumbled over
+        return _damaged(path, error, {})
+
+
+def _damaged(path: Path, error: BaseException | None, values: Values) -> Problem:
+    sentence = f"The header cannot be read ({type(error).__name__}); send the file again."
+    return Problem(path, "file_damaged", sentence, *_uids(Facts(values)))
+
+
+def _uids(facts: Facts) -> tuple[str | None, str | None]:
+    """Return the UIDs of series and instance, None where absent."""
+    return facts.text("SeriesInstanceUID") or None, facts.text("SOPInstanceUID") or None
+
+
+def _unusable(path: Path, header: Header) -> Problem | None:
+    facts = Facts(header.values)
+    uids = _uids(facts)
+    if not (all(uids) and facts.text("StudyInstanceUID")):
+        sentence = "The file lacks a study, series or instance UID; send it from where it was made."
+        return Problem(path, "file_without_identity", sentence)
+    if facts.text("Modality") != "MR" or facts.text("SOPClassUID") not in MR_IMAGE_CLASSES:
+        return Problem(path, "not_mr_image", f"The object is {_class_name(facts)}, not an MR image.", *uids)
+    rows, columns, frames = facts.number("Rows") or 0, facts.number("Columns") or 0, _frame_count(facts)
+    sides_fit = 0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE and 0 < frames <= _MAX_FRAMES
+    expected_bytes = rows * columns * frames * _voxel_bytes(facts)
+    plain = header.transfer_syntax in _UNCOMPRESSED
+    if (
+        not sides_fit
+        or rows * columns * frames > MAX_VOXELS
+        or header.pixel_bytes > 2 * expected_bytes + _SMALL_BYTES
+        or (not plain and expected_bytes > max(_SMALL_BYTES, _MOST_COMPRESSION * header.pixel_bytes))
+    ):
+        sentence = "The header declares no image of a plausible size; send the original file."
+        return Problem(path, "pixel_size_implausible", sentence, *uids)
+    if header.pixel_bytes < (expected_bytes if plain else 1):
+        return Problem(path, "pixel_data_truncated", "The file ends before its pixels do; send it again.", *uids)
+    if header.frames and len(header.frames) != frames:
+        sentence = f"The header declares {frames} frames and describes {len(header.frames)}; send the file again."
+        return Problem(path, "frames_incomplete", sentence, *uids)
+    return None
+
+
+def _class_name(facts: Facts) -> str:
+    from pydicom.uid import UID  # noqa: PLC0415 - takes longer to load than to read a series
+
+    return f"{UID(facts.text('SOPClassUID')).name or 'of no class'} of modality {facts.text('Modality') or 'unknown'}"
+
+
+def _frame_count(facts: Facts) -> int:
+    return int(facts.number("NumberOfFrames") or 1)
+
+
+def _voxel_bytes(facts: Facts) -> float:
+    return (facts.number("SamplesPerPixel") or 1) * (facts.number("BitsAllocated") or 16) / 8
+
+
+def _planes(path: Path, header: Header) -> list[Plane]:
+    planes = []
+    for index in range(_frame_count(Facts(header.values))):
+        own = header.frames[index] if header.frames else {}
+        facts = Facts({**header.values, **header.shared, **own})
+        frame = Frame(
+            path=path,
+            index=index,
+            sop_instance_uid=facts.text("SOPInstanceUID"),
+            position_mm=facts.vector("ImagePositionPatient", 3),
+            orientation=facts.vector("ImageOrientationPatient", 6),
+            pixel_spacing_mm=facts.vector("PixelSpacing", 2),
+            rows=int(facts.number("Rows") or 0),
+            columns=int(facts.number("Columns") or 0),
+        )
+        planes.append(Plane(facts, frame))
+    return planes

@@ -1,0 +1,119 @@
+"""What is told of a study's headers: frames, volumes, and the files that are not used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image plane.
+
+    Attributes
+    ----------
+    path, index
+        File, and number of the frame in it, from 0.
+    sop_instance_uid
+        Of the file.
+    position_mm, orientation
+        ImagePositionPatient and ImageOrientationPatient (PS3.3 C.7.6.2.1.1), None where absent or no numbers.
+    pixel_spacing_mm
+        Distance of rows, distance of columns.
+    rows, columns
+        Matrix.
+    """
+
+    path: Path
+    index: int
+    sop_instance_uid: str
+    position_mm: Vector | None
+    orientation: Vector | None
+    pixel_spacing_mm: Vector | None
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The frames of one series that belong together, and what their headers say of the contrast.
+
+    Attributes
+    ----------
+    tr_ms, te_ms, ti_ms, flip_deg, b_value
+        None where unknown.
+    scanning_sequence, sequence_variant, scan_options, image_type
+        Upper-case terms; empty where unknown.
+    acquisition_type
+        ``2D``, ``3D`` or empty.
+    contrast_agent
+        True if the header says that one was given.
+    sequence_name
+        SequenceName or PulseSequenceName, as stored; empty where unknown.
+    body_part
+        BodyPartExamined in upper case; empty where unknown.
+    complex_component
+        What of the complex signal the pixels are (PS3.3 C.8.13.3.1.1), in upper case; empty where unknown.
+    field_strength_t
+        None where unknown.
+    acquired
+        When the acquisition began, as digits ``YYYYMMDDhhmmss`` with a fraction where given: texts sort by time. None
+        where no time is told.
+    frames
+        At least one.
+    """
+
+    study_uid: str
+    series_uid: str
+    series_number: int | None
+    description: str
+    protocol: str
+    modality: str
+    sop_class_uid: str
+    manufacturer: str
+    image_type: tuple[str, ...]
+    scanning_sequence: tuple[str, ...]
+    sequence_variant: tuple[str, ...]
+    scan_options: tuple[str, ...]
+    acquisition_type: str
+    tr_ms: float | None
+    te_ms: float | None
+    ti_ms: float | None
+    flip_deg: float | None
+    b_value: float | None
+    contrast_agent: bool
+    samples_per_pixel: int
+    frames: tuple[Frame, ...] = field(repr=False)
+    sequence_name: str = ""
+    body_part: str = ""
+    complex_component: str = ""
+    field_strength_t: float | None = None
+    acquired: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files of the volume, each once."""
+        return tuple(dict.fromkeys(frame.path for frame in self.frames))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A file that is not used, with a code and a sentence, and the UIDs that it still told."""
+
+    path: Path
+    code: str
+    sentence: str
+    series_uid: str | None = None
+    sop_instance_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What the headers of a study say."""
+
+    volumes: tuple[Volume, ...]
+    problems: tuple[Problem, ...]
+    conflicts: frozenset[str] = frozenset()
+    """SOP Instance UIDs that several files claim with different content."""

@@ -1,0 +1,187 @@
+"""Planes -> volumes: what one series holds, taken apart before anything is judged."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from itertools import combinations
+
+from pipeline.headers.attributes import Facts
+from pipeline.headers.instance import Plane
+from pipeline.headers.records import Vector, Volume
+
+_NO_AGENT = frozenset({"", "NO", "NONE", "N", "NIL", "0", "OFF"})
+"""What scanners write as ContrastBolusAgent where none was given."""
+_TURNED = 0.1
+"""Difference of direction cosines above which planes belong to different volumes."""
+
+
+def form_volumes(planes: Iterable[Plane]) -> list[Volume]:
+    """Return the volumes that some planes make, ordered by series number; names of files do not count.
+
+    Planes of one volume have series, matrix, image type, echo time, b-value, component of the complex signal, stack and
+    orientation in common. Where positions repeat, the volume is split further by what tells the repetitions apart, if
+    that gives each position once to each part; else it is left as it is, for the geometry gate to refuse.
+    """
+    groups: dict[Hashable, list[Plane]] = defaultdict(list)
+    for plane in planes:
+        groups[_key(plane)].append(plane)
+    parallel = [part for group in groups.values() for part in _split_by_orientation(group)]
+    parts = [part for group in parallel for part in _split_repeats(group)]
+    return sorted(map(_volume, parts), key=_order)
+
+
+def _key(plane: Plane) -> Hashable:
+    facts, frame = plane.facts, plane.frame
+    return (
+        facts.text("StudyInstanceUID"),
+        facts.text("SeriesInstanceUID"),
+        frame.rows,
+        frame.columns,
+        _image_type(facts),
+        round(_echo_time(facts) or 0.0, 1),
+        facts.number("DiffusionBValue"),
+        facts.text("ComplexImageComponent"),
+        facts.text("StackID"),
+    )
+
+
+def _split_by_orientation(planes: list[Plane]) -> list[list[Plane]]:
+    """Return the planes in parts that are parallel but for rounding; the names of the files do not count."""
+    parts: list[list[Plane]] = []
+    for plane in sorted(planes, key=lambda plane: (plane.frame.sop_instance_uid, plane.frame.index)):
+        fitting = (part for part in parts if _parallel(part[0].frame.orientation, plane.frame.orientation))
+        part = next(fitting, None)
+        if part is None:
+            parts.append([plane])
+        else:
+            part.append(plane)
+    return parts
+
+
+def _parallel(one: Vector | None, other: Vector | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(abs(a - b) < _TURNED for a, b in zip(one, other, strict=True))
+
+
+def _acquired(facts: Facts) -> str | None:
+    """Return when the acquisition began; the date and time of the series stand in for those of the acquisition."""
+    digits = _digits(facts.text("FrameAcquisitionDateTime", "AcquisitionDateTime"))
+    if len(digits) >= 12:
+        return digits
+    for date, time in (("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "SeriesTime")):
+        day, clock = _digits(facts.text(date, "SeriesDate", "StudyDate")), _digits(facts.text(time))
+        if len(day) == 8 and len(clock) >= 4:
+            return day + clock
+    return None
+
+
+def _digits(text: str) -> str:
+    """Return a date or time without time zone and the colons of old DICOM; empty if it holds anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:[+-]\d{4})?", text.replace(":", ""))
+    return found.group(1) if found else ""
+
+
+_REPEATS: tuple[Callable[[Facts], Hashable], ...] = (
+    lambda facts: facts.number("TemporalPositionIndex", "TemporalPositionIdentifier"),
+    lambda facts: facts.number("InversionTimes", "InversionTime"),
+    lambda facts: facts.number("NominalCardiacTriggerDelayTime", "TriggerTime"),
+    lambda facts: facts.number("FrameAcquisitionNumber", "AcquisitionNumber"),
+    lambda facts: facts.number("EchoNumbers"),
+    _acquired,
+)
+"""What may tell repeated planes apart. Each may differ from slice to slice of one volume too (interleaved packages have
+their own AcquisitionNumber, gated slices their own TriggerTime), so none splits a series by itself."""
+
+
+def _split_repeats(planes: list[Plane]) -> list[list[Plane]]:
+    """Return repeated acquisitions one by one, or all planes together if nothing tells them apart."""
+    positions = {_place(plane) for plane in planes}
+    if None in positions or len(positions) == len(planes):
+        return [planes]
+    for count in (1, 2):
+        for rules in combinations(_REPEATS, count):
+            parts: dict[Hashable, list[Plane]] = defaultdict(list)
+            for plane in planes:
+                parts[tuple(rule(plane.facts) for rule in rules)].append(plane)
+            if all(len(part) == len(positions) == len(set(map(_place, part))) for part in parts.values()):
+                return list(parts.values())
+    return [planes]
+
+
+def _place(plane: Plane) -> Vector | None:
+    position_mm = plane.frame.position_mm
+    return None if position_mm is None else tuple(round(value, 2) for value in position_mm)
+
+
+# --- one volume -------------------------------------------------------------------------------------------------------
+
+
+def _volume(planes: list[Plane]) -> Volume:
+    facts = planes[0].facts
+    number = facts.number("SeriesNumber")
+    return Volume(
+        study_uid=facts.text("StudyInstanceUID"),
+        series_uid=facts.text("SeriesInstanceUID"),
+        series_number=None if number is None else int(number),
+        description=facts.text("SeriesDescription"),
+        protocol=facts.text("ProtocolName"),
+        modality=facts.text("Modality"),
+        sop_class_uid=facts.text("SOPClassUID"),
+        manufacturer=facts.text("Manufacturer"),
+        image_type=_image_type(facts),
+        scanning_sequence=facts.terms("ScanningSequence") or _sequence_of_enhanced(facts),
+        sequence_variant=facts.terms("SequenceVariant"),
+        scan_options=facts.terms("ScanOptions"),
+        acquisition_type=facts.text("MRAcquisitionType").upper(),
+        tr_ms=facts.number("RepetitionTime"),
+        te_ms=_echo_time(facts),
+        ti_ms=facts.number("InversionTime", "InversionTimes"),
+        flip_deg=facts.number("FlipAngle"),
+        b_value=facts.number("DiffusionBValue"),
+        contrast_agent=_contrast_agent(facts),
+        samples_per_pixel=int(facts.number("SamplesPerPixel") or 1),
+        frames=tuple(plane.frame for plane in planes),
+        sequence_name=facts.text("SequenceName") or facts.text("PulseSequenceName"),
+        body_part=facts.text("BodyPartExamined").upper(),
+        complex_component=facts.text("ComplexImageComponent").upper(),
+        field_strength_t=facts.number("MagneticFieldStrength"),
+        acquired=min(filter(None, (_acquired(plane.facts) for plane in planes)), default=None),
+    )
+
+
+def _order(volume: Volume) -> tuple[bool, int, str, float, str, str]:
+    return (
+        volume.series_number is None,
+        volume.series_number or 0,
+        volume.series_uid,
+        volume.te_ms or 0.0,
+        volume.acquired or "",
+        min(f"{frame.sop_instance_uid} {frame.index:06d}" for frame in volume.frames),
+    )
+
+
+def _image_type(facts: Facts) -> tuple[str, ...]:
+    return facts.terms("FrameType", "ImageType")
+
+
+def _echo_time(facts: Facts) -> float | None:
+    return facts.number("EffectiveEchoTime", "EchoTime")
+
+
+def _sequence_of_enhanced(facts: Facts) -> tuple[str, ...]:
+    """Return ScanningSequence terms for the attributes that Enhanced MR has in its place (PS3.3 C.8.13.4)."""
+    terms = [{"SPIN": "SE", "GRADIENT": "GR", "BOTH": "SE"}.get(facts.text("EchoPulseSequence"), "")]
+    terms.append("IR" if facts.text("InversionRecovery") == "YES" else "")
+    terms.append("EP" if facts.text("EchoPlanarPulseSequence") == "YES" else "")
+    return tuple(term for term in terms if term)
+
+
+def _contrast_agent(facts: Facts) -> bool:
+    """Return whether a frame shows contrast agent: an agent may be named before it is given (PS3.3 C.8.13.5.8)."""
+    administered = facts.text("ContrastBolusAgentAdministered").upper()
+    if administered in {"YES", "NO"}:
+        return administered == "YES"
+    return facts.text("ContrastBolusAgent").upper() not in _NO_AGENT

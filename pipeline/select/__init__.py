@@ -1,0 +1,25 @@
+"""Series x role scores with reasons: which series is T1W, which T2W, which FLAIR, or why not.
+
+Every volume of a study is judged by its headers alone (`judge`), then the best for each role is chosen by stated rules
+(`select_roles`). Where evidence contradicts itself, or two volumes fit one role equally well, nobody guesses: the study
+is held for a human choice.
+"""
+
+from pipeline.select.choose import select_roles
+from pipeline.select.judge import Candidate, Verdict, judge
+from pipeline.select.rules import BUILT_IN, Role, SiteRules
+from pipeline.select.study import SelectedSeries, Selection, input_digest, select_study
+
+__all__ = [
+    "BUILT_IN",
+    "Candidate",
+    "Role",
+    "SelectedSeries",
+    "Selection",
+    "SiteRules",
+    "Verdict",
+    "input_digest",
+    "judge",
+    "select_roles",
+    "select_study",
+]

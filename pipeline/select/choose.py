@@ -1,0 +1,214 @@
+"""Several candidates -> the one for each role, by stated rules; a tie or a doubt is left to a human."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from pipeline.errors import StudyHeld
+from pipeline.geometry import ordered_frames
+from pipeline.select.judge import Candidate, Verdict, plane
+from pipeline.select.physics import read_physics
+from pipeline.select.rules import BUILT_IN, Role, SiteRules
+
+_SAME_VOXELS = 1.10
+"""Ratio of voxel volumes below which two series count as equally fine."""
+_WHOLE_HEAD_MM = 150.0
+_COVERAGE_STEP_MM = 20.0
+
+
+def select_roles(
+    candidates: Iterable[Candidate], rules: SiteRules = BUILT_IN, choices: Mapping[Role, str] | None = None
+) -> dict[Role, Candidate]:
+    """Return the candidate for each role, its evidence saying why it and no other.
+
+    Parameters
+    ----------
+    candidates
+        Every volume of the study, judged.
+    rules
+        What the site knows of its own series.
+    choices
+        Series Instance UIDs that a human chose for a role; they outrank verdicts, never the geometry gate.
+
+    Raises
+    ------
+    StudyHeld
+        ``choice_unusable``, ``geometry_*``, ``ambiguous_role`` or ``missing_role``, whatever comes first in this order;
+        the sentence names every role that has none.
+    """
+    candidates = list(candidates)
+    chosen: dict[Role, Candidate] = {}
+    refusals: list[StudyHeld] = []
+    for role in (Role.FLAIR, Role.T2W, Role.T1W):
+        try:
+            by_hand = (choices or {}).get(role)
+            chosen[role] = _by_hand(role, by_hand, candidates) if by_hand else _best(role, candidates, rules)
+        except StudyHeld as held:
+            refusals.append(held)
+    if refusals:
+        refusals.sort(key=_urgency)
+        raise StudyHeld(refusals[0].code, " ".join(dict.fromkeys(held.sentence for held in refusals)))
+    _refuse_twice(chosen)
+    return chosen
+
+
+def _urgency(held: StudyHeld) -> int:
+    """Return where a refusal stands: what a human can mend at once comes before what must be acquired."""
+    order = ("choice_", "geometry_", "ambiguous_role", "missing_role")
+    return next(place for place, start in enumerate(order) if held.code.startswith(start))
+
+
+def _refuse_twice(chosen: dict[Role, Candidate]) -> None:
+    for role, other in ((Role.T1W, Role.T2W), (Role.T2W, Role.FLAIR), (Role.T1W, Role.FLAIR)):
+        if chosen[role].volume == chosen[other].volume:
+            raise StudyHeld(
+                "choice_unusable",
+                f"{name(chosen[role])} was chosen for {role} and {other}; choose one series for each.",
+            )
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+
+
+def _by_hand(role: Role, series_uid: str, candidates: list[Candidate]) -> Candidate:
+    volumes = [c for c in candidates if c.volume.series_uid == series_uid]
+    if not volumes:
+        raise StudyHeld("choice_unusable", f"The series chosen for {role} is not in the study; choose another.")
+    fitting = [c for c in volumes if c.scores[role] > 0]
+    # The echoes of one series share a description; their times tell them apart.
+    fitting = fitting or [c for c in volumes if read_physics(c.volume).role is role]
+    if len(volumes) > 1 and len(fitting) != 1:
+        raise StudyHeld(
+            "choice_unusable",
+            f"{name(volumes[0])} chosen for {role} holds {len(volumes)} volumes, and not just one of them fits.",
+        )
+    candidate = fitting[0] if fitting else volumes[0]
+    try:
+        ordered_frames(candidate.volume.frames)
+    except StudyHeld as refusal:
+        sentence = f"{name(candidate)} chosen for {role}: {refusal.sentence}"
+        raise StudyHeld("choice_unusable", sentence) from None
+    return replace(candidate, evidence=("chosen by hand", *candidate.evidence))
+
+
+# --- by rule ----------------------------------------------------------------------------------------------------------
+
+
+def _best(role: Role, candidates: list[Candidate], rules: SiteRules) -> Candidate:
+    fitting = [candidate for candidate in candidates if candidate.role is role]
+    if not fitting:
+        raise _nobody(role, candidates)
+    if role is Role.T1W and rules.contrast == "refuse":
+        fitting = _before_contrast(fitting, candidates)
+    for candidate in fitting:
+        rivals = [other for other in fitting if other is not candidate]
+        advantages = [_advantage(role, candidate, rival, rules) for rival in rivals]
+        if None not in advantages:
+            reasons = zip(rivals, advantages, strict=True)
+            return _noted(candidate, *(f"rather than {name(rival)}: {reason}" for rival, reason in reasons))
+    unbeaten = [c for c in fitting if not any(_advantage(role, other, c, rules) for other in fitting)]
+    names = " and ".join(name(candidate) for candidate in unbeaten or fitting)
+    raise StudyHeld("ambiguous_role", f"{names} fit {role} equally well. Choose the series by hand.")
+
+
+def _nobody(role: Role, candidates: list[Candidate]) -> StudyHeld:
+    """Return why no volume has a role."""
+    unfit = [c for c in candidates if c.unfit is role and c.refusal]
+    if unfit and unfit[0].refusal:
+        return StudyHeld(unfit[0].refusal.code, f"{name(unfit[0])} would be {role}: {unfit[0].refusal.sentence}")
+    doubtful = [c for c in candidates if c.verdict is Verdict.AMBIGUOUS and c.scores[role] > 0]
+    if doubtful:
+        reason = f"{name(doubtful[0])} may be {role}: {doubtful[0].evidence[0]}"
+        return StudyHeld("ambiguous_role", f"{reason}. Choose the series by hand.")
+    after = [c for c in candidates if role is Role.T1W and c.evidence[0] == "T1 weighted after contrast agent"]
+    hint = f" {name(after[0])} is T1 weighted, but after contrast agent." if after else ""
+    return StudyHeld("missing_role", f"No series of the study is {role}; acquire or send it, then retry.{hint}")
+
+
+def _before_contrast(fitting: list[Candidate], candidates: list[Candidate]) -> list[Candidate]:
+    """Return the T1 weighted candidates that were acquired before contrast agent.
+
+    A series that was acquired later than one with contrast agent shows it too, whatever its own header says; and where
+    a subtraction exists, one of the series that it was made of came after the injection.
+
+    Raises
+    ------
+    StudyHeld
+        ``ambiguous_role`` if it cannot be told.
+    """
+    given = [c for c in candidates if c.contrast_given]
+    timed = [(c.volume.acquired, name(c)) for c in given if c.volume.acquired]
+    if timed:
+        first, injected = min(timed)
+        before = [c for c in fitting if c.volume.acquired is None or c.volume.acquired <= first]
+        if not before:
+            late = f"{name(fitting[0])} is T1 weighted, but {injected} had contrast agent earlier"
+            raise StudyHeld("ambiguous_role", f"{late}. Choose the series by hand.")
+        known = [(c, c.volume.acquired is not None and c.volume.acquired < first) for c in before]
+        return [_noted(c, "acquired before the contrast agent") if earlier else c for c, earlier in known]
+    # A subtraction of perfusion or angiography is known by that name too, and says nothing of contrast agent.
+    subtraction = [c for c in candidates if all("subtraction" in sentence for sentence in c.evidence)]
+    return _first_of_two(fitting, subtraction[0]) if subtraction and not given else fitting
+
+
+def _first_of_two(fitting: list[Candidate], subtraction: Candidate) -> list[Candidate]:
+    times = [c.volume.acquired for c in fitting]
+    if len(fitting) < 2 or None in times or len(set(times)) < 2:
+        doubt = f"{name(subtraction)} is a subtraction, so {name(fitting[0])} may show contrast agent"
+        raise StudyHeld("ambiguous_role", f"{doubt}. Choose the series by hand.")
+    first = min(time for time in times if time)
+    reason = f"earliest T1 weighted series of a study with a subtraction ({name(subtraction)})"
+    return [_noted(c, reason) for c in fitting if c.volume.acquired == first]
+
+
+def _advantage(role: Role, one: Candidate, other: Candidate, rules: SiteRules) -> str | None:
+    """Return the first rule by which one candidate is better than another, or None if it is not."""
+    for reason, value in _preferences(role, rules):
+        if value(one) != value(other):
+            return reason if value(one) > value(other) else None
+    if not 1 / _SAME_VOXELS <= _voxel_mm3(one) / _voxel_mm3(other) <= _SAME_VOXELS:
+        return "finer voxels" if _voxel_mm3(one) < _voxel_mm3(other) else None
+    same_acquisition = one.volume.acquired == other.volume.acquired
+    if same_acquisition and _processing(one) > _processing(other):
+        return "the corrected images of the same acquisition"
+    return None
+
+
+def _preferences(role: Role, rules: SiteRules) -> list[tuple[str, Callable[[Candidate], float]]]:
+    """Return the rules by which one candidate is preferred, the strongest first."""
+    return [
+        ("physics and description agree", lambda c: c.scores[role]),
+        ("no contrast agent", lambda c: not c.contrast_given),
+        ("three-dimensional", lambda c: c.volume.acquisition_type == "3D"),
+        ("covers more of the head", lambda c: min(_coverage_mm(c), _WHOLE_HEAD_MM) // _COVERAGE_STEP_MM),
+        (
+            f"{rules.plane} slices",
+            lambda c: c.volume.acquisition_type != "3D" and plane(c.volume) == rules.plane,
+        ),
+    ]
+
+
+def _processing(candidate: Candidate) -> int:
+    """Return how far the scanner corrected the images: distortion in space, then in the plane, then brightness."""
+    terms = candidate.volume.image_type
+    return 4 * ("DIS3D" in terms) + 2 * ("DIS2D" in terms) + ("NORM" in terms)
+
+
+def _coverage_mm(candidate: Candidate) -> float:
+    return candidate.step_mm * len(candidate.volume.frames)
+
+
+def _voxel_mm3(candidate: Candidate) -> float:
+    row_spacing_mm, column_spacing_mm = candidate.volume.frames[0].pixel_spacing_mm or (1.0, 1.0)
+    return candidate.step_mm * row_spacing_mm * column_spacing_mm
+
+
+def _noted(candidate: Candidate, *reasons: str) -> Candidate:
+    return replace(candidate, evidence=(*candidate.evidence, *reasons))
+
+
+def name(candidate: Candidate) -> str:
+    """Return how a sentence calls the series of a candidate."""
+    number = candidate.volume.series_number
+    return f"Series {number}" if number is not None else "A series without a number"

@@ -1,0 +1,66 @@
+"""Roles, and what a site may say about how its series are chosen."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from pipeline.geometry import MIN_SLICES
+
+
+class Role(StrEnum):
+    """The part that a series plays in the ensemble."""
+
+    T1W = "T1W"
+    T2W = "T2W"
+    FLAIR = "FLAIR"
+
+
+Plane = Literal["axial", "coronal", "sagittal"]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """What a site knows of its own series.
+
+    Attributes
+    ----------
+    names
+        Regular expressions, matched without regard to case, of descriptions that name a role at this site. They
+        outrank every built-in word, but never the physics: where timing speaks against them the series is ambiguous.
+    never
+        Regular expressions of descriptions that are never chosen at this site.
+    contrast
+        Whether a T1 weighted series after contrast agent may be T1W.
+    min_slices
+        Fewest slices of a usable volume; never below what the geometry gate asks for.
+    plane
+        Which plane of two-dimensional series is preferred, or ``any``.
+    """
+
+    names: dict[Role, tuple[str, ...]] = field(default_factory=dict)
+    never: tuple[str, ...] = ()
+    contrast: Literal["refuse", "allow"] = "refuse"
+    min_slices: int = MIN_SLICES
+    plane: Plane | Literal["any"] = "axial"
+
+    def named_role(self, description: str) -> tuple[Role, str] | None:
+        """Return the role that a site's own pattern names, with the words that matched."""
+        for role in (Role.FLAIR, Role.T2W, Role.T1W):
+            for pattern in self.names.get(role, ()):
+                if found := re.search(pattern, description, re.IGNORECASE):
+                    return role, found.group(0)
+        return None
+
+    def excluded(self, description: str) -> str | None:
+        """Return the words by which a site excludes a description."""
+        for pattern in self.never:
+            if found := re.search(pattern, description, re.IGNORECASE):
+                return found.group(0)
+        return None
+
+
+BUILT_IN = SiteRules()
+"""No site knowledge."""

@@ -1,0 +1,138 @@
+"""Files -> the selected series of a study, or why there are none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import StudyHeld
+from pipeline.headers import Headers, Problem, Volume, content_digest, read_headers
+from pipeline.select.choose import select_roles
+from pipeline.select.judge import Candidate, judge
+from pipeline.select.rules import BUILT_IN, Role, SiteRules
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedSeries:
+    """The series chosen for one role.
+
+    Attributes
+    ----------
+    series_uid, series_number, description
+        As in the headers; the number may be absent, the description empty.
+    evidence
+        Sentences that say why.
+    files
+        Every instance of the volume, one file each, in no particular order.
+    """
+
+    series_uid: str
+    series_number: int | None
+    description: str
+    evidence: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The three series of a study, or why there are none.
+
+    Attributes
+    ----------
+    study_uid
+        Empty if no file told one.
+    roles
+        Complete if `held` is None.
+    candidates
+        Every volume of the study with its verdict.
+    problems
+        Files that were not used.
+    held
+        Why the study gets no score.
+    digest
+        SHA-256 over the content of the selected instances; over the reason and all file names if the study is held.
+    """
+
+    study_uid: str
+    roles: dict[Role, SelectedSeries]
+    volumes: dict[Role, Volume]
+    candidates: tuple[Candidate, ...]
+    problems: tuple[Problem, ...]
+    held: StudyHeld | None
+    digest: str
+
+
+def select_study(
+    paths: Iterable[Path], rules: SiteRules = BUILT_IN, choices: Mapping[Role, str] | None = None
+) -> Selection:
+    """Return the selected series of the study that some files hold.
+
+    Parameters
+    ----------
+    paths
+        All files of the study, in any order.
+    rules
+        What the site knows of its own series.
+    choices
+        Series Instance UIDs that a human chose for a role.
+
+    Returns
+    -------
+    Selection
+        With `held` set where the study cannot be scored; nothing is raised for bad input.
+    """
+    paths = sorted(paths)
+    headers = read_headers(paths)
+    candidates = tuple(judge(volume, rules) for volume in headers.volumes)
+    study_uids = sorted({volume.study_uid for volume in headers.volumes})
+    study_uid = study_uids[0] if len(study_uids) == 1 else ""
+    try:
+        if len(study_uids) > 1:
+            raise StudyHeld("several_studies", f"The files belong to {len(study_uids)} studies; give one at a time.")
+        _refuse_damaged(candidates, headers, choices or {})
+        chosen = select_roles(candidates, rules, choices)
+    except StudyHeld as held:
+        # The reason counts too: with other rules or choices the same files may be held for another one.
+        named = "\n".join((held.code, held.sentence, *(path.name for path in paths)))
+        digest = hashlib.sha256(named.encode()).hexdigest()
+        return Selection(study_uid, {}, {}, candidates, headers.problems, held, digest)
+    roles = {role: _selected(chosen[role]) for role in Role}
+    volumes = {role: chosen[role].volume for role in Role}
+    return Selection(study_uid, roles, volumes, candidates, headers.problems, None, input_digest(roles))
+
+
+def input_digest(roles: dict[Role, SelectedSeries]) -> str:
+    """Return the SHA-256 over roles and content of the selected instances; file names and order do not count."""
+    total = hashlib.sha256()
+    for role in Role:
+        total.update(role.encode())
+        for digest in sorted(content_digest(path) for path in roles[role].files):
+            total.update(bytes.fromhex(digest))
+    return total.hexdigest()
+
+
+def _selected(candidate: Candidate) -> SelectedSeries:
+    volume = candidate.volume
+    return SelectedSeries(volume.series_uid, volume.series_number, volume.description, candidate.evidence, volume.files)
+
+
+def _refuse_damaged(candidates: Iterable[Candidate], headers: Headers, choices: Mapping[Role, str]) -> None:
+    """Refuse a study if a series that fits a role came damaged or in two versions.
+
+    Another series that fits does not take its place: what was damaged on the way is to be sent again.
+    """
+    damaged = {(problem.series_uid, problem.sop_instance_uid) for problem in headers.problems}
+    for candidate in candidates:
+        role, series_uid = candidate.role or candidate.unfit, candidate.volume.series_uid
+        if role is None or choices.get(role, series_uid) != series_uid:
+            continue
+        uids = {frame.sop_instance_uid for frame in candidate.volume.frames}
+        # An instance that came damaged first and whole later is whole.
+        if any(series == series_uid and instance not in uids for series, instance in damaged):
+            raise StudyHeld("pixel_data_damaged", f"The {role} series has damaged files; send it again.")
+        if uids & headers.conflicts:
+            raise StudyHeld(
+                "conflicting_instances", f"Instances of the {role} series arrived twice with different content."
+            )
