@@ -67,7 +67,7 @@ def _models(config: Config) -> str:
     models = worker.open_models(config)
     return (
         f"{models.identity.notice}; bundle {models.identity.name} {models.identity.version}, "
-        f"brain weights {models.brain_weights.name}, on {models.ensemble.device}"
+        f"brain weights {models.brain_weights.name} {models.brain_weights.digest[:12]}, on {models.ensemble.device}"
     )
 
 

@@ -7,24 +7,28 @@ import logging
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from dicom_node import log
+from dicom_node import explained, log, model_verbs
 from dicom_node.config import Config, example_toml, load
-from dicom_node.errors import ConfigError, NodeError
+from dicom_node.errors import CommandError, ConfigError, NodeError
 from dicom_node.spool import Spool, Study
+
+if TYPE_CHECKING:
+    from dicom_node.workflow import Engine
 
 HELD = 3
 _CONFIGS = (Path("node.toml"), Path("/etc/dicom-node/node.toml"))
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(model_verbs.app, name="models")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Configuration file; default node.toml, then /etc/dicom-node/node.toml.")
@@ -123,27 +127,62 @@ def run(
             return function()
 
         models = open_models(settings)
-        result = run_study(files, out, models, title=settings.report.title, step=step)
+        rules = settings.selection.rules()
+        title, saliency = settings.report.title, "saliency" in settings.report.send
+        result = run_study(files, out, models, rules=rules, title=title, saliency=saliency, step=step)
     if as_json:
         _print_json(result)
     else:
-        _print_result(result, out)
+        _print_lines(explained.scored(result, out, explained.width()))
     raise typer.Exit(HELD if result["state"] == "held" else 0)
 
 
 @app.command("explain")
-def explain_(folder: FolderArgument, as_json: JsonOption = False) -> None:
-    """Show which series would play which role, and why; exit 3 if the study would be held."""
+def explain_(
+    folder: Annotated[Path | None, typer.Argument(help="Folder with the DICOM files of one study.")] = None,
+    replay: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Judge the last N studies of the node again instead.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which series would play which role, and why; exit 3 if the study is held, or a replayed one changed."""
+    if (folder is None) == (replay is None):
+        raise CommandError("Name a folder, or give --replay N: one of the two.")
+    _quiet()
+    if folder:
+        raise typer.Exit(_explain(folder, _config(config, offline=True), as_json=as_json))
+    raise typer.Exit(_replay(replay or 1, _config(config), as_json=as_json))
+
+
+def _explain(folder: Path, settings: Config, *, as_json: bool) -> int:
     from pipeline.explain import explain
     from pipeline.select import select_study
 
-    _quiet()
-    table = explain(select_study(_files(folder)))
+    table = explain(select_study(_files(folder), settings.selection.rules()))
     if as_json:
         _print_json(table)
     else:
-        _print_explained(table)
-    raise typer.Exit(HELD if table["state"] == "held" else 0)
+        _print_lines(explained.explained(table, explained.width()))
+    return HELD if table["state"] == "held" else 0
+
+
+def _replay(last: int, settings: Config, *, as_json: bool) -> int:
+    from dicom_node.replay import replay, summary
+
+    rows = []
+    with _progress() as tell:
+        for row in replay(Spool(settings.node.data_dir), settings.selection.rules(), last):
+            rows.append(row)
+            tell(f"{len(rows)} of at most {last} studies judged again")
+    counts = summary(rows)
+    if as_json:
+        _print_json({"studies": rows, "summary": counts})
+    else:
+        for row in rows:
+            _print_lines(explained.replayed(row, explained.width()))
+        print(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
+    return HELD if counts["changed"] else 0
 
 
 @app.command()
@@ -174,31 +213,60 @@ def studies(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show the timeline of a study."""
+    """Show the timeline of a study, and which series play which role, or why it is held."""
+    from dicom_node.inputs import last_table
+
     study = Spool(_config(config).node.data_dir).study(uid)
-    timeline = study.timeline()
+    timeline, selection, row = study.timeline(), last_table(study), _study_row(study)
     if as_json:
-        _print_json({**_study_row(study), "timeline": timeline})
+        _print_json({**row, "timeline": timeline, "selection": selection, "choices": study.choices()})
         return
     rows = []
     for entry in timeline:
         facts = {key: value for key, value in entry.items() if key not in ("time", "event")}
         rows.append((entry["time"], entry["event"], ", ".join(f"{key} {value}" for key, value in facts.items())))
     _print_table(("time", "event", "facts"), rows)
+    if selection:
+        _print_lines(explained.shown(selection, explained.width()))
+    if row["code"]:
+        print(f"{row['state']}: {row['code']}: {row['sentence']}")
 
 
 @app.command()
 def retry(uid: StudyArgument, config: ConfigOption = None) -> None:
     """Queue a study again: read it anew, or, if it has a report, send the stored one."""
-    from dicom_node import workflow
-
     settings = _config(config)
     study = Spool(settings.node.data_dir).study(uid)
-    workflow.migrate(settings)
-    engine = workflow.Engine(settings)
-    attempt = engine.retry(study)
-    engine.close()
-    print(f"Queued as attempt {attempt}.")
+    with _engine(settings) as engine:
+        print(f"Queued as attempt {engine.retry(study)}.")
+
+
+@app.command("release")
+def release_(
+    uid: StudyArgument,
+    role: Annotated[list[str] | None, typer.Option(metavar="ROLE=SERIES_UID", help="Series for a role.")] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Remove the earlier choices.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Choose series of a study by hand and queue it again; exit 3 if it would still be held."""
+    from dicom_node import release
+
+    _quiet()
+    chosen = release.read_choices(role or [])
+    settings = _config(config)
+    study = Spool(settings.node.data_dir).study(uid)
+    if not chosen and not forget:
+        raise CommandError("Give --role ROLE=SERIES_UID, or --forget.")
+    if not chosen:
+        release.forget(study)
+        print("Forgotten. `dicom-node retry` selects the series by the rules alone.")
+        return
+    with _engine(settings) as engine:
+        selection = release.release(study, chosen, settings.selection.rules(), anew=forget)
+        if selection.held:
+            print(f"{selection.held.code}: {selection.held.sentence}", file=sys.stderr)
+            raise typer.Exit(HELD)
+        print(f"Queued as attempt {engine.retry(study)}.")
 
 
 @app.command()
@@ -234,6 +302,19 @@ def _config(file: Path | None, *, offline: bool = False) -> Config:
 def _config_file(file: Path | None) -> Path:
     """Return the file that was named, else the first default that is there, else the first default."""
     return file or next((candidate for candidate in _CONFIGS if candidate.exists()), _CONFIGS[0])
+
+
+@contextmanager
+def _engine(config: Config) -> Iterator[Engine]:
+    """Yield a connection to the queues."""
+    from dicom_node import workflow
+
+    workflow.migrate(config)
+    engine = workflow.Engine(config)
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 @contextmanager
@@ -292,37 +373,9 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table, markup=False)
 
 
-def _print_result(result: dict[str, Any], out: Path) -> None:
-    print(result["notice"])
-    if result["state"] == "held":
-        print(f"Held, no score. {result['reason']}: {result['sentence']}")
-    else:
-        print(f"Score {result['score']:.4f} (threshold {result['threshold']}, {result['category'].replace('_', ' ')})")
-        rows = []
-        for role, series in result["roles"].items():
-            volume = f"{result['brain'][role]['volume_ml']:.0f}"
-            numbers = (f"{result['scores'][role]:.4f}", f"{result['weights'][role]:.2f}", volume)
-            rows.append((role, str(series["series_number"]), series["description"], *numbers))
-        _print_table(("role", "series", "description", "score", "weight", "brain ml"), rows)
-    for ignored in result["ignored_files"]:
-        print(f"Not used: {ignored['file']} ({ignored['code']}): {ignored['sentence']}")
-    print(f"Written to {out}")
-
-
-def _print_explained(table: dict[str, Any]) -> None:
-    rows = []
-    for series in table["series"]:
-        scores = (f"{score:.1f}" for score in series["scores"].values())
-        identity = (str(series["series_number"]), series["description"], str(series["volumes"]))
-        rows.append((*identity, series["verdict"], *scores, "; ".join(series["evidence"])))
-    _print_table(("series", "description", "volumes", "verdict", "T1W", "T2W", "FLAIR", "evidence"), rows)
-    for ignored in table["ignored_files"]:
-        print(f"Not used: {ignored['file']} ({ignored['code']}): {ignored['sentence']}")
-    if table["state"] == "held":
-        print(f"Held: {table['reason']}: {table['sentence']}")
-    else:
-        chosen = (f"{role} = series {series['series_number']}" for role, series in table["roles"].items())
-        print(f"Ready: {', '.join(chosen)}")
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _study_row(study: Study) -> dict[str, Any]:

@@ -1,28 +1,32 @@
 """TOML file -> frozen, validated `Config`; every key is documented where it is defined.
 
 Unknown keys, bad values and contradictions are refused as `ConfigError` with the key, the value and the remedy, before
-a socket is opened. `example_toml` writes the commented file from the same definitions.
+a socket is opened. `example_toml` writes the commented file from the same definitions; the words of both stand in
+`config_text`.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
 import tomllib
+import warnings
 from collections import Counter
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
 
+from dicom_node.config_text import example, refusal
 from dicom_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.select import SiteRules
 
 # PS3.5 6.2, VR AE: 1-16 characters of the default repertoire without backslash and control characters.
 _AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
+# A Series Description has at most 64 characters (PS3.5 6.2, VR LO).
+_LONGEST_PATTERN = 200
 
 
 def _ae_title(value: str) -> str:
@@ -34,6 +38,26 @@ def _ae_title(value: str) -> str:
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
+def _pattern(value: str) -> str:
+    """Refuse a regular expression that is broken or that says nothing about a description."""
+    if len(value) > _LONGEST_PATTERN:
+        raise ValueError(f"a pattern has at most {_LONGEST_PATTERN} characters; write several shorter ones")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            matches_nothing = re.compile(value, re.IGNORECASE).search("")
+    except (re.error, RecursionError, OverflowError, Warning) as error:
+        raise ValueError(
+            f"it is no regular expression ({error}); put \\ before a character that is meant itself"
+        ) from None
+    if matches_nothing:
+        raise ValueError("it matches every description, an empty one too; name at least one character")
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class Role(StrEnum):
@@ -127,12 +151,51 @@ class Peer(_Section):
         return self
 
 
+class Selection(_Section):
+    """What this site knows of its own series; `dicom-node explain --replay 50` shows what a change would do."""
+
+    t1w: tuple[Pattern, ...] = Field(
+        default=(),
+        description="Regular expressions of series descriptions that mean T1W here, such as ['^sag bravo', 't1_km$'].",
+    )
+    t2w: tuple[Pattern, ...] = Field(default=(), description="The same for T2W.")
+    flair: tuple[Pattern, ...] = Field(default=(), description="The same for FLAIR.")
+    never: tuple[Pattern, ...] = Field(
+        default=(),
+        description="Regular expressions of series descriptions that are never chosen, such as ['_research'].",
+    )
+    contrast: Literal["refuse", "allow"] = Field(
+        default="refuse", description='Whether a series after contrast agent may be T1W: "refuse" or "allow".'
+    )
+    min_slices: Annotated[int, Field(strict=True, ge=15, le=400)] = Field(
+        default=15, description="Fewest slices of a usable series; 15 to 400."
+    )
+    plane: Literal["any", "axial", "coronal", "sagittal"] = Field(
+        default="axial",
+        description='Plane preferred among two-dimensional series: "any", "axial", "coronal", "sagittal".',
+    )
+
+    def rules(self) -> SiteRules:
+        """Return these rules as the selection takes them."""
+        from pipeline.select import Role as Sequence  # noqa: PLC0415 - loads image readers, which receiving does not need
+        from pipeline.select import SiteRules  # noqa: PLC0415
+
+        names = {Sequence.T1W: self.t1w, Sequence.T2W: self.t2w, Sequence.FLAIR: self.flair}
+        return SiteRules(names, self.never, self.contrast, self.min_slices, self.plane)
+
+
 class Brain(_Section):
     """Brain extraction."""
 
     weights: Literal["embedded", "hd-bet"] = Field(
         default="embedded",
         description='"embedded": the small set that ships; "hd-bet": the official weights, once installed.',
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Digest that the weights must have, as `dicom-node models list --json` prints it. Default: any.",
+        examples=["0" * 64],
     )
 
 
@@ -152,11 +215,17 @@ class Model(_Section):
 class Report(_Section):
     """What is written and sent."""
 
-    send: tuple[Literal["sr", "summary"], ...] = Field(
-        default=("sr", "summary"), min_length=1, description="Objects to deliver: structured report, summary page."
+    send: tuple[Literal["sr", "summary", "pdf", "saliency"], ...] = Field(
+        default=("sr", "summary"),
+        min_length=1,
+        description='Objects to deliver: "sr" structured report, "summary" page as an image, "pdf" page as a document, '
+        '"saliency" maps of what the scores depend on.',
     )
     title: Literal["private", "126000"] = Field(
         default="private", description='Document title: "private" code, or "126000" (Imaging Measurement Report, DCM).'
+    )
+    held: Literal["none", "sr"] = Field(
+        default="none", description='Studies without a score: "none" sends nothing, "sr" a short report that says why.'
     )
 
 
@@ -185,6 +254,7 @@ class Config(_Section):
     node: Node = Field(default_factory=Node)
     receive: Receive = Field(default_factory=Receive)
     peers: tuple[Peer, ...] = ()
+    selection: Selection = Field(default_factory=Selection)
     brain: Brain = Field(default_factory=Brain)
     model: Model = Field(default_factory=Model)
     report: Report = Field(default_factory=Report)
@@ -274,97 +344,11 @@ def parse(text: str, *, source: str = "The configuration", folder: Path | None =
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        raise _refusal(source, error) from None
+        raise refusal(Config, source, error) from None
     data_dir = (folder or Path.cwd()) / config.node.data_dir.expanduser()
     return config.model_copy(update={"node": config.node.model_copy(update={"data_dir": data_dir})})
 
 
-_CODES = {
-    "extra_forbidden": "config_unknown_key",
-    "missing": "config_missing_key",
-    "value_error": "config_contradiction",
-}
-_WORDS = {
-    "^Value error, ": "",
-    "^Input should": "it should",
-    "^(Tuple|String) should": "it should",
-    " after validation, not .*": "",
-    "a valid tuple": "a list (for sections: double brackets)",
-    r"a valid dictionary or instance of (\w+)": "a section with keys",
-}
-
-
-def _refusal(source: str, error: ValidationError) -> ConfigError:
-    """All findings of pydantic as one `ConfigError` that an operator can act on."""
-    findings = error.errors(include_url=False)
-    sentences = "; ".join(_sentence(finding) for finding in findings)
-    first = findings[0]
-    code = _CODES.get(first["type"], "config_bad_value")
-    if code == "config_contradiction" and not isinstance(first["input"], dict):
-        code = "config_bad_value"
-    return ConfigError(f"{source} is refused: {sentences}.", code)
-
-
-def _sentence(finding: Any) -> str:
-    key = ".".join(str(part) for part in finding["loc"])
-    if finding["type"] == "extra_forbidden":
-        return f"unknown key {key}; {_suggestion(finding['loc'])}"
-    if finding["type"] == "missing":
-        return f"{key} is missing; add it"
-    remedy = _plain(finding["msg"])
-    if isinstance(finding["input"], dict):
-        return f"{key}: {remedy}" if key else remedy
-    return f"{key} = {json.dumps(finding['input'], default=str)} is not allowed; {remedy}"
-
-
-def _plain(message: str) -> str:
-    """Say in TOML's words what pydantic says in Python's."""
-    for words, plain in _WORDS.items():
-        message = re.sub(words, plain, message)
-    return message
-
-
-def _suggestion(loc: tuple[str | int, ...]) -> str:
-    """Name the known key that is closest to the unknown one, else all of them."""
-    section: type[BaseModel] = Config
-    for part in loc[:-1]:
-        if isinstance(part, str):
-            section = _section_of(section.model_fields[part]) or section
-    known = list(section.model_fields)
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"use {close[0]}" if close else f"known keys here are {', '.join(known)}"
-
-
-def _section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the model of a section, or of the rows of a list of sections."""
-    for kind in (field.annotation, *get_args(field.annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
-
-
 def example_toml() -> str:
     """Return a commented configuration with every key, its meaning and its default; `load` accepts it."""
-    blocks = []
-    for name, field in Config.model_fields.items():
-        section = _section_of(field)
-        if section is not None:
-            header = f"[[{name}]]" if name == "peers" else f"[{name}]"
-            blocks.append("\n".join([f"# {(section.__doc__ or '').strip()}", header, *_lines(section)]))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _lines(section: type[BaseModel]) -> Iterator[str]:
-    for key, field in section.model_fields.items():
-        yield f"# {field.description}"
-        example = field.examples[0] if field.examples else field.default
-        # An optional key whose default is "none" is shown with its example, commented out, unless the row needs it.
-        optional = field.default is None and section is not Peer
-        yield f"{'# ' if optional else ''}{key} = {_toml(example)}"
-
-
-def _toml(value: Any) -> str:
-    """Return `value` in TOML, which for these kinds of values is JSON."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return json.dumps(value, default=str)
+    return example(Config)

@@ -4,17 +4,23 @@
 
     NodeError
     ├── ConfigError          the configuration is refused; exit code 2
+    ├── CommandError         the command line is refused; exit code 2
     ├── SpoolError           the data folder cannot take or give something
     │   ├── SpoolFull        disk_full: the sender tries again later
     │   └── StudyUnknown     study_unknown: no such study was ever received
     └── PeerError            a peer did not answer as it should; tried again with back-off
         └── DeliveryError    a peer answered but did not take an object
+            └── ObjectMissing    object_missing: there is nothing to send
 
 A study that cannot be scored is not an error of the node: those reasons belong to `pipeline`. Anything else that is
 raised is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
+
+# PS3.4 B.2.3: out of resources passes; the object itself being refused does not.
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+_STORE_CLASS_FAILURES = range(0xA000, 0xD000)
 
 
 class NodeError(Exception):
@@ -48,6 +54,13 @@ class ConfigError(NodeError):
     exit_code = 2
 
 
+class CommandError(NodeError):
+    """The command line contradicts itself or cannot be read."""
+
+    code = "command_invalid"
+    exit_code = 2
+
+
 class SpoolError(NodeError):
     """The data folder refuses something or cannot be written."""
 
@@ -71,6 +84,11 @@ class PeerError(NodeError):
 
     code = "peer_failed"
 
+    @property
+    def permanent(self) -> bool:
+        """Whether the peer refused the object itself, so that trying again is of no use."""
+        return False
+
 
 class DeliveryError(PeerError):
     """A peer answers but does not take, find or commit an object; tried again with back-off.
@@ -90,3 +108,19 @@ class DeliveryError(PeerError):
     def __init__(self, message: str, code: str | None = None, status: int | None = None) -> None:
         super().__init__(message, code)
         self.status = status
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the peer refused the object itself, so that trying again is of no use."""
+        return self.status in _STORE_CLASS_FAILURES and self.status not in _OUT_OF_RESOURCES
+
+
+class ObjectMissing(DeliveryError):
+    """The run left no object of the kind that is to be sent."""
+
+    code = "object_missing"
+
+    @property
+    def permanent(self) -> bool:
+        """Always: trying again makes no object."""
+        return True

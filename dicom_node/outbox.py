@@ -6,9 +6,6 @@ C-FIND, as the peer is configured. What is sent are the stored bytes of the run,
 
 from __future__ import annotations
 
-import json
-import logging
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +13,12 @@ from pathlib import Path
 import pydicom
 
 from dicom_node import scu
+from dicom_node.commitments import await_commitment, commitment_file
 from dicom_node.config import Config, Peer
-from dicom_node.errors import DeliveryError, PeerError
-from dicom_node.log import say
+from dicom_node.errors import DeliveryError
 from dicom_node.spool import Spool
 
-logger = logging.getLogger(__name__)
-
 _LONGEST_PAUSE_S = 3600.0
-_POLL_S = 0.2
-# PS3.4 B.2.3: out of resources passes; the object itself being refused does not.
-_OUT_OF_RESOURCES = range(0xA700, 0xA800)
-_STORE_CLASS_FAILURES = range(0xA000, 0xD000)
 
 
 def delays_s(retry_s: float, give_up_hours: float) -> Iterator[float]:
@@ -45,13 +36,7 @@ def delays_s(retry_s: float, give_up_hours: float) -> Iterator[float]:
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def is_permanent(error: PeerError) -> bool:
-    """Tell whether the peer refused the object itself, so that trying again is of no use."""
-    status = error.status if isinstance(error, DeliveryError) else None
-    return status is not None and status in _STORE_CLASS_FAILURES and status not in _OUT_OF_RESOURCES
-
-
-def verify(config: Config, peer: Peer, file: Path, spool: Spool) -> str:
+def verify(config: Config, peer: Peer, object_file: Path, spool: Spool) -> str:
     """Return how the peer proved that it holds the object: ``commitment``, ``find`` or ``none`` if none is asked for.
 
     Raises
@@ -61,7 +46,7 @@ def verify(config: Config, peer: Peer, file: Path, spool: Spool) -> str:
     """
     if peer.verify == "none":
         return "none"
-    dataset = pydicom.dcmread(file, stop_before_pixels=True)
+    dataset = pydicom.dcmread(object_file, stop_before_pixels=True)
     uid = str(dataset.SOPInstanceUID)
     if peer.verify == "find":
         found = scu.find_instances(config, peer, str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID))
@@ -70,24 +55,8 @@ def verify(config: Config, peer: Peer, file: Path, spool: Spool) -> str:
         return "find"
     transaction_uid = f"2.25.{uuid.uuid4().int}"
     scu.request_commitment(config, peer, [(str(dataset.SOPClassUID), uid)], transaction_uid)
-    answer = _await_commitment(spool.data_dir / "commitments" / f"{transaction_uid}.json", config, peer)
+    file = commitment_file(spool.data_dir, transaction_uid)
+    answer = await_commitment(file, peer.name, config.delivery.commitment_timeout_s)
     if uid not in answer["committed"]:
         raise DeliveryError(f"Peer {peer.name} does not commit to the object: look at its log.", "not_committed")
     return "commitment"
-
-
-def _await_commitment(file: Path, config: Config, peer: Peer) -> dict[str, list[str]]:
-    """Return the peer's answer, which the receiving process writes down when it comes."""
-    deadline_s = time.monotonic() + config.delivery.commitment_timeout_s
-    while not file.exists():
-        if time.monotonic() > deadline_s:
-            raise DeliveryError(
-                f"Peer {peer.name} did not answer the storage commitment request within "
-                f"{config.delivery.commitment_timeout_s:g} s: see that it knows our AE title, host and port.",
-                "commitment_timeout",
-            )
-        time.sleep(_POLL_S)
-    answer: dict[str, list[str]] = json.loads(file.read_text("utf-8"))
-    file.unlink()
-    say(logger, "storage commitment answered", peer=peer.name, committed=len(answer["committed"]))
-    return answer

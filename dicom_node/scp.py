@@ -39,10 +39,11 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
+from dicom_node.commitments import write_commitment
 from dicom_node.config import Config, Peer, Role
 from dicom_node.errors import ConfigError, SpoolFull
 from dicom_node.log import say
-from dicom_node.scu import send_at_once, write_commitment
+from dicom_node.scu import send_at_once
 from dicom_node.spool import Outcome, Spool, is_uid
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,6 @@ and `DeliveryError` where it answers but does not do it. Both are tried again by
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-import os
-import secrets
 import socket
 import threading
 import time
@@ -33,12 +29,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
+from dicom_node.commitments import write_commitment
 from dicom_node.config import Config, Peer
 from dicom_node.errors import DeliveryError, PeerError
-from dicom_node.log import say
-from dicom_node.spool import check_uid
-
-logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30
@@ -48,6 +41,7 @@ _COMMITMENT_WAIT_S = 1.0
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _DUPLICATE = 0x0111
+_SOP_CLASS_NOT_SUPPORTED = 0x0122
 _PENDING = (0xFF00, 0xFF01)
 _REQUEST_COMMITMENT = 1
 
@@ -59,6 +53,14 @@ class Sent:
     sop_class_uid: str
     sop_instance_uid: str
     status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The alternative that a peer took, and each better one with the reason why it was refused."""
+
+    path: Path
+    refused: tuple[str, ...]
 
 
 def echo(config: Config, peer: Peer) -> float:
@@ -94,8 +96,8 @@ def send(config: Config, peer: Peer, instances: Sequence[Path | Dataset]) -> lis
         return [_store(peer, association, instance) for instance in read]
 
 
-def send_first_accepted(config: Config, peer: Peer, alternatives: Sequence[Path]) -> Path:
-    """Store the first of `alternatives` whose SOP class `peer` accepts, and return its path.
+def send_first_accepted(config: Config, peer: Peer, alternatives: Sequence[Path]) -> Taken:
+    """Store the first of `alternatives` that `peer` takes: by its SOP class, and when it sees the object.
 
     They are the same report as several SOP classes, the best first.
 
@@ -104,16 +106,31 @@ def send_first_accepted(config: Config, peer: Peer, alternatives: Sequence[Path]
     PeerError
         If there is no association or it breaks off.
     DeliveryError
-        If none is accepted (``sop_class_refused``) or the accepted one is refused (``store_refused``).
+        If no SOP class is accepted (``sop_class_refused``) or none of the accepted objects (``store_refused``).
     """
     read = [_read(path) for path in alternatives]
+    refused: list[str] = []
+    failure = _no_context(peer)
     with _associated(config, peer, _contexts(read)) as association:
-        accepted = {context.abstract_syntax for context in association.accepted_contexts}
+        answers = {context.abstract_syntax: context.status for context in association.rejected_contexts}
         for path, instance in zip(alternatives, read, strict=True):
-            if instance.SOPClassUID in accepted:
-                _store(peer, association, instance)
-                return path
-    raise _no_context(peer)
+            why = answers.get(instance.SOPClassUID)
+            if why is None:
+                try:
+                    _store(peer, association, instance)
+                except DeliveryError as error:
+                    failure, why = error, _why_another(error)
+                else:
+                    return Taken(path, tuple(refused))
+            refused.append(f"{instance.SOPClassUID.name}: {why}")
+    raise failure
+
+
+def _why_another(error: DeliveryError) -> str:
+    """Say why another SOP class may be taken where this one was not; raise what no other would change."""
+    if error.permanent or error.status == _SOP_CLASS_NOT_SUPPORTED:
+        return f"status {error.status:04X}H"
+    raise error
 
 
 def find_instances(config: Config, peer: Peer, study_uid: str, series_uid: str | None = None) -> set[str]:
@@ -188,43 +205,6 @@ def request_commitment(config: Config, peer: Peer, references: Iterable[tuple[st
         if status:
             raise _refused(peer, "Storage commitment", "commitment_refused", status)
         reported.wait(_COMMITMENT_WAIT_S)
-
-
-def write_commitment(data_dir: Path, information: Dataset) -> Path:
-    """Keep the result of a storage commitment as JSON, atomically, and return its path.
-
-    Parameters
-    ----------
-    data_dir
-        The node's data folder.
-    information
-        Event Information of the N-EVENT-REPORT (PS3.4 J.3.3.1).
-
-    Raises
-    ------
-    SpoolError
-        If the transaction UID is none (``uid_invalid``).
-    """
-    transaction_uid = str(information.get("TransactionUID", ""))
-    check_uid(transaction_uid)
-    result = {
-        "transaction_uid": transaction_uid,
-        "committed": [str(item.ReferencedSOPInstanceUID) for item in information.get("ReferencedSOPSequence") or ()],
-        "failed": [
-            [str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason") or 0)]
-            for item in information.get("FailedSOPSequence") or ()
-        ],
-    }
-    path = data_dir / "commitments" / f"{transaction_uid}.json"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(result, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    say(logger, "storage commitment", committed=len(result["committed"]), failed=len(result["failed"]))
-    return path
 
 
 def send_at_once(event: evt.Event) -> None:

@@ -6,6 +6,7 @@
       spool/<study_uid>/instances/<sop_instance_uid>.dcm
                                   <sop_instance_uid>~<sha256>.dcm    same UID, other bytes: both are kept
                         timeline.jsonl             what happened, append-only
+                        choices.json               series that a human chose, by role; absent if none
                         runs/<input_digest>/       written by the engine
 
 An instance appears under its name complete and fsynced, or not at all: it is written to a hidden file in the same
@@ -114,9 +115,32 @@ class Study:
             raise SpoolError("An input digest has letters, digits, - and _ only: pass it as noted.", "run_bad_name")
         return self.folder / "runs" / input_digest
 
+    def choices(self) -> dict[str, str]:
+        """Return the Series Instance UIDs that a human chose, by role."""
+        try:
+            return dict(json.loads(self._choices.read_text("utf-8")))
+        except FileNotFoundError:
+            return {}
+
+    def choose(self, choices: dict[str, str]) -> None:
+        """Replace the choices of a human, durably and whole; every later selection of the study keeps to them."""
+        write_json(self._choices, choices)
+
+    @property
+    def _choices(self) -> Path:
+        return self.folder / "choices.json"
+
     @property
     def _timeline(self) -> Path:
         return self.folder / "timeline.jsonl"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file so that even a power failure leaves the earlier one or this one, whole."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_TEMPORARY}")
+    _write_synced(temporary, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    temporary.replace(path)
+    _sync_folder(path.parent)
 
 
 class Spool:

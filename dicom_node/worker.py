@@ -13,29 +13,31 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import torch
 
-from dicom_node import outbox, scu, workflow
+from dicom_node import inputs, outbox, scu, workflow
 from dicom_node.config import Config
-from dicom_node.errors import NodeError, PeerError
+from dicom_node.errors import NodeError, ObjectMissing, PeerError
 from dicom_node.log import say
 from dicom_node.spool import Spool, Study
-from models.brain_extractor import EMBEDDED, BrainWeights, open_brain_weights
+from dicom_node.threads import bound_threads
+from models.brain_weights import EMBEDDED, BrainWeights, open_brain_weights
 from models.bundle import ModelError, open_bundle
 from pipeline.report import Predecessor
+from pipeline.report.files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
 from pipeline.select import select_study
-from pipeline.study import REPORT_FILES, RESULT_FILE, SUMMARY_FILE, Models, Step, load_models, run_study, write_json
+from pipeline.study import RESULT_FILE, Models, Step, load_models, run_study
 
 logger = logging.getLogger(__name__)
 
-INPUTS_FILE = "inputs.json"
 _DRAIN_S = 1200
-_FILES = {"sr": REPORT_FILES, "summary": (SUMMARY_FILE,)}
+_FILES = {**OBJECT_FILES, **SALIENCY_FILES, "held": HELD_FILES}
+_OBJECTS = tuple(name for names in OBJECT_FILES.values() for name in names)
+_SALIENCY = tuple(name for names in SALIENCY_FILES.values() for name in names)
 _DONE = ("scored", "sending", "delivered")
 
 
@@ -53,6 +55,7 @@ def open_models(config: Config) -> Models:
     WorkerError
         With the code of the model's refusal, or ``device_missing``.
     """
+    bound_threads()
     try:
         bundle = open_bundle(config.model.bundle)
         return load_models(bundle, brain_weights(config), device(config.model.device))
@@ -62,9 +65,8 @@ def open_models(config: Config) -> Models:
 
 def brain_weights(config: Config) -> BrainWeights:
     """Return the configured brain weights, verified."""
-    if config.brain.weights == "embedded":
-        return open_brain_weights("embedded", EMBEDDED)
-    return open_brain_weights("hd-bet", config.node.data_dir / "hd-bet")
+    folder = EMBEDDED if config.brain.weights == "embedded" else config.node.data_dir / "hd-bet"
+    return open_brain_weights(config.brain.weights, folder, config.brain.digest)
 
 
 def device(name: str) -> torch.device:
@@ -129,18 +131,14 @@ class Worker:
         self._models = models
 
     def select(self, study_uid: str) -> dict[str, Any]:
-        """Return the digest of the study's selected series and pin the files that it was made from.
+        """Return the digest of the study's selected series, and pin what they were selected from.
 
         A second call for the same selection keeps the first one's pin: the analysis has begun then.
         """
         study = self._spool.study(study_uid)
-        files = study.instances()
-        selection = select_study(files)
-        inputs = study.run_folder(selection.digest) / INPUTS_FILE
-        if not inputs.exists():
-            inputs.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            pinned = {"files": [path.name for path in files], "started": datetime.now().astimezone().isoformat()}
-            write_json(inputs, pinned)
+        files, rules, choices = study.instances(), self._config.selection, inputs.choices(study)
+        selection = select_study(files, rules.rules(), choices)
+        inputs.pin(study, selection, files, rules, choices)
         roles = {role.value: series.series_number for role, series in selection.roles.items()}
         study.note("selected", input_digest=selection.digest, series_numbers=roles)
         return {"input_digest": selection.digest}
@@ -149,10 +147,10 @@ class Worker:
         """Score the study, unless these models have scored this selection: then its stored objects are sent again."""
         study = self._spool.study(study_uid)
         folder = study.run_folder(input_digest)
-        if step("recall", lambda: {"scored": _recall(folder, self._models)})["scored"]:
-            facts = {} if study.state() in _DONE else {"state": "scored"}
-            study.note("recalled", input_digest=input_digest, **facts)
-            return {"state": "scored"}
+        if step("recall", lambda: {"scored": _recall(folder, self._models, self._objects)})["scored"]:
+            known = study.state() in _DONE and _last_read(study) == input_digest
+            study.note("recalled", input_digest=input_digest, **({} if known else {"state": "scored"}))
+            return {"state": "scored", "known": known}
         study.note("running", state="running", input_digest=input_digest)
         result = self._run(study, folder, step)
         facts = {"code": result["reason"], "sentence": result["sentence"]} if result["reason"] else {}
@@ -161,37 +159,64 @@ class Worker:
         return {"state": result["state"]}
 
     def _run(self, study: Study, folder: Path, step: Step) -> dict[str, Any]:
-        inputs = json.loads((folder / INPUTS_FILE).read_text("utf-8"))
+        pinned = inputs.pinned(study, folder.name)
         return run_study(
-            [study.folder / "instances" / name for name in inputs["files"]],
+            pinned.files,
             folder,
             self._models,
+            rules=pinned.rules.rules(),
+            choices=pinned.choices,
             title=self._config.report.title,
-            started=datetime.fromisoformat(inputs["started"]),
+            started=pinned.started,
             predecessor=_predecessor(study),
+            held_report=self._config.report.held == "sr",
+            saliency=self._saliency,
             step=step,
         )
 
-    def deliveries(self) -> list[tuple[str, str]]:
-        """Return peer and kind of every object that a scored study sends."""
-        return [(peer.name, kind) for peer in self._config.destinations for kind in self._config.report.send]
+    @property
+    def _saliency(self) -> bool:
+        return "saliency" in self._config.report.send
+
+    @property
+    def _objects(self) -> tuple[str, ...]:
+        """Files that a scored run must have: one of before saliency was asked for is read again."""
+        return (*_OBJECTS, *_SALIENCY) if self._saliency else _OBJECTS
+
+    def destinations(self) -> list[str]:
+        """Return the names of the peers that get results."""
+        return [peer.name for peer in self._config.destinations]
+
+    def deliveries(self, study_uid: str, state: str) -> list[tuple[str, str]]:
+        """Return peer and kind of every object that a study in this state sends."""
+        if state == "held" and self._config.report.held == "sr":
+            told = _told(self._spool.study(study_uid))
+            return [(peer, "held") for peer in self.destinations() if peer not in told]
+        if state != "scored":
+            return []
+        # Page and maps are objects of their own: each is delivered, proved and set aside by itself.
+        kinds = [k for kind in self._config.report.send for k in (SALIENCY_FILES if kind == "saliency" else (kind,))]
+        return [(peer, kind) for peer in self.destinations() for kind in kinds]
 
     def send(self, study_uid: str, input_digest: str, kind: str, peer: str) -> dict[str, Any]:
         """Offer an object to a peer; a failure is a value, so that the pause before the next attempt is durable."""
         study = self._spool.study(study_uid)
         folder = study.run_folder(input_digest)
         try:
-            alternatives = [folder / name for name in _FILES[kind]]
-            sent = scu.send_first_accepted(self._config, self._config.peer(peer), alternatives)
+            alternatives = [folder / name for name in _FILES[kind] if (folder / name).exists()]
+            if not alternatives:
+                raise ObjectMissing(f"The run has no object of the kind {kind}: compare the data folder.")
+            taken = scu.send_first_accepted(self._config, self._config.peer(peer), alternatives)
         except PeerError as error:
             study.note("send_failed", peer=peer, kind=kind, code=error.code, sentence=str(error))
             say(logger, "send failed", level=logging.WARNING, study=study_uid, peer=peer, kind=kind, code=error.code)
-            return {"ok": False, "permanent": outbox.is_permanent(error)}
-        identity = _identity(sent)
-        study.note(
-            "sent", state="sending", peer=peer, kind=kind, file=sent.name, input_digest=input_digest, **asdict(identity)
-        )
-        return {"ok": True, "file": sent.name}
+            return {"ok": False, "permanent": error.permanent}
+        facts = _identity(taken.path) | ({"refused": list(taken.refused)} if taken.refused else {})
+        file = taken.path.name
+        # A study that is held stays held, whoever was told.
+        facts |= {} if kind == "held" else {"state": "sending"}
+        study.note("sent", peer=peer, kind=kind, file=file, input_digest=input_digest, **facts)
+        return {"ok": True, "file": file}
 
     def verify(self, study_uid: str, input_digest: str, kind: str, peer: str, file: str) -> dict[str, Any]:
         """Ask the peer whether it holds what was sent; the last delivery of a study makes the study delivered."""
@@ -206,14 +231,15 @@ class Worker:
         study.note("verified", peer=peer, kind=kind, proof=proof, input_digest=input_digest)
         verified = (e for e in study.timeline() if e["event"] == "verified" and e["input_digest"] == input_digest)
         done = {(entry["peer"], entry["kind"]) for entry in verified}
-        if done >= set(self.deliveries()):
+        if kind != "held" and done >= set(self.deliveries(study_uid, "scored")):
             study.note("delivered", state="delivered")
             say(logger, "study delivered", study=study_uid)
         return {"ok": True}
 
     def give_up(self, study_uid: str, kind: str, peer: str) -> dict[str, Any]:
         """Set a delivery aside; ``dicom-node retry`` takes it up again."""
-        self._spool.study(study_uid).note("gave_up", state="delivery_failed", peer=peer, kind=kind)
+        facts = {} if kind == "held" else {"state": "delivery_failed"}
+        self._spool.study(study_uid).note("gave_up", peer=peer, kind=kind, **facts)
         say(logger, "delivery set aside", level=logging.ERROR, study=study_uid, peer=peer, kind=kind)
         return {}
 
@@ -231,26 +257,46 @@ class Worker:
         return outbox.delays_s(self._config.delivery.retry_s, self._config.delivery.give_up_hours)
 
 
-def _identity(file: Path) -> Predecessor:
-    """Return the UIDs of a result object, by which a revision names it."""
+def _identity(file: Path) -> dict[str, Any]:
+    """Return what kind of object was sent, and the UIDs by which a revision names it."""
     header = pydicom.dcmread(file, stop_before_pixels=True)
-    return Predecessor(str(header.SeriesInstanceUID), str(header.SOPClassUID), str(header.SOPInstanceUID))
+    uids = Predecessor(str(header.SeriesInstanceUID), str(header.SOPClassUID), str(header.SOPInstanceUID))
+    return {"sop_class": header.SOPClassUID.name, **asdict(uids)}
 
 
 def _predecessor(study: Study) -> Predecessor | None:
     """Return the report of the study that was sent last, if any: what is read now revises it."""
     for entry in reversed(study.timeline()):
-        if entry["event"] == "sent" and entry["kind"] == "sr":
+        if entry["event"] == "sent" and entry["kind"] in ("sr", "held"):
             return Predecessor(*(entry[field.name] for field in fields(Predecessor)))
     return None
 
 
-def _recall(folder: Path, models: Models) -> bool:
+def _last_read(study: Study) -> str | None:
+    """Return the input digest of the run whose result the study has."""
+    read = [entry for entry in study.timeline() if entry["event"] in ("read", "recalled")]
+    return read[-1]["input_digest"] if read else None
+
+
+def _told(study: Study) -> set[str]:
+    """Return the peers that know the last reason to hold the study: the same one is no news to them."""
+    peers: set[str] = set()
+    reason = None
+    for entry in study.timeline():
+        if entry["event"] == "read":
+            peers = peers if entry.get("sentence") == reason else set()
+            reason = entry.get("sentence")
+        elif entry["event"] == "sent" and entry["kind"] == "held":
+            peers.add(entry["peer"])
+    return peers
+
+
+def _recall(folder: Path, models: Models, objects: tuple[str, ...] = _OBJECTS) -> bool:
     """Tell whether these models have scored a run; what others left is kept in a folder of its own."""
-    if _scored(folder, models):
+    if _scored(folder, models, objects):
         return True
-    left = [folder / name for name in (*REPORT_FILES, SUMMARY_FILE, RESULT_FILE) if (folder / name).exists()]
-    if folder / REPORT_FILES[0] in left:
+    left = [folder / name for name in (*_OBJECTS, *_SALIENCY, RESULT_FILE) if (folder / name).exists()]
+    if folder / _OBJECTS[0] in left:
         aside = folder / f"earlier-{time.time_ns()}"
         aside.mkdir()
         for path in left:
@@ -258,10 +304,10 @@ def _recall(folder: Path, models: Models) -> bool:
     return False
 
 
-def _scored(folder: Path, models: Models) -> bool:
+def _scored(folder: Path, models: Models, objects: tuple[str, ...] = _OBJECTS) -> bool:
     """Tell whether a run has a score of these models and all its objects."""
     file = folder / RESULT_FILE
-    if not all(path.exists() for path in (file, *(folder / name for name in (*REPORT_FILES, SUMMARY_FILE)))):
+    if not all((folder / name).exists() for name in (RESULT_FILE, *objects)):
         return False
     result = json.loads(file.read_text("utf-8"))
     same_models = (result["model"]["digest"], result["brain_weights"]["digest"]) == (

@@ -52,11 +52,15 @@ class Hands(Protocol):
         ...
 
     def read(self, study_uid: str, input_digest: str, step: Callable[[str, Callable[[], Value]], Value]) -> Value:
-        """Score the study; return its ``state``."""
+        """Score the study; return its ``state``, and ``known`` if its result is this one already."""
         ...
 
-    def deliveries(self) -> list[tuple[str, str]]:
-        """Return peer and kind of every object that a scored study sends."""
+    def destinations(self) -> list[str]:
+        """Return the names of the peers that get results."""
+        ...
+
+    def deliveries(self, study_uid: str, state: str) -> list[tuple[str, str]]:
+        """Return peer and kind of every object that a study in this state sends."""
         ...
 
     def send(self, study_uid: str, input_digest: str, kind: str, peer: str) -> Value:
@@ -168,7 +172,7 @@ def run(hands: Hands, config: Config, executor: str, stop: threading.Event, drai
     )
     _quieten()
     _register(hands)
-    peers = sorted({peer for peer, _ in hands.deliveries()})
+    peers = sorted(hands.destinations())
     queues = {_INTAKE: 1, _STUDIES: 1} | {_delivery_queue(peer): _DELIVERIES_AT_ONCE for peer in peers}
     DBOS.listen_queues(list(queues))
     DBOS.launch()
@@ -204,11 +208,12 @@ def _register(hands: Hands) -> None:
     @DBOS.workflow(name="read_study", max_recovery_attempts=MAX_RECOVERIES)
     def read_study(study_uid: str, input_digest: str, attempt: int) -> str:
         with _set_aside(hands, study_uid):
-            state = str(hands.read(study_uid, input_digest, _durable(study_uid))["state"])
-        if state == "scored":
-            for peer, kind in hands.deliveries():
-                with SetWorkflowID(_key(f"{study_uid}.{input_digest}.{kind}.{peer}", attempt)):
-                    DBOS.enqueue_workflow(_delivery_queue(peer), deliver, study_uid, input_digest, kind, peer)
+            read = hands.read(study_uid, input_digest, _durable(study_uid))
+        state = str(read["state"])
+        # What is on its way already, or there, is sent again by a retry only, never because bystanders came late.
+        for peer, kind in hands.deliveries(study_uid, state) if attempt or not read.get("known") else ():
+            with SetWorkflowID(_key(f"{study_uid}.{input_digest}.{kind}.{peer}", attempt)):
+                DBOS.enqueue_workflow(_delivery_queue(peer), deliver, study_uid, input_digest, kind, peer)
         return state
 
     @DBOS.workflow(name="open_study", max_recovery_attempts=MAX_RECOVERIES)

@@ -10,40 +10,13 @@ import contextlib
 import io
 import os
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 import torch
 
-from models.bundle import SHIPPED, ModelError, verify_checksums
-
-EMBEDDED = SHIPPED / "brain-embedded"
-
-
-@dataclass(frozen=True, slots=True)
-class BrainWeights:
-    """A verified model folder: its name and the SHA-256 over its files."""
-
-    name: str
-    folder: Path
-    digest: str
-
-
-def open_brain_weights(name: str, folder: Path) -> BrainWeights:
-    """Return the weights in a folder of HD-BET's format.
-
-    Raises
-    ------
-    ModelError
-        ``brain_weights_missing`` or ``brain_weights_changed``.
-    """
-    if not (folder / "fold_all" / "checkpoint_final.pth").is_file():
-        raise ModelError(
-            "brain_weights_missing", f"There are no '{name}' brain weights in {folder}; use weights = \"embedded\"."
-        )
-    return BrainWeights(name, folder, verify_checksums(folder, "brain_weights_changed"))
+from models.brain_weights import BrainWeights
 
 
 class BrainExtractor:
@@ -52,18 +25,27 @@ class BrainExtractor:
     Parameters
     ----------
     weights
-        Verified weights: loading them unpickles the checkpoint, as HD-BET does, so the digest comes first.
+        Verified weights.
     device
         Where the network runs.
 
+    Raises
+    ------
+    ModelError
+        ``brain_weights_invalid`` or ``brain_weights_unsafe``.
+
     Notes
     -----
-    Test-time mirroring is off, as in HD-BET's programming interface.
+    Test-time mirroring is off, as in HD-BET's programming interface. No process is started, nothing is written to
+    stdout, and no more threads compute than PyTorch has been given.
     """
 
     def __init__(self, weights: BrainWeights, device: torch.device) -> None:
         self.weights = weights
-        self._predictor = _load_predictor(weights.folder, device)
+        hd_bet = hd_bet_module()
+        with _silenced():
+            self._predictor = hd_bet.hd_bet_predictor(weights.folder, device)
+        self._predictor.allow_tqdm = False
 
     def mask(self, volume_zyx: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
         """Return the brain mask.
@@ -85,18 +67,28 @@ class BrainExtractor:
         return np.asarray(segmentation, np.uint8)
 
 
-def _load_predictor(folder: Path, device: torch.device) -> Any:
-    """Return HD-BET's predictor, undoing what its import and its set-up change in the process."""
-    stdout, threads = sys.stdout, torch.get_num_threads()
-    # nnU-Net's own progress bars and path warnings have no place in a service's output.
+def hd_bet_module() -> ModuleType:
+    """Return :mod:`models.hd_bet_predictor`, whose import replaces ``sys.stdout``; it is put back."""
+    with _silenced():
+        from models import hd_bet_predictor  # noqa: PLC0415 - see above
+    return hd_bet_predictor
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Let HD-BET and nnU-Net be imported or set up without a trace in the process.
+
+    Importing HD-BET replaces ``sys.stdout``; setting it up prints, takes all cores of the machine, and lets cuDNN
+    choose other algorithms from run to run.
+    """
+    stdout, threads, benchmark = sys.stdout, torch.get_num_threads(), torch.backends.cudnn.benchmark
+    # nnU-Net's own progress bars have no place in a service's output, nor has its default of 8 threads.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("nnUNet_def_n_proc", str(threads))
     try:
-        from HD_BET import hd_bet_prediction  # noqa: PLC0415 - replaces sys.stdout when imported
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         sys.stdout = stdout
-    hd_bet_prediction.folder_with_parameter_files = str(folder)
-    with contextlib.redirect_stdout(io.StringIO()):
-        predictor = hd_bet_prediction.get_hdbet_predictor(use_tta=False, device=device)
-    predictor.allow_tqdm = False
-    torch.set_num_threads(threads)
-    return predictor
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = benchmark

@@ -119,7 +119,7 @@ class Bundle:
         if self.metadata.network_files is None:
             statement = f"{self.metadata.architecture.model_dump_json()} {sequence} seed {self.network_seed(sequence)}"
             return hashlib.sha256(statement.encode()).hexdigest()
-        return _sha256(self.folder / self.metadata.network_files[sequence])
+        return sha256(self.folder / self.metadata.network_files[sequence])
 
     def network_seed(self, sequence: Sequence) -> int:
         """Return the seed of one sequence's network; each sequence has its own."""
@@ -166,20 +166,21 @@ def verify_checksums(folder: Path, code: str) -> str:
         listed[name] = digest
     present = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p != sums}
     for name in sorted(present | set(listed)):
-        if name not in present or listed.get(name) != _sha256(folder / name):
+        if name not in present or listed.get(name) != sha256(folder / name):
             raise ModelError(
                 code, f"File '{name}' of '{folder.name}' is missing or not the one listed; install it again."
             )
-    return _sha256(sums)
+    return sha256(sums)
 
 
 def write_checksums(folder: Path) -> None:
     """Write the checksum file of a finished folder."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
-    lines = [f"{_sha256(p)}  {p.relative_to(folder)}\n" for p in files]
+    lines = [f"{sha256(p)}  {p.relative_to(folder)}\n" for p in files]
     (folder / CHECKSUMS).write_text("".join(lines), "utf-8")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in lower-case hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

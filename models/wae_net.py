@@ -9,6 +9,7 @@ from torch import nn
 
 from models.bundle import SEQUENCES, Bundle, ModelError, Sequence
 from models.efficientnet3d import SIDE_MULTIPLE, demonstration_network, efficientnet3d_b0
+from models.saliency import ClassActivation, grad_cam
 
 
 class WaeNet:
@@ -36,7 +37,8 @@ class WaeNet:
         self.bundle = bundle
         self.device = device
         self._networks: dict[str, nn.Module] = {
-            sequence: _network(bundle, sequence).to(device).eval() for sequence in SEQUENCES
+            sequence: _network(bundle, sequence).to(device).eval().requires_grad_(requires_grad=False)
+            for sequence in SEQUENCES
         }
 
     @torch.inference_mode()
@@ -53,6 +55,11 @@ class WaeNet:
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
         logit = self._networks[sequence](batch).double()
         return float(torch.sigmoid(logit))
+
+    def saliency(self, sequence: str, tensor_zyx: np.ndarray) -> ClassActivation:
+        """Return what one sequence's score depends on; the parameters are those of `score`."""
+        batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
+        return grad_cam(self._networks[sequence], batch)
 
 
 def refuse_torch_2_9(version: str) -> None:

@@ -9,11 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from pipeline.errors import StudyHeld
-
-SMALLEST_ML, LARGEST_ML = 350.0, 1_900.0
-"""From infants to large adults; a mask outside is no brain."""
-_MAIN_COMPONENT_SHARE = 0.98
-_BORDER_SHARE = 0.02
+from pipeline.mask_measures import measure_mask
+from pipeline.plausibility import doubts
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,9 @@ class Extractor(Protocol):
         ...
 
 
-def extract_brain(volume: sitk.Image, extractor: Extractor) -> tuple[sitk.Image, MaskFacts]:
+def extract_brain(
+    volume: sitk.Image, extractor: Extractor, age_years: float | None = None
+) -> tuple[sitk.Image, MaskFacts]:
     """Return the brain mask of a volume and what is to be said about it.
 
     Parameters
@@ -49,6 +48,8 @@ def extract_brain(volume: sitk.Image, extractor: Extractor) -> tuple[sitk.Image,
         On canonical axes.
     extractor
         Loaded weights.
+    age_years
+        Of the patient, for the volume that is to be expected; None where it is not known.
 
     Returns
     -------
@@ -60,31 +61,27 @@ def extract_brain(volume: sitk.Image, extractor: Extractor) -> tuple[sitk.Image,
     StudyHeld
         ``brain_mask_empty`` or ``brain_mask_implausible``.
     """
-    spacing_x, spacing_y, spacing_z = volume.GetSpacing()
-    raw = extractor.mask(sitk.GetArrayViewFromImage(volume), (spacing_z, spacing_y, spacing_x))
-    if not raw.any():
+    array_zyx = sitk.GetArrayViewFromImage(volume)
+    if array_zyx.min() == array_zyx.max():
+        raise StudyHeld("brain_mask_empty", "The volume is empty: every voxel has the same value.")
+    raw = raw_mask(volume, extractor)
+    if not sitk.GetArrayViewFromImage(raw).any():
         raise StudyHeld("brain_mask_empty", "No brain was found in the volume.")
-    mask = sitk.GetImageFromArray(raw)
+    mask, main_share = main_piece(raw)
+    measures = measure_mask(volume, mask, main_share)
+    return mask, MaskFacts(round(measures.volume_ml, 1), doubts(measures, age_years))
+
+
+def raw_mask(volume: sitk.Image, extractor: Extractor) -> sitk.Image:
+    """Return what the network calls brain, as uint8 on the voxels of a volume on canonical axes."""
+    spacing_x, spacing_y, spacing_z = volume.GetSpacing()
+    mask = sitk.GetImageFromArray(extractor.mask(sitk.GetArrayViewFromImage(volume), (spacing_z, spacing_y, spacing_x)))
     mask.CopyInformation(volume)
-    main = sitk.RelabelComponent(sitk.ConnectedComponent(mask), sortByObjectSize=True) == 1
-    filled = sitk.BinaryFillhole(main)
-    return filled, _facts(filled, float(raw.sum()), main)
+    return mask
 
 
-def _facts(mask: sitk.Image, raw_voxels: float, main: sitk.Image) -> MaskFacts:
-    voxel_ml = float(np.prod(mask.GetSpacing())) / 1000
-    array_zyx = sitk.GetArrayViewFromImage(mask)
-    volume_ml = float(array_zyx.sum()) * voxel_ml
-    if not SMALLEST_ML <= volume_ml <= LARGEST_ML:
-        raise StudyHeld(
-            "brain_mask_implausible",
-            f"The brain mask holds {volume_ml:.0f} ml; a brain has {SMALLEST_ML:.0f} to {LARGEST_ML:.0f} ml.",
-        )
-    flags = []
-    if float(sitk.GetArrayViewFromImage(main).sum()) < _MAIN_COMPONENT_SHARE * raw_voxels:
-        flags.append("fragmented")
-    # The lower border is left out: slices often end below the cerebellum.
-    faces = [array_zyx[-1], array_zyx[:, 0], array_zyx[:, -1], array_zyx[:, :, 0], array_zyx[:, :, -1]]
-    if any(face.mean() > _BORDER_SHARE for face in faces):
-        flags.append("touches_border")
-    return MaskFacts(round(volume_ml, 1), tuple(flags))
+def main_piece(raw: sitk.Image) -> tuple[sitk.Image, float]:
+    """Return the largest piece of a mask that is not empty, its holes filled, and its share of the mask's voxels."""
+    main = sitk.RelabelComponent(sitk.ConnectedComponent(raw), sortByObjectSize=True) == 1
+    main_voxels, raw_voxels = (float(sitk.GetArrayViewFromImage(mask).sum()) for mask in (main, raw))
+    return sitk.BinaryFillhole(main), main_voxels / raw_voxels

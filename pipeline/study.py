@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -21,22 +21,31 @@ from typing import Any
 import SimpleITK as sitk
 import torch
 
-from models.brain_extractor import BrainExtractor, BrainWeights
+from models.brain_extractor import BrainExtractor
+from models.brain_weights import BrainWeights
 from models.bundle import Bundle
 from models.wae_net import WaeNet
 from pipeline.brain import MaskFacts, WeightsIdentity, extract_brain
 from pipeline.errors import StudyHeld
 from pipeline.explain import describe, ignored_files
 from pipeline.grid import ModelGrid, canonical
+from pipeline.mask_agreement import compare_masks
+from pipeline.patient_age import read_age_years
 from pipeline.predict import Finding, ModelIdentity, combine, model_tensor
-from pipeline.report import Predecessor, Provenance, build_reports, build_summary, draw_page, write_dataset
-from pipeline.select import Role, Selection, select_study
+from pipeline.report import (
+    Predecessor,
+    Provenance,
+    header_of_study,
+    tri_planar,
+    write_held,
+    write_results,
+    write_saliency,
+)
+from pipeline.saliency import activation_image
+from pipeline.select import BUILT_IN, Role, Selection, SiteRules, select_study
 from pipeline.volume import read_volume
 
 SOFTWARE = f"dicom-node {version('dicom-node')}"
-REPORT_FILES = ("report.dcm", "report.comprehensive.dcm", "report.enhanced.dcm")
-"""The same report in the order of preference: Comprehensive 3D, Comprehensive, Enhanced SR."""
-SUMMARY_FILE = "summary.dcm"
 RESULT_FILE = "result.json"
 
 Step = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
@@ -91,9 +100,13 @@ def run_study(
     out: Path,
     models: Models,
     *,
+    rules: SiteRules = BUILT_IN,
+    choices: Mapping[Role, str] | None = None,
     title: str = "private",
     started: datetime | None = None,
     predecessor: Predecessor | None = None,
+    held_report: bool = False,
+    saliency: bool = False,
     step: Step = run_now,
 ) -> dict[str, Any]:
     """Score a study and write its report.
@@ -103,15 +116,23 @@ def run_study(
     paths
         All files of the study.
     out
-        Folder for ``report.dcm`` and its fallback twins, ``summary.dcm`` and ``result.json``.
+        Folder for ``result.json``, the result objects (:mod:`pipeline.report.files`) and their pictures.
     models
         Loaded models.
+    rules
+        What the site knows of its own series.
+    choices
+        Series Instance UIDs that a human chose for a role.
     title
         Document title of the report: ``private`` or ``126000``.
     started
         When the analysis began; becomes the report's content time. Default: now.
     predecessor
         An earlier report of the study that this one revises.
+    held_report
+        Whether a study that gets no score gets a report that says why.
+    saliency
+        Whether maps of what the scores depend on are made and written too.
     step
         Runs each step, or recalls its value.
 
@@ -120,7 +141,8 @@ def run_study(
     dict
         The content of ``result.json``; `state` is ``scored`` or ``held``.
     """
-    selection = select_study(paths)
+    files = list(paths)
+    selection = select_study(files, rules, choices)
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     timings_s: dict[str, float] = {}
@@ -133,25 +155,29 @@ def run_study(
         return value
 
     result = _describe(selection, models)
+    provenance = Provenance(
+        selection.digest,
+        started or datetime.now().astimezone(),
+        SOFTWARE,
+        models.brain_weights,
+        title,
+        predecessor,
+    )
     try:
         if selection.held:
             raise selection.held
         take("convert", lambda: convert(selection, work))
-        brain = _mask_facts(take("strip", lambda: strip(work, models)))
+        brain = _mask_facts(take("strip", lambda: strip(selection, work, models)))
         scores = take("predict", lambda: predict(work, models))["scores"]
         finding = _finding(scores, models)
-        provenance = Provenance(
-            selection.digest,
-            started or datetime.now().astimezone(),
-            SOFTWARE,
-            models.brain_weights,
-            title,
-            predecessor,
-        )
-        take("report", lambda: report(finding, selection, brain, provenance, out))
+        explained = models if saliency else None
+        take("report", lambda: report(finding, selection, brain, provenance, work, out, explained))
         result |= {"state": "scored", "reason": None, "sentence": None} | _numbers(finding, brain)
     except StudyHeld as held:
         result |= {"state": "held", "reason": held.code, "sentence": held.sentence}
+        header = header_of_study(files, selection.study_uid) if held_report else None
+        if header is not None:
+            write_held(held, header, selection.roles, models.identity, provenance, out)
     result["timings_s"] = timings_s
     write_json(out / RESULT_FILE, result)
     shutil.rmtree(work, ignore_errors=True)
@@ -169,15 +195,16 @@ def convert(selection: Selection, work: Path) -> dict[str, Any]:
     return {}
 
 
-def strip(work: Path, models: Models) -> dict[str, Any]:
+def strip(selection: Selection, work: Path, models: Models) -> dict[str, Any]:
     """Write the brain masks as ``mask_<role>.nrrd`` and return what is to be said about them."""
-    facts = {}
-    for role in Role:
+    facts, masks = {}, {}
+    for role, volume in selection.volumes.items():
         with _naming(role):
-            mask, mask_facts = extract_brain(sitk.ReadImage(str(work / f"volume_{role}.nrrd")), models.extractor)
-        _write_image(work / f"mask_{role}.nrrd", mask)
-        facts[role.value] = asdict(mask_facts)
-    return {"brain": facts}
+            image = sitk.ReadImage(str(work / f"volume_{role}.nrrd"))
+            masks[role], facts[role] = extract_brain(image, models.extractor, read_age_years(volume.files[0]))
+        _write_image(work / f"mask_{role}.nrrd", masks[role])
+    compared = compare_masks(masks)
+    return {"brain": {r.value: {"volume_ml": f.volume_ml, "flags": [*f.flags, *compared[r]]} for r, f in facts.items()}}
 
 
 def predict(work: Path, models: Models) -> dict[str, Any]:
@@ -186,8 +213,7 @@ def predict(work: Path, models: Models) -> dict[str, Any]:
     grid = ModelGrid(metadata.grid.size_xyz, metadata.grid.spacing_xyz_mm)
     scores = {}
     for role in Role:
-        volume = sitk.ReadImage(str(work / f"volume_{role}.nrrd"))
-        mask = sitk.ReadImage(str(work / f"mask_{role}.nrrd"))
+        volume, mask = _read_images(work, role)
         with _naming(role):
             tensor_zyx = model_tensor(volume, mask, grid, metadata.intensity.clip_percentiles)
         scores[role.value] = models.ensemble.score(role.value, tensor_zyx)
@@ -195,15 +221,29 @@ def predict(work: Path, models: Models) -> dict[str, Any]:
 
 
 def report(
-    finding: Finding, selection: Selection, brain: dict[Role, MaskFacts], provenance: Provenance, out: Path
+    finding: Finding,
+    selection: Selection,
+    brain: dict[Role, MaskFacts],
+    provenance: Provenance,
+    work: Path,
+    out: Path,
+    explained: Models | None = None,
 ) -> dict[str, Any]:
-    """Write the result objects."""
-    reports = build_reports(finding, selection.roles, brain, provenance)
-    for name, dataset in zip(REPORT_FILES, reports.values(), strict=True):
-        write_dataset(dataset, out / name)
-    page = draw_page(finding, brain, provenance)
-    write_dataset(build_summary(page, selection.roles, provenance, finding), out / SUMMARY_FILE)
+    """Write the result objects and pictures; with models also what their scores depend on."""
+    views = {role: tri_planar(*_read_images(work, role)) for role in Role}
+    write_results(finding, selection.roles, brain, provenance, views, out)
+    if explained:
+        activations = {role: _activation(role, work, explained) for role in Role}
+        views = {role: tri_planar(*_read_images(work, role), activations[role]) for role in Role}
+        write_saliency(finding, selection.roles, provenance, activations, views, out)
     return {}
+
+
+def _activation(role: Role, work: Path, models: Models) -> sitk.Image:
+    metadata = models.bundle.metadata
+    grid = ModelGrid(metadata.grid.size_xyz, metadata.grid.spacing_xyz_mm)
+    images = _read_images(work, role)
+    return activation_image(role, *images, grid, metadata.intensity.clip_percentiles, models.ensemble)
 
 
 @contextmanager
@@ -289,6 +329,11 @@ def write_json(path: Path, value: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _read_images(work: Path, role: Role) -> tuple[sitk.Image, sitk.Image]:
+    """Return volume and mask of a role."""
+    return sitk.ReadImage(str(work / f"volume_{role}.nrrd")), sitk.ReadImage(str(work / f"mask_{role}.nrrd"))
 
 
 def _write_image(path: Path, image: sitk.Image) -> None:

@@ -44,6 +44,14 @@ def quick_study(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
+def inputs(tmp_path: Path):
+    """Return three series of made headers, by role."""
+    from tests.reports import write_inputs
+
+    return write_inputs(tmp_path)
+
+
+@pytest.fixture
 def sent(tmp_path: Path) -> Path:
     """Return a folder for studies that a test sends."""
     folder = tmp_path / "sent"

@@ -3,12 +3,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/environment.sh
-tools=(orthanc dcmtk dicom3tools)
+tools=(orthanc orthanc-dicomweb dcmtk dicom3tools pixelmed-apps chromium)
+command -v npm >/dev/null || tools+=(npm)
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s "${tools[@]}" >/dev/null 2>&1; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${tools[@]}" >/dev/null
 fi
 install_into_venv '.[test]'
+if ! { command -v npm >/dev/null && bash tests/viewers/install.sh; }; then
+  echo "OHIF could not be installed: the tests that need it will say so." >&2
+fi
 .venv/bin/ruff check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest "$@"
+[ $# -eq 0 ] || exec .venv/bin/python -m pytest "$@"
+# Most tests wait for other programs, so two run at a time; what measures time or memory runs alone.
+.venv/bin/python -m pytest -n 2 --dist loadfile -m "not measures"
+exec .venv/bin/python -m pytest -m measures

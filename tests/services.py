@@ -23,6 +23,7 @@ ECHOSCU = Path("/usr/bin/echoscu")
 DSRDUMP = Path("/usr/bin/dsrdump")
 DCIODVFY = Path("/usr/bin/dciodvfy")
 ORTHANC = Path("/usr/sbin/Orthanc")
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 SEEDED = {"patient_name": "SEEDED^PATIENT", "patient_id": "SEED-ID-4711", "birth_date": "19990102"}
 """The only patient of the suite; nothing outside the spool and the result objects may show these values."""
@@ -32,7 +33,7 @@ def require(*tools: Path) -> None:
     """Skip aloud where a tool is missing; fail where nothing may be missing."""
     for tool in tools:
         if not tool.exists():
-            _missing(f"{tool} is missing: install orthanc, dcmtk and dicom3tools from Debian")
+            _missing(f"{tool} is missing: `bash tests/run.sh` as root installs it")
 
 
 def real_data(*parts: str) -> Path:
@@ -73,10 +74,13 @@ def listens(port: int) -> bool:
 
 
 class Orthanc:
-    """Debian's Orthanc as the PACS: AE title PACS, with storage commitment towards the node."""
+    """Debian's Orthanc as the PACS: AE title PACS, with storage commitment towards the node.
 
-    def __init__(self, folder: Path, node_port: int) -> None:
-        require(ORTHANC)
+    With `dicomweb` it also answers viewers.
+    """
+
+    def __init__(self, folder: Path, node_port: int, *, dicomweb: bool = False) -> None:
+        require(ORTHANC, *([DICOMWEB] if dicomweb else []))
         self.folder = folder / "orthanc"
         self.folder.mkdir()
         self.port, self.http_port = free_port(), free_port()
@@ -96,7 +100,8 @@ class Orthanc:
             "DicomCheckCalledAet": False,
             "DefaultEncoding": "Utf8",
             "OverwriteInstances": False,
-            "Plugins": [],
+            "Plugins": [str(DICOMWEB)] if dicomweb else [],
+            "DicomWeb": {"Enable": True, "StudiesMetadata": "Full", "SeriesMetadata": "Full"},
             "DicomModalities": {"node": node},
         }
         file = self.folder / "orthanc.json"
@@ -115,6 +120,13 @@ class Orthanc:
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
+
+    def upload(self, *files: Path) -> None:
+        """Put files into the PACS, not by DICOM."""
+        for file in files:
+            url = f"http://127.0.0.1:{self.http_port}/instances"
+            with urllib.request.urlopen(urllib.request.Request(url, file.read_bytes(), method="POST"), timeout=60):
+                pass
 
     def instances(self, study_uid: str, modality: str) -> list[str]:
         """Return Orthanc's ids of the instances of one modality in a study."""

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline.brain import LARGEST_ML, SMALLEST_ML, extract_brain
+from pipeline.brain import extract_brain
 from pipeline.errors import StudyHeld
+from pipeline.plausibility import LARGEST_ML, SMALLEST_ML
 
 SIZE_XYZ, SPACING_XYZ_MM = (50, 60, 40), (4.0, 4.0, 5.0)
 
@@ -24,8 +25,10 @@ class Drawn:
         return self.mask_zyx
 
 
-def head() -> sitk.Image:
-    image = sitk.Image(SIZE_XYZ, sitk.sitkFloat32)
+def head(middle_xyz_mm=(0.0, 0.0, 0.0)) -> sitk.Image:
+    """Return a round head of tissue in patches of 12 mm."""
+    patches_zyx = np.kron(np.random.default_rng(0).uniform(80, 120, (14, 20, 17)), np.ones((3, 3, 3)))[:40, :60, :50]
+    image = sitk.GetImageFromArray((patches_zyx * ball(88, middle_xyz_mm)).astype(np.float32))
     image.SetSpacing(SPACING_XYZ_MM)
     image.SetOrigin((90.0, 110.0, -80.0))
     image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
@@ -103,7 +106,7 @@ def test_second_large_piece_is_dropped_and_told():
     ],
 )
 def test_brain_cut_by_the_border_is_told(middle_mm, flags):
-    _, facts = extract_brain(head(), Drawn(ball(65, middle_mm)))
+    _, facts = extract_brain(head(middle_mm), Drawn(ball(65, middle_mm)))
     assert facts.flags == flags
 
 
@@ -120,7 +123,8 @@ def test_everything_found_is_held():
 def test_limits_of_the_volume():
     radius_mm = {ml: (ml * 1000 * 3 / 4 / np.pi) ** (1 / 3) for ml in (SMALLEST_ML, LARGEST_ML)}
     for limit, inwards in ((SMALLEST_ML, 1), (LARGEST_ML, -1)):
-        extract_brain(head(), Drawn(ball(radius_mm[limit] + inwards)))
+        _, facts = extract_brain(head(), Drawn(ball(radius_mm[limit] + inwards)))
+        assert facts.flags == (("much_of_the_head",) if limit == LARGEST_ML else ("little_of_the_head",))
         assert held(ball(radius_mm[limit] - inwards)).code == "brain_mask_implausible"
 
 
@@ -128,3 +132,62 @@ def test_many_pieces_of_which_none_is_a_brain_are_held():
     pieces = np.zeros(SIZE_XYZ[::-1], bool)
     pieces[::3, ::3, ::3] = True
     assert held(pieces).code == "brain_mask_implausible"
+
+
+def test_an_empty_volume_is_held_before_the_network_sees_it():
+    extractor = Drawn(ball(65))
+    for value in (0, 7):
+        with pytest.raises(StudyHeld) as error:
+            extract_brain(head() * 0 + value, extractor)
+        assert error.value.code == "brain_mask_empty"
+    assert extractor.asked == []
+
+
+def test_age_decides_what_is_too_small():
+    drawn = Drawn(ball(52))
+    for age_years, flags in ((None, ()), (0.1, ()), (0.6, ()), (1.9, ("small_for_age",)), (3, ("small_for_age",))):
+        assert extract_brain(head(), drawn, age_years)[1].flags == flags, age_years
+    with pytest.raises(StudyHeld) as error:
+        extract_brain(head(), drawn, 30.0)
+    assert error.value.code == "brain_mask_implausible"
+    assert not {"30", "650"} & set(error.value.sentence.split()), "the sentence tells the age"
+
+
+def test_half_a_brain_is_told_or_held():
+    whole = ball(70)
+    half = whole & (np.indices(whole.shape)[2] < 25)
+    _, facts = extract_brain(head(), Drawn(half))
+    assert facts.volume_ml < 800
+    with pytest.raises(StudyHeld):
+        extract_brain(head(), Drawn(ball(60) & (np.indices(whole.shape)[2] < 25)), 30.0)
+
+
+def test_a_lopsided_mask_is_told():
+    brain = ball(62, (-12, 0, 0)) | ball(30, (50, 40, 30)) | ball(30, (50, -40, -30))
+    assert extract_brain(head(), Drawn(brain))[1].flags == ("asymmetric",)
+
+
+def test_a_mask_beside_the_head_is_held():
+    assert held(ball(48, (50, 60, 40))).code == "brain_mask_implausible"
+
+
+@pytest.mark.parametrize("shading", [0.0, 0.4])
+def test_a_bottle_is_held_however_round_its_mask_is(shading):
+    random = np.random.default_rng(1)
+    x = np.indices(SIZE_XYZ[::-1])[2].astype(float)
+    bottle = ball(80) * (1000 + shading * 1000 * np.cos(x / 20)) + random.normal(0, 30, x.shape)
+    volume = sitk.GetImageFromArray(bottle.astype(np.float32))
+    volume.CopyInformation(head())
+    with pytest.raises(StudyHeld) as error:
+        extract_brain(volume, Drawn(ball(65)))
+    assert error.value.code == "brain_mask_implausible"
+    assert "tissue" in error.value.sentence
+
+
+def test_noise_is_held_however_round_its_mask_is():
+    random = np.random.default_rng(2)
+    volume = sitk.GetImageFromArray(np.abs(random.normal(0, 100, SIZE_XYZ[::-1])).astype(np.float32))
+    volume.CopyInformation(head())
+    with pytest.raises(StudyHeld) as error:
+        extract_brain(volume, Drawn(ball(65)))
+    assert "tissue" in error.value.sentence

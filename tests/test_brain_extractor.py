@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,12 +16,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from models.brain_extractor import EMBEDDED, BrainExtractor, open_brain_weights
-from models.bundle import ModelError
+from models.brain_extractor import BrainExtractor
+from models.brain_weights import EMBEDDED, open_brain_weights
+from models.bundle import ModelError, write_checksums
 from models.training.head_images import brain_mask
-from pipeline.brain import extract_brain
+from pipeline.brain import extract_brain, raw_mask
 from pipeline.grid import canonical
+from pipeline.mask_measures import measure_mask
 from pipeline.select import Role
+from tests.hd_bet_models import write_model
 from tests.services import real_data
 
 HELD_OUT = (13, 14, 15)
@@ -54,6 +59,48 @@ def test_loading_and_using_it_leaves_the_process_as_it_was(capfd: pytest.Capture
     assert capfd.readouterr().out == ""
     children = [Path(f"/proc/{task}/children").read_text() for task in [f"self/task/{os.getpid()}"]]
     assert children == [""]
+
+
+def test_nothing_is_written_to_stdout_in_a_fresh_process():
+    """Importing HD-BET replaces ``sys.stdout``, which can be seen only where it was not imported before."""
+    code = (
+        "import sys, numpy as np, torch; stdout = sys.stdout\n"
+        "from models.brain_extractor import BrainExtractor\n"
+        "from models.brain_weights import EMBEDDED, open_brain_weights\n"
+        "torch.set_num_threads(1)\n"
+        "extractor = BrainExtractor(open_brain_weights('embedded', EMBEDDED), torch.device('cpu'))\n"
+        "assert sys.stdout is stdout and torch.get_num_threads() == 1\n"
+        "extractor.mask(np.random.default_rng(0).normal(size=(30, 30, 30)), (3, 3, 3))\n"
+        "assert sys.stdout is stdout and torch.get_num_threads() == 1\n"
+        "from nnunetv2.configuration import default_num_processes\n"
+        "assert default_num_processes == 1, 'nnU-Net would take eight threads'"
+    )
+    fresh = {name: value for name, value in os.environ.items() if name != "nnUNet_def_n_proc"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=fresh, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_memory_does_not_grow_from_volume_to_volume(tmp_path: Path):
+    folder = write_model(tmp_path / "model", (1, 1), patch_voxels=64, spacing_mm=1.0)
+    write_checksums(folder)
+    extractor = BrainExtractor(open_brain_weights("small", folder), torch.device("cpu"))
+    random = np.random.default_rng(0)
+
+    def resident_mb_after(volumes: int) -> float:
+        for _ in range(volumes):
+            # Every volume has another size, as series have.
+            shape_zyx = (96 + int(random.integers(20)), 96, 96)
+            volume = sitk.GetImageFromArray(random.normal(100, 20, shape_zyx).astype(np.float32))
+            mask = raw_mask(volume, extractor)
+            mask[:10, :10, :10] = 1
+            measure_mask(volume, mask, 1.0)
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    early_mb, late_mb = resident_mb_after(5), resident_mb_after(13)
+    print(f"after 5 volumes {early_mb:.0f} MB, after 18 {late_mb:.0f} MB")
+    assert late_mb <= 1.05 * early_mb
 
 
 def test_the_same_volume_gives_the_same_mask(extractor: BrainExtractor):

@@ -11,10 +11,16 @@ import pytest
 
 from dicom_node.cli import app
 from dicom_node.config import load
+from dicom_node.spool import Spool, Study
+from dicom_node.worker import Worker
 from pipeline.select import Role
 from tests.services import command, copy_study
+from tests.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
 
-VERBS = {"init", "check", "serve", "receive", "work", "run", "explain", "demo", "studies", "show", "retry", "echo"}
+VERBS = {
+    "init", "check", "serve", "receive", "work", "run", "explain", "demo",
+    "studies", "show", "retry", "release", "echo", "models",
+}  # fmt: skip
 
 
 def refused(*arguments: str) -> tuple[int, str]:
@@ -30,7 +36,7 @@ def refused(*arguments: str) -> tuple[int, str]:
 
 def test_all_verbs_are_there():
     registered = {info.name or info.callback.__name__ for info in app.registered_commands}
-    assert registered == VERBS
+    assert registered | {group.name for group in app.registered_groups} == VERBS
 
 
 def test_init_writes_a_configuration_that_loads(tmp_path: Path):
@@ -68,8 +74,8 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_an_unknown_study_and_an_unknown_peer(config: Path):
-    for verb in ("show", "retry"):
-        assert refused(verb, "1.2.3", "--config", str(config))[1].startswith("study_unknown:")
+    for verb in (["show"], ["retry"], ["release", "--role", "T2W=1.2"]):
+        assert refused(*verb, "1.2.3", "--config", str(config))[1].startswith("study_unknown:")
     assert refused("show", "../etc", "--config", str(config))[1].startswith("uid_invalid:")
     assert refused("echo", "nobody", "--config", str(config))[1].startswith("peer_unknown:")
 
@@ -87,9 +93,72 @@ def test_explain_names_the_series_of_each_role(quick_study, sent: Path):
     assert text.splitlines()[-1] == "Ready: T1W = series 2, T2W = series 3, FLAIR = series 4"
 
 
+def test_explain_cuts_nothing_in_a_pipe_of_80_columns(quick_study):
+    folder = str(quick_study.files[Role.T1W][0].parents[1])
+    text = command("explain", folder)
+    table = json.loads(command("explain", folder, "--json"))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    unfolded = " ".join(text.split())
+    assert [s["series_number"] for s in table["series"]] == [1, 2, 3, 4]
+    for series in table["series"]:
+        assert series["series_uid"] in text
+        assert all(sentence in unfolded for sentence in series["evidence"])
+
+
+def test_explain_goes_by_the_rules_of_a_configuration(quick_study, config: Path):
+    folder = str(quick_study.files[Role.T1W][0].parents[1])
+    config.write_text(config.read_text() + "[selection]\nnever = ['flair']\n")
+    table = json.loads(command("explain", folder, "--config", str(config), "--json", code=3))
+    assert (table["state"], table["reason"]) == ("held", "missing_role")
+    assert "description is never chosen at this site ('flair')" in table["series"][3]["evidence"]
+
+
+def test_explain_wants_a_folder_or_a_number_of_studies(config: Path, tmp_path: Path):
+    for arguments in ([], [str(tmp_path), "--replay", "3"]):
+        code, line = refused("explain", *arguments, "--config", str(config))
+        assert (code, line.split(":")[0]) == (2, "command_invalid")
+
+
 def test_explain_exits_3_where_a_role_is_missing(quick_study, sent: Path):
     folder = copy_study({Role.T1W: quick_study.files[Role.T1W]}, sent / "study")
     assert "missing_role" in command("explain", str(folder), code=3)
+
+
+@pytest.fixture
+def held(config: Path, sent: Path) -> Study:
+    """Return a study of this node that is held for two equally good T2W series."""
+    spool = Spool(config.parent / "data")
+    study = receive_study(spool, sent, "2.25.7001", *TRIPLET, SECOND_T2W)
+    Worker(load(config), spool, models=None).select(study.uid)  # type: ignore[arg-type]
+    return study
+
+
+def test_show_lists_the_series_to_choose_from(config: Path, held: Study):
+    text = command("show", held.uid, "--config", str(config))
+    assert f"series 5, T2W, t2_tse_tra: {series_uid(held.uid, 5)}" in " ".join(text.split())
+    told = json.loads(command("show", held.uid, "--config", str(config), "--json"))
+    assert (told["selection"]["reason"], told["choices"]) == ("ambiguous_role", {})
+
+
+def test_release_queues_a_study_with_the_chosen_series(config: Path, held: Study):
+    release = ["release", held.uid, "--config", str(config)]
+    assert command(*release, "--role", f"T2W={series_uid(held.uid, 5)}") == "Queued as attempt 1.\n"
+    assert [entry["event"] for entry in held.timeline()] == ["selected", "released", "retried", "queued"]
+    assert held.state() == "queued"
+    Worker(load(config), Spool(config.parent / "data"), models=None).select(held.uid)  # type: ignore[arg-type]
+    assert "T2W = series 5, t2_tse_tra, chosen by hand" in command("show", held.uid, "--config", str(config))
+    assert "Forgotten" in command(*release, "--forget")
+    assert held.choices() == {}
+
+
+def test_release_refuses_what_would_still_be_held(config: Path, held: Study):
+    before = held.timeline()
+    code, line = refused("release", held.uid, "--role", "T2W=1.2.3", "--config", str(config))
+    assert (code, line.split(":")[0]) == (3, "choice_unusable")
+    for arguments, error in ((["--role", "T2W"], "role_invalid"), ([], "command_invalid")):
+        code, line = refused("release", held.uid, *arguments, "--config", str(config))
+        assert (code, line.split(":")[0]) == (2, error)
+    assert (held.timeline(), held.choices()) == (before, {})
 
 
 def test_a_missing_device_stops_run_before_anything_is_read(tmp_path: Path, config: Path, quick_study):

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from dicom_node import config
+from dicom_node import config, config_text
 from dicom_node.config import Config, Role, example_toml, load, parse
 from dicom_node.errors import ConfigError
+from pipeline.select import Role as SeriesRole
+from pipeline.select import SiteRules
+from pipeline.volume import MIN_SLICES
 
 PEER = (
     '[[peers]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 4242\nroles = ["source", "destination"]\n'
@@ -28,6 +31,8 @@ def test_defaults_are_those_of_the_design():
     assert (settings.node.ae_title, settings.node.port) == ("TSCNODE", 11112)
     assert (settings.receive.accept, settings.receive.quiet_s, settings.receive.deadline_s) == ("peers", 60, 5400)
     assert settings.receive.disk_reserve_gb == 5
+    assert settings.selection.rules() == SiteRules(names=dict.fromkeys(SeriesRole, ()))
+    assert settings.selection.min_slices == MIN_SLICES
     assert settings.brain.weights == "embedded"
     assert (settings.model.bundle, settings.model.device) == ("untrained-demo", "auto")
     assert (settings.report.send, settings.report.title) == (("sr", "summary"), "private")
@@ -50,7 +55,7 @@ def test_the_example_is_accepted_and_says_what_the_defaults_are(tmp_path: Path):
 def test_every_key_is_documented_and_in_the_example():
     example = example_toml()
     for name, field in Config.model_fields.items():
-        section = config._section_of(field)
+        section = config_text.section_of(field)
         assert section is not None
         assert issubclass(section, BaseModel)
         assert f"[{name}]" in example
@@ -85,6 +90,17 @@ def test_every_key_is_documented_and_in_the_example():
         (PEER + PEER, "config_contradiction", ['"pacs" is used 2 times']),
         (PEER.replace('"source", ', ""), "config_contradiction", ['no peer has the role "source"', '"any"']),
         ("[receive]\nquiet_s = 9\ndeadline_s = 5\n" + PEER, "config_contradiction", ["deadline_s (5)", "quiet_s (9)"]),
+        ("[selection]\nnever = ['(']\n" + PEER, "config_bad_value", ["selection.never.0", '"("', "put \\ before"]),
+        ("[selection]\nt1w = ['ok', '[[a]']\n" + PEER, "config_bad_value", ["selection.t1w.1", "nested set"]),
+        ("[selection]\nt2w = ['a*']\n" + PEER, "config_bad_value", ["selection.t2w.0", '"a*"', "every description"]),
+        ("[selection]\nflair = ['']\n" + PEER, "config_bad_value", ["selection.flair.0", "at least one character"]),
+        (f"[selection]\nflair = ['{'a' * 201}']\n" + PEER, "config_bad_value", ["selection.flair.0", "200 characters"]),
+        ("[selection]\nflair = 'fl'\n" + PEER, "config_bad_value", ["selection.flair", '"fl"', "a list"]),
+        ("[selection]\nmin_slices = 14\n" + PEER, "config_bad_value", ["selection.min_slices", "14", "15"]),
+        ("[selection]\nmin_slices = 401\n" + PEER, "config_bad_value", ["selection.min_slices", "401", "400"]),
+        ('[selection]\ncontrast = "yes"\n' + PEER, "config_bad_value", ["selection.contrast", "'refuse' or 'allow'"]),
+        ('[selection]\nplane = "oblique"\n' + PEER, "config_bad_value", ["selection.plane", '"oblique"', "'any'"]),
+        ('[selection]\nt1 = ["x"]\n' + PEER, "config_unknown_key", ["selection.t1", "use t1w"]),
         ("[node\n", "config_syntax", ["line 1"]),
         ("", "config_contradiction", ['no peer has the role "source"']),
     ],
@@ -94,6 +110,26 @@ def test_what_is_wrong_is_refused_with_key_value_and_remedy(text: str, code: str
     assert error.code == code
     for word in words:
         assert word in str(error)
+
+
+def test_rules_of_the_site_reach_the_selection():
+    text = """[selection]
+t1w = ['^sag bravo']
+flair = ['dark.fluid', 'fl3d']
+never = ['_research\\b']
+contrast = "allow"
+min_slices = 20
+plane = "any"
+"""
+    rules = parse(text + PEER).selection.rules()
+    assert rules.named_role("SAG BRAVO +C") == (SeriesRole.T1W, "SAG BRAVO")
+    assert rules.named_role("t2_Dark_Fluid") == (SeriesRole.FLAIR, "Dark_Fluid")
+    assert rules.excluded("t2_research") == "_research"
+    assert (rules.contrast, rules.min_slices, rules.plane) == ("allow", 20, "any")
+
+
+def test_the_longest_pattern_is_accepted():
+    assert parse(f"[selection]\nnever = ['{'a' * 200}']\n" + PEER).selection.never == ("a" * 200,)
 
 
 def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path):

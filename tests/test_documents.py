@@ -15,13 +15,15 @@ from pydantic.fields import FieldInfo
 from pydicom.uid import UID
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION, AllStoragePresentationContexts
 from pynetdicom._globals import DEFAULT_MAX_LENGTH
+from typer import Typer
 
-from dicom_node import cli, config, processes, scp, scu, worker, workflow
+from dicom_node import cli, config, config_text, processes, scp, scu, worker, workflow
 from dicom_node.config import Config, example_toml, load, parse
 from dicom_node.spool import Study
-from pipeline.brain import LARGEST_ML, SMALLEST_ML
+from pipeline.plausibility import LARGEST_ML, SMALLEST_ML
 from pipeline.report import codes, headers, structured_report, uids
 from pipeline.report.page import SIZE
+from pipeline.select import Role
 from pipeline.volume import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +104,7 @@ def held() -> dict[str, list[list[str]]]:
 def node_codes() -> set[str]:
     """Return every code that an error of the node or of a model may have."""
     places = {"ModelError": 0, "verify_checksums": 1, "_refused": 2}
-    found = set(config._CODES.values()) | {"config_bad_value", "internal_error"}
+    found = set(config_text.CODES.values()) | {"config_bad_value", "internal_error"}
     for name, call in [*calls("dicom_node"), *calls("models")]:
         position = places.get(name, 1 if name.endswith("Error") or name in ("SpoolFull", "StudyUnknown") else None)
         code = None if position is None else constant(call, position)
@@ -135,15 +137,29 @@ def keys() -> dict[str, FieldInfo]:
     """Return every configuration key as section.key."""
     found = {}
     for name, field in Config.model_fields.items():
-        section = config._section_of(field)
+        section = config_text.section_of(field)
         assert section is not None
         found |= {f"{name}.{key}": definition for key, definition in section.model_fields.items()}
     return found
 
 
 def verbs() -> set[str]:
-    """Return the verbs of the command line."""
-    return {str(c.name or getattr(c.callback, "__name__", "")) for c in cli.app.registered_commands}
+    """Return the verbs of the command line; those of a group have two words."""
+    found = _verbs(cli.app)
+    for group in cli.app.registered_groups:
+        assert group.typer_instance is not None
+        found |= {f"{group.name} {verb}" for verb in _verbs(group.typer_instance)}
+    return found
+
+
+def _verbs(app: Typer) -> set[str]:
+    return {str(c.name or getattr(c.callback, "__name__", "")) for c in app.registered_commands}
+
+
+def called(command: str) -> str:
+    """Return the verb of a command line without the program."""
+    first, *rest = command.split()
+    return f"{first} {rest[0]}" if rest and first in {group.name for group in cli.app.registered_groups} else first
 
 
 # --- configuration and command line -----------------------------------------------------------------------------------
@@ -154,7 +170,7 @@ def test_every_key_stands_in_the_readme_with_its_default():
     wanted = {}
     for name, field in keys().items():
         plain = "required" if field.is_required() else "none" if field.default is None else None
-        wanted[name] = plain or f"`{config._toml(field.default)}`"
+        wanted[name] = plain or f"`{config_text.toml(field.default)}`"
     assert rows == wanted
 
 
@@ -188,14 +204,14 @@ def test_keys_that_documents_name_exist():
 
 
 def test_every_verb_stands_in_the_readme():
-    listed = [name.split()[1] for name in named(table(README, "verb", "does", "exit code"), "verb")]
-    assert sorted(listed) == sorted(verbs())
+    rows = named(table(README, "verb", "does", "exit code"), "verb")
+    assert sorted(called(name.removeprefix("dicom-node ")) for name in rows) == sorted(verbs())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_no_document_names_a_verb_that_does_not_exist(document: Path):
-    words = set(re.findall(r"\bdicom-node +([a-z][\w-]*)", document.read_text("utf-8")))
-    assert words <= verbs()
+    commands = re.findall(r"\bdicom-node +([a-z][\w-]*(?: +[a-z]\w+)?)", document.read_text("utf-8"))
+    assert {called(command) for command in commands} <= verbs()
 
 
 # --- studies ----------------------------------------------------------------------------------------------------------
@@ -216,6 +232,14 @@ def test_numbers_in_the_reasons_are_those_of_the_code():
     assert f"at most {MAX_STEP_MM} mm" in said["geometry_thick"]
     assert f"needs {MIN_COVERAGE_MM:.0f} mm" in said["geometry_coverage"]
     assert f"{SMALLEST_ML:.0f} to {LARGEST_ML:.0f} ml" in said["brain_mask_implausible"]
+
+
+def test_every_flag_of_a_mask_stands_in_the_readme():
+    found = set()
+    for name in ("plausibility", "mask_agreement"):
+        text = (ROOT / f"pipeline/{name}.py").read_text("utf-8")
+        found |= set(re.findall(r'^ +"([a-z]+_?\w*)": measures|flags\.append\("(\w+)"\)', text, re.MULTILINE))
+    assert sorted(named(table(README, "flag", "meaning"), "flag")) == sorted("".join(pair) for pair in found)
 
 
 def test_every_state_stands_in_readme_and_runbook(tmp_path: Path):
@@ -318,12 +342,19 @@ def test_implementations_and_series_are_those_written():
     assert items["Implementation class UID, associations"] == PYNETDICOM_IMPLEMENTATION_UID
     assert items["Implementation version name, associations"] == PYNETDICOM_IMPLEMENTATION_VERSION
     assert items["Implementation class UID, files of results"] == uids.IMPLEMENTATION_CLASS_UID
+    kinds = {
+        ("Structured Report", "summary page"): (headers.REPORT, headers.SUMMARY_PAGE),
+        ("document", "report of a held study"): (headers.DOCUMENT, headers.HELD),
+        ("saliency page", "saliency map T1W"): (headers.SALIENCY_PAGE, headers.SALIENCY_MAPS[Role.T1W]),
+    }
+    for columns, written in kinds.items():
+        described = {row["attribute"]: row for row in table(CONFORMANCE, "attribute", *columns)}
+        for column, kind in zip(columns, written, strict=True):
+            assert described["Modality"][column] == kind.modality
+            assert described["Series Number"][column] == str(kind.series_number)
+            assert described["Series Description"][column] == kind.series_description
+            assert f'{kind.series_number} "{kind.series_description}"' in README.read_text("utf-8")
     rows = {row["attribute"]: row for row in table(CONFORMANCE, "attribute", "Structured Report", "summary page")}
-    for column, kind in (("Structured Report", headers.REPORT), ("summary page", headers.SUMMARY_PAGE)):
-        assert rows["Modality"][column] == kind.modality
-        assert rows["Series Number"][column] == str(kind.series_number)
-        assert rows["Series Description"][column] == kind.series_description
-        assert f'{kind.series_number} "{kind.series_description}"' in README.read_text("utf-8")
     assert rows["Manufacturer"]["Structured Report"] == headers.MANUFACTURER
     assert f"{SIZE} x {SIZE}" in rows["Pixels"]["summary page"]
 

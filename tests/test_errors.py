@@ -3,9 +3,18 @@
 import pytest
 
 from dicom_node import errors
-from dicom_node.errors import ConfigError, DeliveryError, NodeError, PeerError, SpoolError, SpoolFull, StudyUnknown
+from dicom_node.errors import (
+    CommandError,
+    ConfigError,
+    DeliveryError,
+    NodeError,
+    PeerError,
+    SpoolError,
+    SpoolFull,
+    StudyUnknown,
+)
 
-FAMILY = [NodeError, ConfigError, SpoolError, SpoolFull, StudyUnknown, PeerError, DeliveryError]
+FAMILY = [NodeError, ConfigError, CommandError, SpoolError, SpoolFull, StudyUnknown, PeerError, DeliveryError]
 
 
 @pytest.mark.parametrize("kind", FAMILY)
@@ -19,6 +28,7 @@ def test_every_error_has_a_code_of_its_own_and_is_drawn(kind: type[NodeError]):
 
 def test_the_family_carries_the_policy():
     assert (ConfigError("").exit_code, SpoolError("").exit_code, PeerError("").exit_code) == (2, 1, 1)
+    assert CommandError("").exit_code == 2
     assert SpoolFull("").code == "disk_full"
     assert StudyUnknown("").code == "study_unknown"
     assert isinstance(DeliveryError("", status=0xA700), PeerError)

@@ -100,6 +100,12 @@ def _cut_in_the_header(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:700])
 
 
+def _cut_in_a_sequence(file: Path) -> None:
+    content = file.read_bytes()
+    sequence = tag_bytes("ReferencedStudySequence") + b"SQ\0\0\xff\xff\xff\xff"
+    file.write_bytes(content[: content.index(tag_bytes("PatientName"))] + sequence)
+
+
 def _no_pixels(file: Path) -> None:
     dataset = pydicom.dcmread(file)
     del dataset.PixelData
@@ -147,6 +153,7 @@ def _one_byte_of_rows(file: Path) -> None:
         pytest.param(_truncated, "pixel_data_truncated", id="truncated"),
         pytest.param(_one_byte_too_short, "pixel_data_truncated", id="one byte too short"),
         pytest.param(_cut_in_the_header, "file_without_identity", id="cut in the header"),
+        pytest.param(_cut_in_a_sequence, "file_damaged", id="cut in a sequence"),
         pytest.param(_with(PixelData=b""), "pixel_data_truncated", id="zero-length pixels"),
         pytest.param(_no_pixels, "pixel_data_truncated", id="no pixels"),
         pytest.param(_without("SOPInstanceUID"), "file_without_identity", id="no instance UID"),

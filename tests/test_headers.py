@@ -151,6 +151,7 @@ def test_contrast_agent_named_by_a_code_alone_counts_in_classic_images_too(sent)
     assert only_volume(files).contrast_agent
 
 
+@pytest.mark.filterwarnings("ignore")  # pydicom does not like the colons of old DICOM
 @pytest.mark.parametrize(
     ("times", "acquired"),
     [

@@ -16,6 +16,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_node import outbox
+from dicom_node.commitments import await_commitment
 from dicom_node.config import Config, parse
 from dicom_node.errors import DeliveryError, PeerError
 from dicom_node.spool import Spool
@@ -34,11 +35,11 @@ def test_pauses_grow_to_an_hour_and_end(retry_s: float, give_up_hours: float):
     ("status", "permanent"), [(0xA700, False), (0xA900, True), (0xC000, True), (0x0122, False), (None, False)]
 )
 def test_only_a_refusal_of_the_object_is_permanent(status: int | None, permanent: bool):
-    assert outbox.is_permanent(DeliveryError("refused", "store_refused", status)) is permanent
+    assert DeliveryError("refused", "store_refused", status).permanent is permanent
 
 
 def test_an_unreachable_peer_is_not_permanent():
-    assert not outbox.is_permanent(PeerError("away", "peer_unreachable"))
+    assert not PeerError("away", "peer_unreachable").permanent
 
 
 @pytest.fixture
@@ -65,8 +66,6 @@ host = "127.0.0.1"
 port = {port}
 roles = ["source", "destination"]
 verify = "{verify}"
-[delivery]
-commitment_timeout_s = 0.3
 """
     return parse(text, folder=folder)
 
@@ -108,15 +107,13 @@ def test_without_proof_nothing_is_asked(tmp_path: Path, report: Path):
 
 
 def test_an_answer_that_does_not_come_is_a_failure(tmp_path: Path):
-    config = settings(tmp_path, free_port(), "commitment")
     with pytest.raises(DeliveryError) as caught:
-        outbox._await_commitment(tmp_path / "never.json", config, config.peers[0])
+        await_commitment(tmp_path / "never.json", "pacs", 0.3)
     assert caught.value.code == "commitment_timeout"
 
 
 def test_an_answer_is_waited_for_and_used_up(tmp_path: Path):
-    config = settings(tmp_path, free_port(), "commitment")
     file = tmp_path / "answer.json"
     threading.Timer(0.1, file.write_text, ['{"committed": ["2.25.31"], "failed": []}']).start()
-    assert outbox._await_commitment(file, config, config.peers[0])["committed"] == ["2.25.31"]
+    assert await_commitment(file, "pacs", 1)["committed"] == ["2.25.31"]
     assert not file.exists()

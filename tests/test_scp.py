@@ -358,6 +358,7 @@ def spoil(event: object) -> None:
     encoded.seek(0)
 
 
+@pytest.mark.measures
 def test_bare_connections_and_noise_are_harmless(receiver: Receiver):
     probes = [socket.create_connection(("127.0.0.1", receiver.port)) for _ in range(70)]
     for number, probe in enumerate(probes):

@@ -13,6 +13,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    BasicTextSRStorage,
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
     EnhancedSRStorage,
@@ -61,17 +62,20 @@ def save(instance: Dataset, path: Path) -> Path:
 
 @dataclass
 class Pacs:
-    """A peer in this process that answers every C-STORE with `status`."""
+    """A peer in this process that answers every C-STORE with `status`, or with the answer of its SOP class."""
 
     peer: Peer
     status: int = 0x0000
     before_answer: Callable[[evt.Event], None] = lambda _: None
+    answers: dict[str, int] = field(default_factory=dict)
     stored: list[Dataset] = field(default_factory=list)
 
     def store(self, event: evt.Event) -> int:
         self.before_answer(event)
-        self.stored.append(event.dataset)
-        return self.status
+        status = self.answers.get(event.dataset.SOPClassUID)
+        if status is None:
+            self.stored.append(event.dataset)
+        return self.status if status is None else status
 
 
 @contextmanager
@@ -185,17 +189,44 @@ def test_a_compressed_instance_is_offered_as_it_is(config: Config):
     assert caught.value.code == "sop_class_refused"
 
 
-LADDER = (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage)
+LADDER = (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, BasicTextSRStorage)
 
 
 @pytest.mark.parametrize(
-    ("accepted", "taken"), [(LADDER, 0), (LADDER[1:], 1), (LADDER[2:], 2), ((LADDER[2], LADDER[0]), 0)]
+    ("accepted", "taken"),
+    [(LADDER, 0), (LADDER[1:], 1), (LADDER[2:], 2), (LADDER[3:], 3), ((LADDER[2], LADDER[0]), 0)],
 )
 def test_the_best_accepted_alternative_is_sent_alone(config: Config, tmp_path: Path, accepted, taken: int):
     paths = [save(make_instance(kind), tmp_path / f"{rank}.dcm") for rank, kind in enumerate(LADDER)]
     with serving(*accepted) as found:
-        assert scu.send_first_accepted(config, found.peer, paths) == paths[taken]
+        sent = scu.send_first_accepted(config, found.peer, paths)
+    assert sent.path == paths[taken]
+    assert sent.refused == tuple(f"{kind.name}: Abstract Syntax Not Supported" for kind in LADDER[:taken])
     assert [item.SOPClassUID for item in found.stored] == [LADDER[taken]]
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122])
+def test_an_object_that_is_refused_when_it_comes_gives_way_to_the_next(config: Config, tmp_path: Path, status: int):
+    paths = [save(make_instance(kind), tmp_path / f"{rank}.dcm") for rank, kind in enumerate(LADDER)]
+    with serving(*LADDER) as found:
+        found.answers = {LADDER[0]: status, LADDER[1]: status}
+        sent = scu.send_first_accepted(config, found.peer, paths)
+        assert sent.path == paths[2]
+        assert sent.refused == tuple(f"{kind.name}: status {status:04X}H" for kind in LADDER[:2])
+        found.answers = dict.fromkeys(LADDER, status)
+        with pytest.raises(DeliveryError) as caught:
+            scu.send_first_accepted(config, found.peer, paths)
+    assert (caught.value.code, caught.value.status) == ("store_refused", status)
+
+
+def test_a_full_peer_gets_nothing_worse_instead(config: Config, tmp_path: Path):
+    paths = [save(make_instance(kind), tmp_path / f"{rank}.dcm") for rank, kind in enumerate(LADDER)]
+    with serving(*LADDER) as found:
+        found.answers = {LADDER[0]: 0xA700}
+        with pytest.raises(DeliveryError) as caught:
+            scu.send_first_accepted(config, found.peer, paths)
+    assert caught.value.status == 0xA700
+    assert found.stored == []
 
 
 def test_no_accepted_alternative_is_said(config: Config, tmp_path: Path):

@@ -174,3 +174,20 @@ def test_a_run_folder_stays_inside_the_study(spool: Spool):
     assert study.run_folder("0a1b") == study.folder / "runs" / "0a1b"
     with pytest.raises(SpoolError):
         study.run_folder("../escape")
+
+
+def test_choices_of_a_human_are_kept_whole(spool: Spool, monkeypatch: pytest.MonkeyPatch):
+    spool.store(STUDY, INSTANCE, part10(b"pixels"))
+    study = spool.study(STUDY)
+    assert study.choices() == {}
+    study.choose({"T2W": "1.2.3"})
+    study.choose({"FLAIR": "1.2.4"})
+    assert spool.study(STUDY).choices() == {"FLAIR": "1.2.4"}
+
+    def fail(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError):
+        study.choose({"T1W": "1.2.5"})
+    assert study.choices() == {"FLAIR": "1.2.4"}

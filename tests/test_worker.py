@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from dicom_node import worker
-from dicom_node.config import Config
+from dicom_node.config import Config, parse
 from dicom_node.spool import Spool, Study
 from dicom_node.workflow import Engine, migrate
 from pipeline.brain import WeightsIdentity
-from pipeline.study import REPORT_FILES, RESULT_FILE, SUMMARY_FILE
+from pipeline.study import RESULT_FILE
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_run_counts_as_scored_when_these_models_left_all_objects(tmp_path: Pat
     models = SimpleNamespace(bundle=bundle, brain_weights=WeightsIdentity("embedded", "bb"))
     result = {"state": "scored", "model": {"digest": "aa"}, "brain_weights": {"digest": "bb"}}
     (tmp_path / RESULT_FILE).write_text(json.dumps(result))
-    for name in (*REPORT_FILES, SUMMARY_FILE):
+    for name in worker._OBJECTS:
         assert not worker._scored(tmp_path, models)
         (tmp_path / name).write_bytes(b"object")
     assert worker._scored(tmp_path, models)
@@ -63,8 +63,30 @@ def test_a_run_counts_as_scored_when_these_models_left_all_objects(tmp_path: Pat
     bundle.digest = "cc"
     assert not worker._recall(tmp_path, models)
     (aside,) = tmp_path.glob("earlier-*")
-    assert sorted(path.name for path in aside.iterdir()) == sorted((*REPORT_FILES, SUMMARY_FILE, RESULT_FILE))
+    assert sorted(path.name for path in aside.iterdir()) == sorted((*worker._OBJECTS, RESULT_FILE))
     assert not worker._recall(tmp_path, models)
+
+
+def test_a_result_is_known_while_it_is_that_of_the_study(tmp_path: Path, study: Study):
+    models = SimpleNamespace(bundle=SimpleNamespace(digest="aa"), brain_weights=WeightsIdentity("embedded", "bb"))
+    hands = worker.Worker(Config.offline(), Spool(tmp_path / "data"), models)  # type: ignore[arg-type]
+    result = {"state": "scored", "model": {"digest": "aa"}, "brain_weights": {"digest": "bb"}}
+    for run in ("first", "second"):
+        study.run_folder(run).mkdir(parents=True)
+        (study.run_folder(run) / RESULT_FILE).write_text(json.dumps(result))
+        for name in worker._OBJECTS:
+            (study.run_folder(run) / name).write_bytes(b"object")
+        study.note("read", state="scored", input_digest=run)
+        study.note("delivered", state="delivered")
+
+    def known(run: str) -> bool:
+        return hands.read(study.uid, run, lambda _, function: function())["known"]
+
+    assert known("second")
+    assert study.state() == "delivered"
+    assert not known("first")
+    assert study.state() == "scored"
+    assert known("first")
 
 
 def test_a_fault_is_noted_once_for_each_workflow(hands: worker.Worker, study: Study):
@@ -82,6 +104,64 @@ def test_a_fault_is_noted_once_for_each_workflow(hands: worker.Worker, study: St
 def test_giving_up_shows_in_the_state(hands: worker.Worker, study: Study):
     hands.give_up(study.uid, "sr", "pacs")
     assert study.state() == "delivery_failed"
+
+
+def settings(folder: Path, held: str) -> Config:
+    peers = "".join(
+        f'[[peers]]\nname = "{name}"\nae_title = "X"\nhost = "h"\nport = 1\nroles = ["source", "destination"]\n'
+        for name in ("pacs", "archive")
+    )
+    return parse(f'[node]\ndata_dir = "data"\n[report]\nsend = ["sr", "pdf"]\nheld = "{held}"\n{peers}', folder=folder)
+
+
+def test_a_scored_study_sends_what_is_configured_and_a_held_one_nothing(tmp_path: Path, study: Study):
+    hands = worker.Worker(settings(tmp_path, "none"), Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
+    every = [(peer, kind) for peer in ("pacs", "archive") for kind in ("sr", "pdf")]
+    assert hands.deliveries(study.uid, "scored") == every
+    assert hands.deliveries(study.uid, "held") == []
+    assert hands.destinations() == ["pacs", "archive"]
+
+
+def test_saliency_is_four_objects_that_an_earlier_run_may_lack(tmp_path: Path, study: Study):
+    config = settings(tmp_path, "none")
+    asked = config.model_copy(update={"report": config.report.model_copy(update={"send": ("sr", "saliency")})})
+    hands = worker.Worker(asked, Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
+    kinds = ["sr", "saliency", "saliency_T1W", "saliency_T2W", "saliency_FLAIR"]
+    assert hands.deliveries(study.uid, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
+    assert set(kinds) <= set(worker._FILES)
+    models = SimpleNamespace(bundle=SimpleNamespace(digest="aa"), brain_weights=WeightsIdentity("embedded", "bb"))
+    result = {"state": "scored", "model": {"digest": "aa"}, "brain_weights": {"digest": "bb"}}
+    (tmp_path / RESULT_FILE).write_text(json.dumps(result))
+    for name in worker._OBJECTS:
+        (tmp_path / name).write_bytes(b"object")
+    assert worker._scored(tmp_path, models)  # type: ignore[arg-type]
+    assert not worker._scored(tmp_path, models, hands._objects)  # type: ignore[arg-type]
+    for name in worker._SALIENCY:
+        (tmp_path / name).write_bytes(b"object")
+    assert worker._scored(tmp_path, models, hands._objects)  # type: ignore[arg-type]
+
+
+def test_a_reason_to_hold_is_told_once_to_each_peer(tmp_path: Path, study: Study):
+    hands = worker.Worker(settings(tmp_path, "sr"), Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
+    study.note("read", state="held", code="missing_role", sentence="No FLAIR.")
+    assert hands.deliveries(study.uid, "held") == [("pacs", "held"), ("archive", "held")]
+    study.note("sent", peer="pacs", kind="held")
+    study.note("read", state="held", code="missing_role", sentence="No FLAIR.")
+    assert hands.deliveries(study.uid, "held") == [("archive", "held")]
+    study.note("read", state="held", code="missing_role", sentence="No T2W.")
+    assert hands.deliveries(study.uid, "held") == [("pacs", "held"), ("archive", "held")]
+
+
+def test_what_a_run_did_not_leave_is_not_tried_for_days(tmp_path: Path, study: Study):
+    hands = worker.Worker(settings(tmp_path, "sr"), Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
+    assert hands.send(study.uid, "ab", "pdf", "pacs") == {"ok": False, "permanent": True}
+    assert study.timeline()[-1]["code"] == "object_missing"
+
+
+def test_giving_up_to_tell_leaves_a_held_study_held(hands: worker.Worker, study: Study):
+    study.note("read", state="held", sentence="No FLAIR.")
+    hands.give_up(study.uid, "held", "pacs")
+    assert study.state() == "held"
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def _sequence_of_enhanced(facts: Facts) -> tuple[str, ...]:
 
 
 def _contrast_agent(facts: Facts) -> bool:
-    """Return whether a frame shows contrast agent: an agent may be named before it is given (PS3.3 C.8.13.5.8)."""
+    """Return whether a frame shows contrast agent: an agent may be named before it is given (PS3.3 C.7.6.16.2.12)."""
     administered = facts.text("ContrastBolusAgentAdministered").upper()
     if administered in {"YES", "NO"}:
         return administered == "YES"

@@ -56,6 +56,9 @@ TERMS: Final = (
     Term("TSC021", "Brain mask volume", "Volume inside the brain mask of one sequence."),
     Term("TSC022", "Brain mask quality", "Named doubts about the brain mask of one sequence."),
     Term("TSC023", "Brain extraction weights", "Which weights drew the brain masks."),
+    Term("TSC024", "AI Analysis held - no AED-refractory score", "Document title where a study has no score."),
+    Term("TSC025", "Reason for no score", "Code and sentence that say why a study is held."),
+    Term("TSC026", "Input digest", "SHA-256 over the content of the images that were read."),
 )
 
 _MEANINGS: Final = MappingProxyType({term.value: term.meaning for term in TERMS})
@@ -86,6 +89,9 @@ CONDITION_DEFINITION: Final = _private("TSC020")
 MASK_VOLUME: Final = _private("TSC021")
 MASK_QUALITY: Final = _private("TSC022")
 BRAIN_WEIGHTS: Final = _private("TSC023")
+HELD_TITLE: Final = _private("TSC024")
+HELD_REASON: Final = _private("TSC025")
+INPUT_DIGEST: Final = _private("TSC026")
 
 IMAGING_MEASUREMENT_REPORT: Final = Code("126000", "DCM", "Imaging Measurement Report")
 LANGUAGE: Final = Code("121049", "DCM", "Language of Content Item and Descendants")
@@ -127,6 +133,8 @@ ALGORITHM_MANUFACTURER: Final = Code("122405", "DCM", "Algorithm Manufacturer")
 ALGORITHM_PARAMETERS: Final = Code("111002", "DCM", "Algorithm Parameters")
 ALGORITHM_FAMILY: Final = Code("111000", "DCM", "Algorithm Family")
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")
+
+GRADIENT_WEIGHTED_ACTIVATION: Final = Code("130403", "DCM", "Gradient-weighted class activation")
 
 T1_WEIGHTED: Final = Code("110804", "DCM", "T1 Weighted MR Signal Intensity")
 T2_WEIGHTED: Final = Code("110805", "DCM", "T2 Weighted MR Signal Intensity")

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from pipeline.brain import MaskFacts
-from pipeline.predict import Category, Finding
+from pipeline.predict import Category, Finding, ModelIdentity
 from pipeline.report import codes
 from pipeline.report.character_sets import items_of, text_of
 from pipeline.report.headers import MANUFACTURER
@@ -51,46 +51,47 @@ class Run:
     @property
     def names(self) -> ResultNames:
         """Names of this run's results."""
-        return ResultNames.of(self.sources.study_uid, self.finding, self.provenance)
+        return ResultNames.of(self.sources.study_uid, self.finding.model, self.provenance)
 
 
-def content_tree(run: Run) -> ContainerContentItem:
+def content_tree(run: Run, title: str) -> ContainerContentItem:
     """Return the root container of the report.
 
     Parameters
     ----------
     run
-        Checked finding and its sources; title 126000 adds an image library (TID 1600).
+        Checked finding and its sources.
+    title
+        ``"private"``, or ``"126000"``, which adds an image library (TID 1600).
 
     Returns
     -------
     highdicom.sr.ContainerContentItem
         Root with template DCMR 1500; text in ASCII, numbers rounded.
     """
-    with_library = run.provenance.title == "126000"
+    with_library = title == "126000"
     children = [
-        code(codes.LANGUAGE, codes.ENGLISH, MODIFIER),
-        *_device_observer(run),
-        code(codes.PROCEDURE_REPORTED, _procedure(run.sources.header), MODIFIER),
+        *observation_context(run.finding.model, run.provenance, run.sources.header),
         text(codes.SUMMARY, summary_text(run.finding)),
         text(codes.INTENDED_USE, f"{run.finding.model.intended_use} {UNVERIFIED}"),
         *([_image_library(run)] if with_library else []),
         _measurements(run),
         _evaluations(run),
     ]
-    title = codes.IMAGING_MEASUREMENT_REPORT if with_library else codes.TITLE
-    return container(title, children, template="1500", relation=None)
+    name = codes.IMAGING_MEASUREMENT_REPORT if with_library else codes.TITLE
+    return container(name, children, template="1500", relation=None)
 
 
-def _device_observer(run: Run) -> Iterator[ContentItem]:
-    """TID 1004: this software with this model."""
-    model = run.finding.model
+def observation_context(model: ModelIdentity, provenance: Provenance, header: Dataset) -> Iterator[ContentItem]:
+    """Yield who speaks of what: TID 1204 (language), TID 1004 (this software with this model), procedure reported."""
+    yield code(codes.LANGUAGE, codes.ENGLISH, MODIFIER)
     yield code(codes.OBSERVER_TYPE, codes.DEVICE, OBSERVATION)
-    yield uid(codes.DEVICE_UID, device_uid(run.finding, run.provenance), OBSERVATION)
-    yield text(codes.DEVICE_NAME, run.provenance.software, OBSERVATION)
+    yield uid(codes.DEVICE_UID, device_uid(model, provenance), OBSERVATION)
+    yield text(codes.DEVICE_NAME, provenance.software, OBSERVATION)
     yield text(codes.DEVICE_MANUFACTURER, MANUFACTURER, OBSERVATION)
     yield text(codes.DEVICE_MODEL, f"{model.name} {model.version}", OBSERVATION)
     yield text(codes.DEVICE_SERIAL, model.digest, OBSERVATION)
+    yield code(codes.PROCEDURE_REPORTED, _procedure(header), MODIFIER)
 
 
 def _procedure(header: Dataset) -> Code:
@@ -113,9 +114,13 @@ def _image_library(run: Run) -> ContainerContentItem:
 
 
 def _image_group(run: Run, role: Role) -> ContainerContentItem:
-    """Descriptors once for the group: repeated for each image they would make the report ten times larger."""
-    instances = run.sources.instances[role]
-    frame_of_reference = instances[0].frame_of_reference_uid
+    """Describe the series once, and list the image in its middle alone.
+
+    The evidence sequence names every image already, and TID 1500 refers to none of them: listed once more, 600 images
+    made the report 225 kB instead of 89. The middle one is there for viewers that open what the library names.
+    """
+    middle = run.sources.middle_instance(role)
+    frame_of_reference = middle.frame_of_reference_uid
     children: list[ContentItem] = [
         code(codes.MODALITY, codes.MAGNETIC_RESONANCE, ACQUISITION),
         code(codes.TARGET_REGION, codes.HEAD, ACQUISITION),
@@ -123,7 +128,7 @@ def _image_group(run: Run, role: Role) -> ContainerContentItem:
     ]
     if frame_of_reference:
         children.append(uid(codes.FRAME_OF_REFERENCE_UID, frame_of_reference, ACQUISITION))
-    return container(codes.IMAGE_LIBRARY_GROUP, [*children, *map(image, instances)])
+    return container(codes.IMAGE_LIBRARY_GROUP, [*children, image(middle)])
 
 
 def _measurements(run: Run) -> ContainerContentItem:
@@ -191,15 +196,17 @@ def _evaluations(run: Run) -> ContainerContentItem:
     children = [
         code(codes.OUTPUT_CATEGORY, CATEGORY[run.finding.category]),
         text(codes.CONDITION_DEFINITION, CONDITION_DEFINITION),
-        *(text(codes.INPUT_SERIES, _series_words(role, run.inputs[role])) for role in Role),
+        *(text(codes.INPUT_SERIES, series_words(role, run.inputs[role])) for role in Role),
         *(text(codes.MASK_QUALITY, _mask_words(role, run.brain[role])) for role in Role),
         text(codes.MODEL_DIGEST, f"sha256={run.finding.model.digest}"),
         text(codes.BRAIN_WEIGHTS, f"{weights.name}, sha256={weights.digest}"),
+        text(codes.INPUT_DIGEST, f"sha256={run.provenance.input_digest}"),
     ]
     return container(codes.QUALITATIVE_EVALUATIONS, children)
 
 
-def _series_words(role: Role, series: SelectedSeries) -> str:
+def series_words(role: Role, series: SelectedSeries) -> str:
+    """Return which series plays a role, and why."""
     number_words = "without number" if series.series_number is None else str(series.series_number)
     description = series.description.strip() or "no description"
     reasons = f" - {'; '.join(series.evidence)}" if series.evidence else ""

@@ -18,13 +18,14 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from pipeline.predict import Finding
+from pipeline.predict import ModelIdentity
 from pipeline.report import codes
 from pipeline.report.character_sets import CharacterSet, character_set, copy_text, declare, short_text, text_of
 from pipeline.report.patient_study import copy_patient_and_study
 from pipeline.report.provenance import Provenance, ResultNames, device_uid
 from pipeline.report.sources import Sources
 from pipeline.report.uids import IMPLEMENTATION_CLASS_UID
+from pipeline.select import Role
 
 MANUFACTURER: Final = "dicom-node (research software)"
 RESEARCH_ONLY: Final = "RESEARCH ONLY"
@@ -52,25 +53,33 @@ class Kind:
 
 REPORT: Final = Kind("sr", "SR", 9901, f"AED-refractory score SR - {RESEARCH_ONLY}")
 SUMMARY_PAGE: Final = Kind("summary", "OT", 9902, f"AED-refractory score page - {RESEARCH_ONLY}")
+HELD: Final = Kind("held", "SR", 9904, f"No AED-refractory score SR - {RESEARCH_ONLY}")
+DOCUMENT: Final = Kind("document", "DOC", 9903, f"AED-refractory score PDF - {RESEARCH_ONLY}")
+SALIENCY_PAGE: Final = Kind("saliency page", "OT", 9905, f"Saliency page - {RESEARCH_ONLY}")
+# Not MR: no viewer shall hang a map of what a network reacts to among the images of the scanner.
+SALIENCY_MAPS: Final = {
+    role: Kind(f"saliency {role}", "OT", number, f"Saliency map {role} - {RESEARCH_ONLY}")
+    for number, role in enumerate(Role, start=9906)
+}
 
 
 def result_header(
-    kind: Kind, sop_class_uid: str, sources: Sources, finding: Finding, provenance: Provenance
+    kind: Kind, sop_class_uid: str, sources: Sources, model: ModelIdentity, provenance: Provenance
 ) -> Dataset:
     """Return the modules that all result objects share, with file meta information.
 
     Parameters
     ----------
     kind
-        Report or summary page.
+        Report, summary page or document.
     sop_class_uid
         Of the object; objects of one kind and different SOP classes share a series.
     sources
         Patient and study are copied from its header, which is not changed.
-    finding, provenance
+    model, provenance
         Name the object and its equipment.
     """
-    names = ResultNames.of(sources.study_uid, finding, provenance)
+    names = ResultNames.of(sources.study_uid, model, provenance)
     header, charset = sources.header, character_set(sources.header)
     target = Dataset()
     declare(target, charset)
@@ -82,8 +91,8 @@ def result_header(
     target.SeriesDescription = kind.series_description
     target.ContentQualification = "RESEARCH"
     _set_times(header, target, provenance.started)
-    _set_equipment(target, finding, provenance)
-    target.ContributingEquipmentSequence = [_scanner(header, charset), _algorithm(target, finding, provenance)]
+    _set_equipment(target, model, provenance)
+    target.ContributingEquipmentSequence = [_scanner(header, charset), _algorithm(target, model, provenance)]
     target.file_meta = _file_meta(target)
     return target
 
@@ -123,8 +132,7 @@ def _set_times(source: Dataset, target: Dataset, started: datetime) -> None:
         setattr(target, f"{event}Time", time)
 
 
-def _set_equipment(target: Dataset, finding: Finding, provenance: Provenance) -> None:
-    model = finding.model
+def _set_equipment(target: Dataset, model: ModelIdentity, provenance: Provenance) -> None:
     target.Manufacturer = MANUFACTURER
     target.ManufacturerModelName = short_text(model.name) or "unnamed"
     target.DeviceSerialNumber = short_text(model.digest) or "none"
@@ -146,14 +154,14 @@ def _scanner(source: Dataset, charset: CharacterSet) -> Dataset:
     return item
 
 
-def _algorithm(target: Dataset, finding: Finding, provenance: Provenance) -> Dataset:
+def _algorithm(target: Dataset, model: ModelIdentity, provenance: Provenance) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [codes.code_item(codes.PROCESSING_EQUIPMENT)]
     item.Manufacturer = target.Manufacturer
     item.ManufacturerModelName = target.ManufacturerModelName
     item.DeviceSerialNumber = target.DeviceSerialNumber
     item.SoftwareVersions = target.SoftwareVersions
-    item.DeviceUID = device_uid(finding, provenance)
+    item.DeviceUID = device_uid(model, provenance)
     item.ContributionDateTime = target.ContentDate + target.ContentTime
     item.ContributionDescription = "Analysis of T1W, T2W and FLAIR for research"
     return item

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.brain import WeightsIdentity
-from pipeline.predict import Finding
+from pipeline.predict import ModelIdentity
 from pipeline.report.uids import result_uid
 
 TITLES = ("private", "126000")
@@ -66,13 +66,13 @@ class ResultNames:
     parts: tuple[str, ...]
 
     @classmethod
-    def of(cls, study_uid: str, finding: Finding, provenance: Provenance) -> ResultNames:
+    def of(cls, study_uid: str, model: ModelIdentity, provenance: Provenance) -> ResultNames:
         """Return the names of the results of one run on study `study_uid`."""
         return cls(
             (
                 study_uid,
                 provenance.input_digest,
-                finding.model.digest,
+                model.digest,
                 provenance.brain_weights.digest,
                 provenance.software,
                 provenance.title,
@@ -84,6 +84,6 @@ class ResultNames:
         return result_uid(kind, *self.parts, *more)
 
 
-def device_uid(finding: Finding, provenance: Provenance) -> str:
+def device_uid(model: ModelIdentity, provenance: Provenance) -> str:
     """Return the UID of the device that observes: this software with this model."""
-    return result_uid("device", provenance.software, finding.model.digest, provenance.brain_weights.digest)
+    return result_uid("device", provenance.software, model.digest, provenance.brain_weights.digest)

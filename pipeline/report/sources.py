@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from pipeline.report.character_sets import text_of
 from pipeline.report.provenance import Predecessor
 from pipeline.select import Role, SelectedSeries
 
@@ -19,12 +23,17 @@ _IDENTITY = [
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Identity of one input instance; the frame of reference may be empty."""
+    """Identity of one input instance; the frame of reference may be empty.
+
+    `height_mm` is the place of the image along the normal of its plane, 0 where the header does not tell.
+    """
 
     path: Path
     study_uid: str
@@ -32,6 +41,7 @@ class Instance:
     sop_class_uid: str
     sop_instance_uid: str
     frame_of_reference_uid: str
+    height_mm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,11 @@ class Sources:
         """Study Instance UID of the header."""
         return str(self.header.StudyInstanceUID)
 
+    def middle_instance(self, role: Role) -> Instance:
+        """Return the image in the middle of a role's series."""
+        ordered = sorted(self.instances[role], key=lambda each: (each.height_mm, each.sop_instance_uid))
+        return ordered[len(ordered) // 2]
+
     def every_instance(self) -> Iterable[Instance]:
         """Return the instances of all roles."""
         return chain.from_iterable(self.instances.values())
@@ -70,7 +85,7 @@ def read_sources(inputs: Mapping[Role, SelectedSeries]) -> Sources:
     Raises
     ------
     ValueError
-        If a role has no series or a series no file.
+        If a role has no series, a series no file, or a file no valid UIDs.
     """
     instances: dict[Role, tuple[Instance, ...]] = {}
     for role in Role:
@@ -124,15 +139,44 @@ def instance_reference(instance: Instance) -> Dataset:
 
 def _read_identity(path: Path) -> Instance:
     header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=_IDENTITY)
-    frame_of_reference = str(header.get("FrameOfReferenceUID") or "")
+    frame_of_reference = text_of(header, "FrameOfReferenceUID")
     return Instance(
         path,
-        str(header.StudyInstanceUID),
-        str(header.SeriesInstanceUID),
-        str(header.SOPClassUID),
-        str(header.SOPInstanceUID),
-        frame_of_reference,
+        _uid(header, "StudyInstanceUID"),
+        _uid(header, "SeriesInstanceUID"),
+        _uid(header, "SOPClassUID"),
+        _uid(header, "SOPInstanceUID"),
+        frame_of_reference if _is_uid(frame_of_reference) else "",
+        _height_mm(header),
     )
+
+
+def _height_mm(header: Dataset) -> float:
+    position, orientation = _numbers(header, "ImagePositionPatient"), _numbers(header, "ImageOrientationPatient")
+    if len(position) != 3 or len(orientation) != 6:
+        return 0.0
+    return float(np.dot(np.cross(orientation[:3], orientation[3:]), position))
+
+
+def _numbers(header: Dataset, keyword: str) -> list[float]:
+    """Return the values of an attribute; none if one of them is no finite number."""
+    try:
+        found = [float(part) for part in text_of(header, keyword).split("\\")]
+    except ValueError:
+        return []
+    return found if all(map(math.isfinite, found)) else []
+
+
+def _uid(header: Dataset, keyword: str) -> str:
+    value = text_of(header, keyword)
+    if not _is_uid(value):
+        raise ValueError(f"an input instance has no valid {keyword}")
+    return value
+
+
+def _is_uid(value: str) -> bool:
+    # Components with leading zeros are not legal and common.
+    return len(value) <= 64 and re.fullmatch(r"\d+(\.\d+)*", value, re.ASCII) is not None
 
 
 def _study_reference(study_uid: str, series: Mapping[str, Mapping[str, Instance]]) -> Dataset:

@@ -9,14 +9,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from pipeline.predict import Finding
-from pipeline.report.headers import SUMMARY_PAGE, result_header, settled
-from pipeline.report.page import draw_page
+from pipeline.report.headers import SUMMARY_PAGE, Kind, result_header, settled
 from pipeline.report.provenance import Provenance
 from pipeline.report.sources import read_sources
 from pipeline.report.wording import check_finding
 from pipeline.select import Role, SelectedSeries
-
-__all__ = ["build_summary", "draw_page"]
 
 
 def build_summary(
@@ -24,17 +21,20 @@ def build_summary(
     inputs: Mapping[Role, SelectedSeries],
     provenance: Provenance,
     finding: Finding,
+    kind: Kind = SUMMARY_PAGE,
 ) -> Dataset:
     """Return `page` as an RGB Secondary Capture in the study of `inputs`.
 
     Parameters
     ----------
     page
-        As :func:`draw_page` returns it, without anything that identifies the patient.
+        As :func:`~pipeline.report.page.draw_page` returns it, without anything that identifies the patient.
     inputs
         The series that were scored; the headers of their files are read.
     provenance, finding
         Of the run; equal arguments give equal bytes and UIDs.
+    kind
+        What the page is; each kind has a series of its own.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def build_summary(
     """
     check_finding(finding)
     sources = read_sources(inputs)
-    summary = result_header(SUMMARY_PAGE, str(SecondaryCaptureImageStorage), sources, finding, provenance)
+    summary = result_header(kind, str(SecondaryCaptureImageStorage), sources, finding.model, provenance)
     summary.ConversionType = "WSD"
     summary.DateOfSecondaryCapture, summary.TimeOfSecondaryCapture = summary.ContentDate, summary.ContentTime
     # Laterality is required unless the body part has none.

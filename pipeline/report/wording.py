@@ -60,8 +60,13 @@ def decimals_of(finding: Finding) -> int:
 
 def notice_line(finding: Finding) -> str:
     """Return the model's notice as one sentence on one line; empty if it has none."""
-    notice = ascii_text(finding.model.notice).strip()
-    return notice if not notice or notice[-1] in ".!?" else f"{notice}."
+    return ended(finding.model.notice)
+
+
+def ended(words: str) -> str:
+    """Return ASCII text that ends like a sentence; empty if there is none."""
+    sentence = ascii_text(words).strip()
+    return sentence if not sentence or sentence[-1] in ".!?" else f"{sentence}."
 
 
 def summary_text(finding: Finding) -> str:

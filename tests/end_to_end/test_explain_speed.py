@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks.explain import DCM2NIIX
 from tests.services import require
 
@@ -15,6 +17,7 @@ MOST_TIMES_THE_PROCESSOR = 2.0
 """The aim is 1; most of what is above it is the start of the command line, which a busy machine draws out."""
 
 
+@pytest.mark.measures
 def test_explain_is_not_much_slower_than_dcm2niix():
     require(DCM2NIIX)
     command = [sys.executable, "-m", "tests.benchmarks.explain", "--repeat", "3", "--json"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks.receive import STORESCP, compare, print_table
 from tests.services import ORTHANC, STORESCU, require
 
 
+@pytest.mark.measures
 def test_receiving_is_as_fast_as_storescp_and_orthanc():
     require(STORESCU, STORESCP, Path(ORTHANC))
     rows = compare(60)

@@ -9,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
+from pipeline.report.views import OUTLINE
 from pipeline.select import Role
 from tests.services import command, copy_study
 
@@ -31,21 +34,37 @@ def test_run_writes_the_result_objects(quick_study, sent: Path, tmp_path: Path):
     assert result["score_patent"] == pytest.approx(result["score"] / 3)
     assert 0 < result["score"] < 1
     assert sorted(path.name for path in out.iterdir()) == [
-        "report.comprehensive.dcm", "report.dcm", "report.enhanced.dcm", "result.json", "summary.dcm",
+        "document.dcm", "overlay.png", "report.basic.dcm", "report.comprehensive.dcm", "report.dcm",
+        "report.enhanced.dcm", "result.json", "summary.dcm", "summary.png",
     ]  # fmt: skip
     assert pydicom.dcmread(out / "report.dcm").Modality == "SR"
     assert pydicom.dcmread(out / "summary.dcm").Rows == 1024
+    drawn = np.asarray(Image.open(out / "summary.png"))
+    assert np.array_equal(drawn, pydicom.dcmread(out / "summary.dcm").pixel_array)
+    for picture in (drawn, np.asarray(Image.open(out / "overlay.png"))):
+        assert (picture == OUTLINE).all(axis=2).sum() > 9 * 100, "nine planes with an outline each"
 
 
 def test_damaged_files_do_no_harm_and_are_reported(quick_study, sent: Path, tmp_path: Path):
     folder = copy_study(quick_study.files, sent / "study")
-    whole = json.loads(command("run", str(folder), "--out", str(tmp_path / "whole"), "--json"))
+    # What the score depends on is asked for, and does not change it.
+    config = tmp_path / "node.toml"
+    config.write_text('[receive]\naccept = "any"\n[report]\nsend = ["sr", "saliency"]\n')
+    arguments = ["run", str(folder), "--out", str(tmp_path / "whole"), "--json", "--config", str(config)]
+    whole = json.loads(command(*arguments))
+    assert sorted(path.name for path in (tmp_path / "whole").glob("saliency*")) == [
+        "saliency.dcm", "saliency.png", "saliency_FLAIR.dcm", "saliency_T1W.dcm", "saliency_T2W.dcm",
+    ]  # fmt: skip
+    maps = [pydicom.dcmread(tmp_path / "whole" / f"saliency_{role}.dcm") for role in Role]
+    assert [each.pixel_array.shape for each in maps] == [(4, 8, 8)] * 3
+    assert len({each.pixel_array.tobytes() for each in maps}) == 3
     bystander = quick_study.bystanders[0]
     (folder / "truncated.dcm").write_bytes(bystander.read_bytes()[:-5000])
     (folder / "cut-header.dcm").write_bytes(bystander.read_bytes()[:700])
     (folder / "empty.dcm").write_bytes(b"")
     (folder / "text.dcm").write_text("this is no image\n" * 100)
     result = json.loads(command("run", str(folder), "--out", str(tmp_path / "damaged"), "--json"))
+    assert not list((tmp_path / "damaged").glob("saliency*"))
     assert result["state"] == "scored"
     assert result["score"] == whole["score"]
     reported = {entry["file"]: entry["code"] for entry in result["ignored_files"]}
@@ -71,6 +90,17 @@ def test_a_study_without_flair_is_held(quick_study, sent: Path, tmp_path: Path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
 
 
+def test_run_goes_by_the_rules_of_the_configuration(quick_study, tmp_path: Path):
+    config = tmp_path / "node.toml"
+    config.write_text('[receive]\naccept = "any"\n[selection]\nnever = ["t2_tse"]\n')
+    folder = str(quick_study.files[Role.T1W][0].parents[1])
+    arguments = ["run", folder, "--out", str(tmp_path / "out"), "--config", str(config), "--json"]
+    result = json.loads(command(*arguments, code=3))
+    assert result["reason"] == "missing_role"
+    assert "No series of the study is T2W" in result["sentence"]
+
+
+@pytest.mark.measures
 def test_the_demo_prints_the_report(tmp_path: Path):
     started_s = time.monotonic()
     text = command("demo", "--keep", str(tmp_path / "sent"))

@@ -1,0 +1,161 @@
+"""What can be measured of a brain mask and of the image below it, to tell a brain from anything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+_BLOCK_MM = 3.0
+"""Voxels are averaged up to about this size: noise then is independent from voxel to voxel, tissue is not."""
+_AIR_SHARE = 0.2
+"""Share of the median intensity in the mask below which a voxel shows air, bone or fluid."""
+_CLOSING_MM = 9.0
+"""Radius that closes skull and sinuses, so that the head becomes one solid piece."""
+_BIAS_SIGMA_MM = 10.0
+"""Scale above which intensity changes are the coil's, not the tissue's."""
+
+_REGION_MM = 30.0
+"""Edge of the cubes in which contrast is looked for: a brain shows several tissues in each."""
+_REGION_BLOCKS = 50
+"""Fewest pairs of blocks that tell the contrast of a cube."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskMeasures:
+    """Measures of one mask.
+
+    Attributes
+    ----------
+    volume_ml
+        Of the largest component, holes filled.
+    main_share
+        Share of the network's voxels that the largest component has, 0 to 1.
+    shortest_mm
+        Extent along the axis on which the mask is shortest.
+    border_share
+        Largest share that the mask takes of a border of the volume, the lower one left out: slices often end below the
+        cerebellum.
+    head_share
+        Share of the head that is mask; the head is what is not air around the mask.
+    inside_share
+        Share of the mask that lies in the head.
+    symmetry
+        Dice of the mask and its mirror image, left and right exchanged, in the same middle.
+    contrast
+        Variation of the image inside the mask that neighbouring blocks of 3 mm share, relative to the mean intensity,
+        in the typical cube of 30 mm; the coil's shading is taken out. A brain shows grey matter, white matter and fluid
+        everywhere. Noise has no neighbours, and bottles of one fluid are even, but for inserts here and there.
+    """
+
+    volume_ml: float
+    main_share: float
+    shortest_mm: float
+    border_share: float
+    head_share: float
+    inside_share: float
+    symmetry: float
+    contrast: float
+
+
+def measure_mask(volume: sitk.Image, mask: sitk.Image, main_share: float) -> MaskMeasures:
+    """Return the measures of a mask.
+
+    Parameters
+    ----------
+    volume
+        Float, on canonical axes: left to right, posterior to anterior, inferior to superior.
+    mask
+        On the voxels of `volume`, not empty, in one piece without holes.
+    main_share
+        See `MaskMeasures`.
+    """
+    mask_zyx = sitk.GetArrayViewFromImage(mask) > 0
+    extent_voxels = np.ptp(np.argwhere(mask_zyx), axis=0) + 1
+    blocks, inside = _blocks(volume), _blocks(sitk.Cast(mask, sitk.sitkFloat32))
+    image_zyx, inside_zyx = sitk.GetArrayFromImage(blocks), sitk.GetArrayFromImage(inside) > 0.5
+    head_zyx = _head(blocks, _AIR_SHARE * float(np.median(image_zyx[inside_zyx] if inside_zyx.any() else image_zyx)))
+    in_mask, in_head, shared = (int(part.sum()) for part in (inside_zyx, head_zyx, inside_zyx & head_zyx))
+    return MaskMeasures(
+        volume_ml=float(mask_zyx.sum() * np.prod(mask.GetSpacing()) / 1000),
+        main_share=main_share,
+        shortest_mm=float((extent_voxels[::-1] * mask.GetSpacing()).min()),
+        border_share=max(float(face.mean()) for face in _borders(mask_zyx)),
+        head_share=shared / max(in_head, 1),
+        inside_share=shared / max(in_mask, 1),
+        symmetry=_symmetry(mask_zyx),
+        contrast=_contrast(blocks, inside_zyx & head_zyx),
+    )
+
+
+def _blocks(image: sitk.Image) -> sitk.Image:
+    """Return the image with voxels averaged to about `_BLOCK_MM`; thicker slices stay as they are."""
+    factors = [
+        min(max(1, round(_BLOCK_MM / step)), n) for step, n in zip(image.GetSpacing(), image.GetSize(), strict=True)
+    ]
+    averaged: sitk.Image = sitk.BinShrink(image, factors)
+    return averaged
+
+
+def _head(blocks: sitk.Image, air: float) -> NDArray[np.bool_]:
+    """Return the largest piece that is brighter than air, without holes."""
+    radius = [max(1, round(_CLOSING_MM / step)) for step in blocks.GetSpacing()]
+    bright = sitk.ConstantPad(blocks > air, radius, radius)
+    closed = sitk.Crop(sitk.BinaryMorphologicalClosing(bright, radius), radius, radius)
+    largest = sitk.RelabelComponent(sitk.ConnectedComponent(closed), sortByObjectSize=True) == 1
+    return np.asarray(sitk.GetArrayFromImage(sitk.BinaryFillhole(largest)) > 0)
+
+
+def _borders(mask_zyx: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], ...]:
+    return mask_zyx[-1], mask_zyx[:, 0], mask_zyx[:, -1], mask_zyx[:, :, 0], mask_zyx[:, :, -1]
+
+
+def _symmetry(mask_zyx: NDArray[np.bool_]) -> float:
+    columns = mask_zyx.sum((0, 1))
+    middle = float(np.average(np.arange(columns.size), weights=columns))
+    mirrored = round(2 * middle) - np.arange(columns.size)
+    there = (mirrored >= 0) & (mirrored < columns.size)
+    shared = np.count_nonzero(mask_zyx[:, :, there] & mask_zyx[:, :, mirrored[there]])
+    return shared / float(columns.sum())
+
+
+def _contrast(blocks: sitk.Image, inside_zyx: NDArray[np.bool_]) -> float:
+    """Return the median over regions of the covariance of neighbours, as a share of the mean intensity."""
+    eroded = sitk.BinaryErode(sitk.GetImageFromArray(inside_zyx.astype(np.uint8)), (1, 1, 1))
+    inner_zyx = sitk.GetArrayFromImage(eroded) > 0
+    if not inner_zyx.any():
+        return 0.0
+    image_zyx = sitk.GetArrayFromImage(blocks)
+    detail_zyx = np.where(inner_zyx, image_zyx - _coil_shading(blocks, inside_zyx), 0)
+    regions_zyx = _regions(blocks)
+    covariances = []
+    for axis in (1, 2):
+        both = np.roll(inner_zyx, -1, axis) & inner_zyx
+        product = (np.roll(detail_zyx, -1, axis) * detail_zyx)[both]
+        counts = np.bincount(regions_zyx[both])
+        sums = np.bincount(regions_zyx[both], product)
+        covariances.append(sums[counts >= _REGION_BLOCKS] / counts[counts >= _REGION_BLOCKS])
+    mean = abs(float(image_zyx[inner_zyx].mean()))
+    typical = float(np.median(np.concatenate(covariances))) if any(c.size for c in covariances) else 0.0
+    return float(np.sqrt(max(typical, 0))) / mean if mean else 0.0
+
+
+def _regions(blocks: sitk.Image) -> NDArray[np.int64]:
+    """Return for every voxel the number of the cube of `_REGION_MM` that it lies in."""
+    steps = [
+        (np.arange(n) * step / _REGION_MM).astype(np.int64)
+        for n, step in zip(blocks.GetSize()[::-1], blocks.GetSpacing()[::-1], strict=True)
+    ]
+    z, y, x = np.meshgrid(*steps, indexing="ij")
+    return np.asarray((z * (y.max() + 1) + y) * (x.max() + 1) + x)
+
+
+def _coil_shading(blocks: sitk.Image, inside_zyx: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the image smoothed inside the mask."""
+    weight = sitk.GetImageFromArray(inside_zyx.astype(np.float32))
+    weight.CopyInformation(blocks)
+    smooth = [sitk.SmoothingRecursiveGaussian(image, _BIAS_SIGMA_MM) for image in (blocks * weight, weight)]
+    total, count = (sitk.GetArrayFromImage(image) for image in smooth)
+    return np.asarray(total / np.maximum(count, np.float32(1e-3)))

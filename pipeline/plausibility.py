@@ -1,0 +1,125 @@
+"""Whether a mask can be a brain: what cannot be one is refused, what is odd gets a flag.
+
+The limits leave room for every head that could be tried (ten real ones, and images of 12 label maps and four procedural
+heads in three contrasts) and refuse bottles, spheres, noise and a shoulder; the measured values stand at each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.errors import StudyHeld
+from pipeline.mask_measures import MaskMeasures
+
+SMALLEST_ML, LARGEST_ML = 350.0, 2_100.0
+"""A newborn's brain has 350 ml and more; masks of large men with their sulcal fluid reach 1,900 ml."""
+
+_SHORTEST_MM = 65.0
+"""A brain of 350 ml is at least about 75 mm high; heads: 117 to 148, slabs of a bottle and a sphere: 32 and 60."""
+_MIN_CONTRAST = 0.03
+"""Heads: 0.06 (proton density) to 0.48; bottle 0.025, balls and cubes 0.001, noise 0."""
+_MIN_SYMMETRY, _ODD_SYMMETRY = 0.70, 0.85
+"""Heads: 0.90 to 0.98, distorted diffusion images 0.85 and more."""
+_MIN_MAIN_SHARE, _ODD_MAIN_SHARE = 0.70, 0.98
+"""Heads: 0.99 and more; phantoms cut into three planes: 0.71 to 0.76."""
+_MAX_BORDER_SHARE, _ODD_BORDER_SHARE = 0.40, 0.02
+"""Whole heads: 0 to 0.03. A brain that fills much of a face of the volume is cut through its middle."""
+_MIN_INSIDE_SHARE = 0.70
+"""Heads: 1.0. A mask in the air beside the head is none."""
+_ODD_HEAD_SHARES = 0.15, 0.65
+"""Heads with neck: 0.28 and more, cut above the neck: up to 0.53. More: the skull was removed, or it is no head."""
+
+_GROWTH_YEARS = (0.25, 2.0, 5.0, 15.0)
+_GIRLS_ML = (600.0, 1000.0, 1200.0, 1300.0)
+_BOYS_ML = (900.0, 1150.0, 1350.0, 1500.0)
+"""Mean intracranial volumes of healthy children from the first months to 15 years: Sgouros et al., Intracranial volume
+change in childhood, J Neurosurg 91:610-616 (1999), doi 10.3171/jns.1999.91.4.0610. From 15 years on it stays."""
+_ODD_SHARES = 0.7, 1.3
+"""Of those means: three standard deviations of about 10 % in adults. Masks lie below the intracranial volume."""
+_MIN_SHARE_OF_AGE = 0.5
+"""Less than half of the smaller mean is a mask that missed half of the brain."""
+_AGE_COUNTS_YEARS = 1.0
+"""In the first year the volume doubles, so that age in the header says too little to refuse a study."""
+
+
+def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[str, ...]:
+    """Return the flags of a mask.
+
+    Parameters
+    ----------
+    measures
+        Of the mask and the image below it.
+    age_years
+        Of the patient; None where it is not known.
+
+    Returns
+    -------
+    tuple of str
+        Any of ``fragmented``, ``touches_border``, ``asymmetric``, ``little_of_the_head``, ``much_of_the_head``,
+        ``small_for_age``, ``large_for_age``.
+
+    Raises
+    ------
+    StudyHeld
+        ``brain_mask_implausible``.
+    """
+    _refuse_size(measures, age_years)
+    _refuse_shape(measures)
+    low_ml, high_ml = _usual_ml(age_years)
+    odd: Mapping[str, bool] = {
+        "fragmented": measures.main_share < _ODD_MAIN_SHARE,
+        "touches_border": measures.border_share > _ODD_BORDER_SHARE,
+        "asymmetric": measures.symmetry < _ODD_SYMMETRY,
+        "little_of_the_head": measures.head_share < _ODD_HEAD_SHARES[0],
+        "much_of_the_head": measures.head_share > _ODD_HEAD_SHARES[1],
+        "small_for_age": measures.volume_ml < low_ml,
+        "large_for_age": measures.volume_ml > high_ml,
+    }
+    return tuple(flag for flag, is_odd in odd.items() if is_odd)
+
+
+def _refuse_size(measures: MaskMeasures, age_years: float | None) -> None:
+    volume_ml = measures.volume_ml
+    if not SMALLEST_ML <= volume_ml <= LARGEST_ML:
+        raise StudyHeld(
+            "brain_mask_implausible",
+            f"The brain mask holds {volume_ml:.0f} ml; a brain has {SMALLEST_ML:.0f} to {LARGEST_ML:.0f} ml.",
+        )
+    if age_years is not None and age_years >= _AGE_COUNTS_YEARS:
+        smallest_ml = _MIN_SHARE_OF_AGE * float(np.interp(age_years, _GROWTH_YEARS, _GIRLS_ML))
+        if volume_ml < smallest_ml:
+            # Without the limit: it would tell the age.
+            raise StudyHeld(
+                "brain_mask_implausible",
+                f"The brain mask holds {volume_ml:.0f} ml, less than half of a brain of the patient's age.",
+            )
+
+
+def _refuse_shape(measures: MaskMeasures) -> None:
+    if measures.shortest_mm < _SHORTEST_MM:
+        raise StudyHeld(
+            "brain_mask_implausible",
+            f"The brain mask is {measures.shortest_mm:.0f} mm across; a brain has at least {_SHORTEST_MM:.0f} mm.",
+        )
+    if measures.contrast < _MIN_CONTRAST:
+        raise StudyHeld("brain_mask_implausible", "The image shows no brain tissue inside the brain mask.")
+    wrong = (
+        measures.main_share < _MIN_MAIN_SHARE
+        or measures.symmetry < _MIN_SYMMETRY
+        or measures.border_share > _MAX_BORDER_SHARE
+        or measures.inside_share < _MIN_INSIDE_SHARE
+    )
+    if wrong:
+        raise StudyHeld(
+            "brain_mask_implausible",
+            "The brain mask is in pieces, lopsided, cut off or beside the head: no whole brain.",
+        )
+
+
+def _usual_ml(age_years: float | None) -> tuple[float, float]:
+    if age_years is None or age_years < _GROWTH_YEARS[0]:
+        return SMALLEST_ML, LARGEST_ML
+    low_ml, high_ml = (float(np.interp(age_years, _GROWTH_YEARS, means_ml)) for means_ml in (_GIRLS_ML, _BOYS_ML))
+    return max(SMALLEST_ML, _ODD_SHARES[0] * low_ml), min(LARGEST_ML, _ODD_SHARES[1] * high_ml)

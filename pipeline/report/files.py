@@ -1,0 +1,159 @@
+"""The files of one run: which object lies where, and how each is written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import SimpleITK as sitk
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from pipeline.brain import MaskFacts
+from pipeline.errors import StudyHeld
+from pipeline.predict import Finding, ModelIdentity
+from pipeline.report.encapsulated_pdf import build_document
+from pipeline.report.headers import SALIENCY_PAGE
+from pipeline.report.held import build_held_reports
+from pipeline.report.page import draw_page
+from pipeline.report.provenance import Provenance
+from pipeline.report.saliency import build_saliency, draw_saliency
+from pipeline.report.structured_report import build_reports
+from pipeline.report.summary_page import build_summary
+from pipeline.report.views import Views, draw_overlay
+from pipeline.report.wording import notice_line
+from pipeline.select import Role, SelectedSeries
+
+REPORT_FILES: Final = ("report.dcm", "report.comprehensive.dcm", "report.enhanced.dcm", "report.basic.dcm")
+"""The same report in the order of preference: Comprehensive 3D, Comprehensive, Enhanced, Basic Text SR."""
+HELD_FILES: Final = tuple(name.replace("report", "held") for name in REPORT_FILES)
+"""The same where a study has no score."""
+SUMMARY_FILE: Final = "summary.dcm"
+DOCUMENT_FILE: Final = "document.dcm"
+SUMMARY_PICTURE, OVERLAY_PICTURE = "summary.png", "overlay.png"
+
+SALIENCY_FILE, SALIENCY_PICTURE = "saliency.dcm", "saliency.png"
+
+OBJECT_FILES: Final = MappingProxyType({"sr": REPORT_FILES, "summary": (SUMMARY_FILE,), "pdf": (DOCUMENT_FILE,)})
+"""Files of each kind of object that a scored study has; of several a peer gets the first that it takes."""
+SALIENCY_FILES: Final = MappingProxyType(
+    {"saliency": (SALIENCY_FILE,)} | {f"saliency_{role}": (f"saliency_{role}.dcm",) for role in Role}
+)
+"""The same of the objects that are written only where a site asks for them: page, and a map of each sequence."""
+
+
+def write_results(
+    finding: Finding,
+    inputs: Mapping[Role, SelectedSeries],
+    brain: Mapping[Role, MaskFacts],
+    provenance: Provenance,
+    views: Views,
+    out: Path,
+) -> None:
+    """Write all result objects of a scored study, and its pictures as PNG.
+
+    Parameters
+    ----------
+    finding, inputs, brain, provenance
+        As for :func:`pipeline.report.build_reports`.
+    views
+        As for :func:`pipeline.report.draw_page`.
+    out
+        Folder that exists. Every kind of object but saliency is written, whichever is sent.
+    """
+    for name, report in zip(REPORT_FILES, build_reports(finding, inputs, brain, provenance).values(), strict=True):
+        write_dataset(report, out / name)
+    page, overlay = draw_page(finding, brain, provenance, views), draw_overlay(views, notice_line(finding))
+    write_dataset(build_summary(page, inputs, provenance, finding), out / SUMMARY_FILE)
+    write_dataset(build_document([page, overlay], inputs, provenance, finding), out / DOCUMENT_FILE)
+    _write_picture(page, out / SUMMARY_PICTURE)
+    _write_picture(overlay, out / OVERLAY_PICTURE)
+
+
+def write_saliency(
+    finding: Finding,
+    inputs: Mapping[Role, SelectedSeries],
+    provenance: Provenance,
+    activations: Mapping[Role, sitk.Image],
+    views: Views,
+    out: Path,
+) -> None:
+    """Write a scored study's saliency: a map of each sequence, the page, and the page as PNG.
+
+    Parameters
+    ----------
+    finding, inputs, provenance, out
+        As for :func:`write_results`.
+    activations
+        The map of each role, as for :func:`pipeline.report.saliency.build_saliency`.
+    views
+        Planes with these maps.
+    """
+    for role, activation in activations.items():
+        (name,) = SALIENCY_FILES[f"saliency_{role}"]
+        write_dataset(build_saliency(role, activation, inputs, provenance, finding), out / name)
+    page = draw_saliency(finding, views, activations[Role.T1W].GetSpacing())
+    write_dataset(build_summary(page, inputs, provenance, finding, SALIENCY_PAGE), out / SALIENCY_FILE)
+    _write_picture(page, out / SALIENCY_PICTURE)
+
+
+def write_held(
+    held: StudyHeld,
+    header: Dataset,
+    roles: Mapping[Role, SelectedSeries],
+    model: ModelIdentity,
+    provenance: Provenance,
+    out: Path,
+) -> None:
+    """Write the report of a study that has no score; the parameters are those of `build_held_reports`."""
+    reports = build_held_reports(held, header, roles, model, provenance)
+    for name, report in zip(HELD_FILES, reports.values(), strict=True):
+        write_dataset(report, out / name)
+
+
+def write_dataset(dataset: Dataset, path: Path) -> None:
+    """Write a result object to `path` so that the file is there whole or not at all, also after a power cut.
+
+    Parameters
+    ----------
+    dataset
+        With file meta information; written in Explicit VR Little Endian.
+    path
+        In a folder that exists; an older file is replaced.
+    """
+    buffer = BytesIO()
+    dataset.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    _write(path, buffer.getvalue())
+
+
+def _write_picture(picture: Image.Image, path: Path) -> None:
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
