@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from dicom_node import explained, log, model_verbs
-from dicom_node.config import Config, example_toml, load
 from dicom_node.errors import CommandError, ConfigError, NodeError
 from dicom_node.spool import Spool, Study
+from dicom_node.terminal import print_json, print_lines, print_table, progress
 
 if TYPE_CHECKING:
+    from dicom_node.config import Config
     from dicom_node.workflow import Engine
+    from pipeline.select import SiteRules
 
 HELD = 3
 _CONFIGS = (Path("node.toml"), Path("/etc/dicom-node/node.toml"))
@@ -52,6 +51,8 @@ def init(
     force: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write a commented configuration."""
+    from dicom_node.config import example_toml
+
     if file.exists() and not force:
         raise ConfigError(f"{file} is there already: name another file, or pass --force.", "config_exists")
     file.write_text(example_toml(), "utf-8")
@@ -68,9 +69,9 @@ def check_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     good = all(verdict.good for verdict in verdicts)
     if as_json:
         rows = [{"what": v.what, "good": v.good, "sentence": v.sentence} for v in verdicts]
-        _print_json({"good": good, "checks": rows})
+        print_json({"good": good, "checks": rows})
     else:
-        _print_table(("", "check", "verdict"), [("ok" if v.good else "FAIL", v.what, v.sentence) for v in verdicts])
+        print_table(("", "check", "verdict"), [("ok" if v.good else "FAIL", v.what, v.sentence) for v in verdicts])
     raise typer.Exit(0 if good else 1)
 
 
@@ -117,7 +118,7 @@ def run(
     _quiet()
     files = _files(folder)
     settings = _config(config, offline=True)
-    with _progress() as tell:
+    with progress() as tell:
         tell("loading the models")
         from dicom_node.worker import open_models
         from pipeline.study import run_study
@@ -131,9 +132,9 @@ def run(
         title, saliency = settings.report.title, "saliency" in settings.report.send
         result = run_study(files, out, models, rules=rules, title=title, saliency=saliency, step=step)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
-        _print_lines(explained.scored(result, out, explained.width()))
+        print_lines(explained.scored(result, out, explained.width()))
     raise typer.Exit(HELD if result["state"] == "held" else 0)
 
 
@@ -151,19 +152,19 @@ def explain_(
         raise CommandError("Name a folder, or give --replay N: one of the two.")
     _quiet()
     if folder:
-        raise typer.Exit(_explain(folder, _config(config, offline=True), as_json=as_json))
+        raise typer.Exit(_explain(folder, _rules(config), as_json=as_json))
     raise typer.Exit(_replay(replay or 1, _config(config), as_json=as_json))
 
 
-def _explain(folder: Path, settings: Config, *, as_json: bool) -> int:
+def _explain(folder: Path, rules: SiteRules, *, as_json: bool) -> int:
     from pipeline.explain import explain
     from pipeline.select import select_study
 
-    table = explain(select_study(_files(folder), settings.selection.rules()))
+    table = explain(select_study(_files(folder), rules))
     if as_json:
-        _print_json(table)
+        print_json(table)
     else:
-        _print_lines(explained.explained(table, explained.width()))
+        print_lines(explained.explained(table, explained.width()))
     return HELD if table["state"] == "held" else 0
 
 
@@ -171,16 +172,16 @@ def _replay(last: int, settings: Config, *, as_json: bool) -> int:
     from dicom_node.replay import replay, summary
 
     rows = []
-    with _progress() as tell:
+    with progress() as tell:
         for row in replay(Spool(settings.node.data_dir), settings.selection.rules(), last):
             rows.append(row)
             tell(f"{len(rows)} of at most {last} studies judged again")
     counts = summary(rows)
     if as_json:
-        _print_json({"studies": rows, "summary": counts})
+        print_json({"studies": rows, "summary": counts})
     else:
         for row in rows:
-            _print_lines(explained.replayed(row, explained.width()))
+            print_lines(explained.replayed(row, explained.width()))
         print(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
     return HELD if counts["changed"] else 0
 
@@ -193,7 +194,7 @@ def demo(
     from dicom_node.demo import run_demo
 
     _quiet()
-    with tempfile.TemporaryDirectory(prefix="dicom-node-demo-") as temporary, _progress() as tell:
+    with tempfile.TemporaryDirectory(prefix="dicom-node-demo-") as temporary, progress() as tell:
         folder = keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         report = run_demo(folder, tell)
@@ -205,10 +206,10 @@ def studies(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the received studies with their states."""
     rows = [_study_row(study) for study in Spool(_config(config).node.data_dir).studies()]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         keys = ("study_uid", "state", "code", "instances", "changed")
-        _print_table(keys, [tuple(str(row[key]) for key in keys) for row in rows])
+        print_table(keys, [tuple(str(row[key]) for key in keys) for row in rows])
 
 
 @app.command()
@@ -219,15 +220,15 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
     study = Spool(_config(config).node.data_dir).study(uid)
     timeline, selection, row = study.timeline(), last_table(study), _study_row(study)
     if as_json:
-        _print_json({**row, "timeline": timeline, "selection": selection, "choices": study.choices()})
+        print_json({**row, "timeline": timeline, "selection": selection, "choices": study.choices()})
         return
     rows = []
     for entry in timeline:
         facts = {key: value for key, value in entry.items() if key not in ("time", "event")}
         rows.append((entry["time"], entry["event"], ", ".join(f"{key} {value}" for key, value in facts.items())))
-    _print_table(("time", "event", "facts"), rows)
+    print_table(("time", "event", "facts"), rows)
     if selection:
-        _print_lines(explained.shown(selection, explained.width()))
+        print_lines(explained.shown(selection, explained.width()))
     if row["code"]:
         print(f"{row['state']}: {row['code']}: {row['sentence']}")
 
@@ -295,8 +296,17 @@ def main() -> None:
 
 
 def _config(file: Path | None, *, offline: bool = False) -> Config:
+    from dicom_node.config import Config, load
+
     found = _config_file(file)
     return Config.offline() if offline and not (file or found.exists()) else load(found)
+
+
+def _rules(file: Path | None) -> SiteRules:
+    """Return the site's rules; without a configuration none is loaded, which would take as long as a series."""
+    from pipeline.select import BUILT_IN
+
+    return _config(file).selection.rules() if file or _config_file(None).exists() else BUILT_IN
 
 
 def _config_file(file: Path | None) -> Path:
@@ -336,7 +346,7 @@ def _quiet() -> None:
     logging.disable(logging.ERROR)
 
 
-# --- files and printing -----------------------------------------------------------------------------------------------
+# --- files and studies ------------------------------------------------------------------------------------------------
 
 
 def _files(folder: Path) -> list[Path]:
@@ -346,36 +356,6 @@ def _files(folder: Path) -> list[Path]:
     if not files:
         raise NodeError(f"{folder} holds no files: name the folder with the study's files.", "folder_empty")
     return files
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """Yield a function that says what is going on, on a terminal; in a pipe it says nothing."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with console.status("starting") as status:
-        yield lambda text: status.update(f"{text} ...")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table, markup=False)
-
-
-def _print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
 
 
 def _study_row(study: Study) -> dict[str, Any]:

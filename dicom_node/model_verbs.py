@@ -9,13 +9,16 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dicom_node.config import Config
 from dicom_node.errors import NodeError
 from dicom_node.spool import Spool
+from dicom_node.terminal import print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from dicom_node.config import Config
 
 app = typer.Typer(no_args_is_help=True, help="List, verify, install and fetch models.")
 
@@ -88,10 +91,8 @@ def fetch(
     config: ConfigOption = None,
 ) -> None:
     """Download weights and install them; a second call goes on where the first one stopped."""
-    from dicom_node.cli import _progress
-
     settings = _settings(config)
-    with _progress() as tell:
+    with progress() as tell:
         archive = fetch_archive(what, url or _release_url(), settings, tell)
     try:
         install_archive(what, archive, sha256, settings)
@@ -219,13 +220,11 @@ def _settings(file: Path | None) -> Config:
 
 
 def _print(found: list[Row], *, as_json: bool) -> None:
-    from dicom_node.cli import _print_json, _print_table
-
     if as_json:
-        _print_json([asdict(row) for row in found])
+        print_json([asdict(row) for row in found])
         return
     header = ("kind", "name", "version", "digest", "state", "")
-    _print_table(
+    print_table(
         header, [(r.kind, r.name, r.version, r.digest[:16], r.state, "in use" if r.used else "") for r in found]
     )
     for row in found:
