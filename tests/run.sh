@@ -16,6 +16,6 @@ fi
 .venv/bin/ruff check .
 .venv/bin/mypy
 [ $# -eq 0 ] || exec .venv/bin/python -m pytest "$@"
-# Most tests wait for other programs, so two run at a time; what measures time or memory runs alone.
-.venv/bin/python -m pytest -n 2 --dist loadfile -m "not measures"
+# Most tests wait for other programs, so two run at a time, the longest first; what measures time or memory runs alone.
+.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not measures" tests/end_to_end tests/viewers tests
 exec .venv/bin/python -m pytest -m measures
