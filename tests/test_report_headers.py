@@ -205,7 +205,7 @@ def test_our_own_series_descriptions_fit_their_attribute():
     for kind in kinds:
         assert len(kind.series_description) <= 64
         assert "RESEARCH ONLY" in kind.series_description
-    assert len({kind.series_number for kind in kinds}) == len({kind.name for kind in kinds}) == 4
+    assert len({kind.series_number for kind in kinds}) == len({kind.name for kind in kinds}) == 5
 
 
 # --- Character sets ---------------------------------------------------------------------------------------------------
