@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,9 +42,8 @@ class Cost:
 
 def embedded(volumes: list[Path]) -> Cost:
     """Return what a worker pays for some volumes, in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_extract, (volumes,))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_extract, volumes).result()
 
 
 def _extract(volumes: list[Path]) -> Cost:
