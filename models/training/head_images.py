@@ -195,7 +195,7 @@ class HeadImages:
         """Return tissue and brain of a rotated, scaled, bent head at half the network's spacing."""
         size = tuple(2 * n for n in self.patch_zyx)
         step_mm = self.spacing_mm / 2
-        scale = self._uniform(0.75, 1.2)
+        scale = self._uniform(0.6, 1.15)
         stretch = torch.tensor([scale * self._uniform(0.93, 1.07) for _ in range(3)])
         angles = [self._uniform(-1, 1) * np.deg2rad(limit) for limit in (12, 12, 20)]
         matrix = _rotation(angles) / stretch[:, None]

@@ -135,12 +135,18 @@ def export(weights: dict[str, Tensor], folder: Path) -> None:
     torch.save(checkpoint, fold / "checkpoint_final.pth")
 
 
-def train(heads: HeadImages, state_file: Path, hours: float, batch: int, learning_rate: float) -> dict[str, Tensor]:
+def train(
+    heads: HeadImages, state_file: Path, hours: float, batch: int, learning_rate: float, start: Path | None = None
+) -> dict[str, Tensor]:
     """Train for a span of computing time and return the averaged weights.
 
-    The learning rate falls along a cosine over `hours`, counted over all resumptions.
+    The learning rate falls along a cosine over `hours`, counted over all resumptions. Without a state to resume,
+    training begins with the weights of the model folder `start`, else with random ones.
     """
     network = build_network()
+    if start is not None:
+        checkpoint = torch.load(start / "fold_all" / "checkpoint_final.pth", weights_only=True)
+        network.load_state_dict(checkpoint["network_weights"])
     average = build_network()
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
     step, spent_s, smooth_loss = 0, 0.0, float("nan")
@@ -198,6 +204,7 @@ def main() -> None:
     parser.add_argument("--label-maps", type=Path, nargs="+", required=True, help="NIfTI label maps to train on")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--state", type=Path, required=True, help="checkpoint to resume from and to write")
+    parser.add_argument("--start", type=Path, help="model folder whose weights a new training begins with")
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -206,7 +213,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     maps = [read_label_map(path) for path in sorted(arguments.label_maps)]
     heads = HeadImages(maps, PATCH_ZYX, SPACING_MM, arguments.seed)
-    weights = train(heads, arguments.state, arguments.hours, arguments.batch, arguments.learning_rate)
+    weights = train(heads, arguments.state, arguments.hours, arguments.batch, arguments.learning_rate, arguments.start)
     export(weights, arguments.out)
 
 
