@@ -129,8 +129,8 @@ def test_missing_weights_are_refused(tmp_path: Path):
 def test_dice_on_held_out_maps(extractor: BrainExtractor):
     """Measure against the brain with its sulcal fluid (`brain_mask`), the neck in view.
 
-    The mean passes the bar of 0.90 by a margin. One image of the eighteen does not (0.892, muscle of the neck in a T1W
-    of thick slices), so the bound for single images is what is reached.
+    The aim is 0.95 for every contrast and thickness. FLAIR reaches it, T1W but for thick slices, T2W does not (0.933 to
+    0.938), so the bounds are what is reached: see the model card.
     """
     from pipeline.synthetic import render
 
@@ -146,5 +146,18 @@ def test_dice_on_held_out_maps(extractor: BrainExtractor):
             values.append(dice(sitk.GetArrayFromImage(mask) > 0, sitk.GetArrayFromImage(truth) > 0))
             print(f"map {number} {role} {slices_mm:g} mm: Dice {values[-1]:.3f}, {facts.volume_ml:.0f} ml")
     print(f"mean {statistics.mean(values):.3f}, lowest {min(values):.3f}")
-    assert statistics.mean(values) >= 0.90
-    assert min(values) >= 0.88
+    assert statistics.mean(values) >= 0.945
+    assert min(values) >= 0.92
+
+
+@pytest.mark.parametrize("role", ["t1w", "t2w", "flair"])
+def test_dice_on_real_scans(role: str, extractor: BrainExtractor):
+    """Measure against the supplied masks, which are automatic; the bar is 0.93."""
+    image, supplied = (
+        canonical(sitk.ReadImage(str(real_data("open-ms", f"patient04-study1-{name}.nii.gz")), sitk.sitkFloat32))
+        for name in (role, f"{role}-brainmask")
+    )
+    mask, _ = extract_brain(image, extractor)
+    value = dice(sitk.GetArrayFromImage(mask) > 0, sitk.GetArrayFromImage(supplied) > 0)
+    print(f"patient04 {role}: Dice {value:.3f}")
+    assert value >= 0.93
