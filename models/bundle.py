@@ -3,28 +3,81 @@
 A bundle is a folder::
 
     configs/metadata.json    what the model is, its grid, weights, threshold, notice and intended use
+    configs/inference.json   how MONAI would run a network; absent in a bundle that states a seed
     docs/README.md           the model card
-    models/*.safetensors     one file per sequence; absent in a bundle that states a seed instead
+    models/*.safetensors     one file per sequence and fold, or one shared by all sequences; absent in a bundle that
+                             states a seed instead
     LICENSE
     SHA256SUMS               of every other file, as sha256sum writes it
 
-Nothing in a bundle is executed, and nothing is read before its digest has been checked.
+More files may lie in it. Nothing in a bundle is executed, and nothing is read before its digest has been checked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+
+from models.bundle_metadata import (
+    MEMBERS_MAX,
+    SEQUENCES,
+    WEIGHTS_SUM,
+    Action,
+    Architecture,
+    Calibration,
+    Check,
+    Evidence,
+    FeatureSpace,
+    Grid,
+    Intensity,
+    Metadata,
+    Range,
+    Sequence,
+    TwoSequences,
+)
+
+__all__ = [
+    "MEMBERS_MAX",
+    "SEQUENCES",
+    "Action",
+    "Architecture",
+    "Bundle",
+    "Calibration",
+    "Check",
+    "Evidence",
+    "FeatureSpace",
+    "Grid",
+    "Intensity",
+    "Metadata",
+    "ModelError",
+    "Range",
+    "Sequence",
+    "TwoSequences",
+    "open_bundle",
+    "sha256",
+    "verify_checksums",
+    "write_checksums",
+]
 
 SHIPPED = Path(__file__).parent / "bundles"
 CHECKSUMS = "SHA256SUMS"
-Sequence = Literal["T1W", "T2W", "FLAIR"]
-SEQUENCES: tuple[Sequence, ...] = ("T1W", "T2W", "FLAIR")
+METADATA: Final = "configs/metadata.json"
+INFERENCE: Final = "configs/inference.json"
+_ALWAYS: Final = (METADATA, "docs/README.md", "LICENSE")
+
+_PICKLES: Final = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"})
+_PICKLE_STARTS: Final = (b"\x80", b"PK")
+"""Of a pickle and of torch's zip archive; a safetensors file may begin so too, with the length of its header."""
+
+_STATE_DICT: Final = {"EfficientNet3D-B0": "9f00d0567dbd8c118e02d3004bf11783a4f47dd5a0c7661220db5867a6744366"}
+"""SHA-256 of names and shapes of a network's tensors, so that no network need be built to refuse a file."""
 
 
 class ModelError(Exception):
@@ -39,61 +92,6 @@ class ModelError(Exception):
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Grid(_Strict):
-    """The voxel grid that the networks expect; axes left to right, posterior to anterior, inferior to superior."""
-
-    size_xyz: tuple[int, int, int]
-    spacing_xyz_mm: tuple[float, float, float]
-    centre: Literal["brain"]
-
-
-class Architecture(_Strict):
-    """Which network the weights belong to; equal shapes do not tell the strides apart."""
-
-    name: Literal["EfficientNet3D-B0"]
-    first_block_stride: Literal[1, 2]
-
-
-class Intensity(_Strict):
-    """How grey values become network input: clipped at percentiles inside the brain, then z-scored there."""
-
-    clip_percentiles: tuple[float, float]
-
-
-class Metadata(_Strict):
-    """Content of ``configs/metadata.json``."""
-
-    name: str
-    version: str
-    notice: str = Field(min_length=1, max_length=120)
-    intended_use: str = Field(min_length=1)
-    architecture: Architecture
-    grid: Grid
-    intensity: Intensity
-    weights: dict[Sequence, float]
-    threshold: float = Field(ge=0, le=1)
-    seed: int | None = None
-    network_files: dict[Sequence, str] | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Metadata:
-        if set(self.weights) != set(SEQUENCES):
-            raise ValueError("weights must name T1W, T2W and FLAIR")
-        if abs(sum(self.weights.values()) - 1) > 1e-9 or min(self.weights.values()) < 0:
-            raise ValueError("weights must be at least 0 and sum to 1")
-        if (self.seed is None) == (self.network_files is None):
-            raise ValueError("state either a seed or network_files")
-        if self.network_files is not None and set(self.network_files) != set(SEQUENCES):
-            raise ValueError("network_files must name T1W, T2W and FLAIR")
-        if not (self.notice + self.intended_use).isascii():
-            raise ValueError("notice and intended_use must be ASCII")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +113,18 @@ class Bundle:
     digest: str
 
     def network_digest(self, sequence: Sequence) -> str:
-        """Return the SHA-256 that identifies one sequence's weights; for seeded networks, of the seed's statement."""
-        if self.metadata.network_files is None:
+        """Return the SHA-256 that identifies one sequence's weights.
+
+        Of one network that of its file, of several one over theirs in the order of the folds, of a seeded network one
+        over the statement of its seed.
+        """
+        files = self.metadata.network_files
+        if files is None:
             statement = f"{self.metadata.architecture.model_dump_json()} {sequence} seed {self.network_seed(sequence)}"
             return hashlib.sha256(statement.encode()).hexdigest()
-        return sha256(self.folder / self.metadata.network_files[sequence])
+        listed = _listed(self.folder)
+        digests = [listed[name] for name in files[sequence]]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def network_seed(self, sequence: Sequence) -> int:
         """Return the seed of one sequence's network; each sequence has its own."""
@@ -133,19 +138,27 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
     Raises
     ------
     ModelError
-        ``bundle_missing``, ``bundle_changed`` (a file is absent, extra or differs from its SHA-256) or
-        ``bundle_invalid`` (the metadata cannot be right).
+        ``bundle_missing`` (no bundle there), ``bundle_pickle`` (a file that could run code), ``bundle_file_missing``,
+        ``bundle_changed`` (a file is not listed, or differs from its SHA-256), ``architecture_unknown``,
+        ``ensemble_weights_invalid``, ``bundle_invalid`` (the metadata cannot be right otherwise), ``weights_unfit`` (a
+        file does not hold the networks' tensors) or ``feature_space_unfit``.
     """
     shipped = SHIPPED / name_or_path
     folder = shipped if shipped.is_dir() else Path(name_or_path)
-    if not (folder / "configs" / "metadata.json").is_file():
+    if not (folder / METADATA).is_file():
         raise ModelError("bundle_missing", f"There is no model bundle '{name_or_path}': name one or a folder.")
+    _refuse_pickles(folder)
+    _require(folder, [*_ALWAYS, *(_listed(folder) if (folder / CHECKSUMS).is_file() else ())])
     digest = verify_checksums(folder, "bundle_changed")
-    try:
-        metadata = Metadata.model_validate(json.loads((folder / "configs" / "metadata.json").read_text("utf-8")))
-    except (ValueError, ValidationError) as error:
-        first = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
-        raise ModelError("bundle_invalid", f"The metadata of bundle '{folder.name}' cannot be used: {first}.") from None
+    metadata = _metadata(folder)
+    if metadata.network_files is not None:
+        _require(folder, [INFERENCE, *metadata.named_files])
+        _read_json(folder, INFERENCE)
+    for name in dict.fromkeys(name for files in (metadata.network_files or {}).values() for name in files):
+        _check_network(folder, name, metadata.architecture)
+    if metadata.range.features is not None:
+        _require(folder, metadata.named_files)
+        _check_feature_space(folder, metadata.range.features.file)
     return Bundle(folder, metadata, digest)
 
 
@@ -160,11 +173,8 @@ def verify_checksums(folder: Path, code: str) -> str:
     sums = folder / CHECKSUMS
     if not sums.is_file():
         raise ModelError(code, f"'{folder.name}' has no {CHECKSUMS}; install it again from a trusted copy.")
-    listed: dict[str, str] = {}
-    for line in sums.read_text("utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        listed[name] = digest
-    present = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p != sums}
+    listed = _listed(folder)
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p != sums}
     for name in sorted(present | set(listed)):
         if name not in present or listed.get(name) != sha256(folder / name):
             raise ModelError(
@@ -176,7 +186,7 @@ def verify_checksums(folder: Path, code: str) -> str:
 def write_checksums(folder: Path) -> None:
     """Write the checksum file of a finished folder."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
-    lines = [f"{sha256(p)}  {p.relative_to(folder)}\n" for p in files]
+    lines = [f"{sha256(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
     (folder / CHECKSUMS).write_text("".join(lines), "utf-8")
 
 
@@ -184,3 +194,82 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in lower-case hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    lines = (line.partition("  ") for line in (folder / CHECKSUMS).read_text("utf-8", "replace").splitlines())
+    return {name: digest for digest, _, name in lines}
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Refuse a file that torch or another library would unpickle, whatever its name says."""
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            start = file.read(2)
+        if path.suffix.lower() in _PICKLES or (start.startswith(_PICKLE_STARTS) and not _tensors(path)):
+            name = path.relative_to(folder).as_posix()
+            raise ModelError(
+                "bundle_pickle",
+                f"'{name}' of '{folder.name}' is a pickle or an archive, which may run code: do not use it.",
+            )
+
+
+def _require(folder: Path, names: list[str] | tuple[str, ...]) -> None:
+    """Refuse a bundle that lacks a file, or where a name leads out of it through a link."""
+    for name in names:
+        path = folder / name
+        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            raise ModelError(
+                "bundle_file_missing", f"File '{name}' of '{folder.name}' is not there: install the whole bundle again."
+            )
+
+
+def _metadata(folder: Path) -> Metadata:
+    try:
+        return Metadata.model_validate(_read_json(folder, METADATA))
+    except ValidationError as error:
+        first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    sentence = f"The metadata of bundle '{folder.name}' cannot be used: {where and f'{where}: '}{first['msg']}."
+    if first["loc"][:1] == ("architecture",):
+        raise ModelError("architecture_unknown", sentence)
+    if first["type"] == WEIGHTS_SUM:
+        raise ModelError("ensemble_weights_invalid", sentence)
+    raise ModelError("bundle_invalid", sentence)
+
+
+def _read_json(folder: Path, name: str) -> Mapping[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text("utf-8"))
+    except ValueError as error:
+        content = error
+    if not isinstance(content, dict):
+        raise ModelError("bundle_invalid", f"File '{name}' of '{folder.name}' is no JSON object.")
+    return content
+
+
+def _check_network(folder: Path, name: str, architecture: Architecture) -> None:
+    tensors = _tensors(folder / name)
+    listed = "\n".join(sorted(f"{tensor} {shape}" for tensor, shape in tensors.items()))
+    if hashlib.sha256(listed.encode()).hexdigest() != _STATE_DICT[architecture.name]:
+        raise ModelError(
+            "weights_unfit", f"'{name}' of '{folder.name}' does not hold the tensors of {architecture.name}."
+        )
+
+
+def _check_feature_space(folder: Path, name: str) -> None:
+    tensors = _tensors(folder / name)
+    for sequence in SEQUENCES:
+        axes = tensors.get(f"{sequence}.axes", ())
+        fits = len(axes) == 2 and tensors.get(f"{sequence}.mean") == axes[1:]
+        if not fits or tensors.get(f"{sequence}.variances") != axes[:1] or not axes[0]:
+            raise ModelError("feature_space_unfit", f"'{name}' of '{folder.name}' does not hold axes of {sequence}.")
+
+
+def _tensors(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of a file's tensors; nothing but its header is read. None of a file that is none."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return {}

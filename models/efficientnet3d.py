@@ -29,8 +29,8 @@ _LATER_BLOCKS = [
 _PADDING_SIDE = 256
 
 
-def efficientnet3d_b0(first_block_stride: int, seed: int | None = None) -> nn.Module:
-    """Return an EfficientNet3D-B0 with one input channel and one logit.
+def efficientnet3d_b0(first_block_stride: int, seed: int | None = None, outputs: int = 1) -> nn.Module:
+    """Return an EfficientNet3D-B0 with one input channel.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ def efficientnet3d_b0(first_block_stride: int, seed: int | None = None) -> nn.Mo
         1 as in the EfficientNet paper, 2 as in the public EfficientNet3D.
     seed
         Start of the random initialisation; None leaves it to torch's global generator.
+    outputs
+        How many numbers it returns; the networks of a bundle return one, the logit.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def efficientnet3d_b0(first_block_stride: int, seed: int | None = None) -> nn.Mo
             [_FIRST_BLOCK[first_block_stride], *_LATER_BLOCKS],
             spatial_dims=3,
             in_channels=1,
-            num_classes=1,
+            num_classes=outputs,
             image_size=_PADDING_SIDE,
         )
         _reset_depthwise(network)

@@ -6,7 +6,7 @@ the size, those before the last halving where it does not; that one would leave 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,6 +76,13 @@ def grad_cam(network: nn.Module, batch: torch.Tensor) -> ClassActivation:
     weights = gradients.mean(dim=(2, 3, 4), keepdim=True)
     values = (weights * kept[0].detach()).sum(dim=1)[0]
     return ClassActivation(values.float().cpu().numpy(), first, stride)
+
+
+def mean_activation(activations: Sequence[ClassActivation]) -> ClassActivation:
+    """Return the mean of the maps of several networks of one architecture, whose features lie at the same places."""
+    first = activations[0]
+    values_zyx = np.stack([activation.values_zyx for activation in activations]).mean(axis=0)
+    return ClassActivation(values_zyx.astype(np.float32), first.first, first.stride)
 
 
 def _cut(network: nn.Module) -> tuple[nn.Module, int, float]:

@@ -1,15 +1,47 @@
-"""WAE-net: one EfficientNet3D-B0 per sequence (CN114170162A), each with a score of its own."""
+"""WAE-net: EfficientNet3D-B0 networks for T1W, T2W and FLAIR (CN114170162A), each sequence with a score of its own.
+
+A sequence has one network, or one for each fold of its training; its score is their mean. One network may stand under
+all three sequences (patent [0065]); it is loaded once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from models import inference
 from models.bundle import SEQUENCES, Bundle, ModelError, Sequence
 from models.efficientnet3d import SIDE_MULTIPLE, demonstration_network, efficientnet3d_b0
-from models.saliency import ClassActivation, grad_cam
+from models.feature_space import distance, load_axes
+from models.saliency import ClassActivation, grad_cam, mean_activation
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the networks of one sequence say of one volume.
+
+    Attributes
+    ----------
+    member_scores
+        Of each network, in [0, 1], in the order of the folds.
+    features
+        float32 (1280,): what the last layer sees, averaged over the volume and over the networks.
+    """
+
+    member_scores: tuple[float, ...]
+    features: npt.NDArray[np.float32]
+
+    @property
+    def score(self) -> float:
+        """Mean over the networks, in [0, 1]."""
+        return sum(self.member_scores) / len(self.member_scores)
 
 
 class WaeNet:
@@ -25,8 +57,9 @@ class WaeNet:
     Raises
     ------
     ModelError
-        ``weights_unfit`` if a weights file does not fit the architecture, ``torch_unfit`` on torch 2.9, whose
-        three-dimensional convolutions are wrong or slow, ``grid_unfit`` if a side of the grid is no multiple of 64.
+        ``weights_unfit`` if a weights file does not fit the architecture, ``feature_space_unfit`` if the axes of its
+        feature space cannot be right, ``torch_unfit`` on torch 2.9, whose three-dimensional convolutions are wrong or
+        slow, ``grid_unfit`` if a side of the grid is no multiple of 64.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
@@ -36,30 +69,58 @@ class WaeNet:
             raise ModelError("grid_unfit", f"The grid {sides} of the bundle is no multiple of {SIDE_MULTIPLE} voxels.")
         self.bundle = bundle
         self.device = device
-        self._networks: dict[str, nn.Module] = {
-            sequence: _network(bundle, sequence).to(device).eval().requires_grad_(requires_grad=False)
-            for sequence in SEQUENCES
+        space = bundle.metadata.range.features
+        self._axes = load_axes(bundle.folder / space.file) if space else {}
+        # Both are kept: what reads fast has no gradients, and files may be replaced while this process lives.
+        self._explained = {
+            sequence: tuple(network.to(device).eval().requires_grad_(requires_grad=False) for network in networks)
+            for sequence, networks in _networks(bundle)
         }
+        reading = {id(n): inference.for_inference(n, device) for networks in self._explained.values() for n in networks}
+        self._networks = {s: tuple(reading[id(n)] for n in networks) for s, networks in self._explained.items()}
 
     @torch.inference_mode()
-    def score(self, sequence: str, tensor_zyx: np.ndarray) -> float:
-        """Return one sequence's score in [0, 1].
+    def read(self, sequence: Sequence, tensor_zyx: np.ndarray) -> Reading:
+        """Return the scores and the features of one sequence.
 
         Parameters
         ----------
         sequence
-            Which network.
+            Which networks.
         tensor_zyx
             float32 on the bundle's grid, z-scored inside the brain, 0 outside.
+
+        Raises
+        ------
+        RuntimeError
+            If a network returns a number that is not finite.
         """
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
-        logit = self._networks[sequence](batch).double()
-        return float(torch.sigmoid(logit))
+        logits, features = zip(*(inference.read(network, batch) for network in self._networks[sequence]), strict=True)
+        scores = torch.sigmoid(torch.cat(logits).double()).tolist()
+        pooled = torch.cat(features).float().mean(dim=0).cpu().numpy()
+        if not np.isfinite(scores).all() or not np.isfinite(pooled).all():
+            raise RuntimeError(f"a network of {sequence} returned a number that is not finite")
+        return Reading(tuple(scores), pooled)
 
-    def saliency(self, sequence: str, tensor_zyx: np.ndarray) -> ClassActivation:
-        """Return what one sequence's score depends on; the parameters are those of `score`."""
+    def score(self, sequence: Sequence, tensor_zyx: np.ndarray) -> float:
+        """Return one sequence's score in [0, 1]; the parameters are those of `read`."""
+        return self.read(sequence, tensor_zyx).score
+
+    def distance(self, sequence: Sequence, features: np.ndarray) -> float | None:
+        """Return how far features lie from those of the cohort; None where the bundle has no feature space.
+
+        See Also
+        --------
+        models.feature_space.distance
+        """
+        axes = self._axes.get(sequence)
+        return None if axes is None else distance(axes, features)
+
+    def saliency(self, sequence: Sequence, tensor_zyx: np.ndarray) -> ClassActivation:
+        """Return what one sequence's score depends on, as the mean over its networks, as the score is one."""
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
-        return grad_cam(self._networks[sequence], batch)
+        return mean_activation([grad_cam(network, batch) for network in self._explained[sequence]])
 
 
 def refuse_torch_2_9(version: str) -> None:
@@ -68,17 +129,37 @@ def refuse_torch_2_9(version: str) -> None:
         raise ModelError("torch_unfit", f"torch {version} computes 3-D convolutions wrongly; install the pinned one.")
 
 
-def _network(bundle: Bundle, sequence: Sequence) -> nn.Module:
-    stride = bundle.metadata.architecture.first_block_stride
-    files = bundle.metadata.network_files
-    if files is None:
-        return demonstration_network(stride, bundle.network_seed(sequence))
-    network = efficientnet3d_b0(stride)
+def load_network(path: Path, first_block_stride: int) -> nn.Module:
+    """Return an EfficientNet3D-B0 with the weights of a safetensors file, as float32.
+
+    Raises
+    ------
+    ModelError
+        ``weights_unfit`` if the file does not hold them, or a number in it is not finite.
+    """
+    network = efficientnet3d_b0(first_block_stride)
     try:
-        weights = {name: value.float() for name, value in load_file(bundle.folder / files[sequence]).items()}
+        weights = {name: value.float() for name, value in load_file(path).items()}
         network.load_state_dict(weights)
     except Exception as error:
         raise ModelError(
-            "weights_unfit", f"'{files[sequence]}' does not hold weights of EfficientNet3D-B0 ({type(error).__name__})."
+            "weights_unfit", f"'{path.name}' does not hold weights of EfficientNet3D-B0 ({type(error).__name__})."
         ) from None
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise ModelError("weights_unfit", f"'{path.name}' holds numbers that are not finite: do not use it.")
     return network
+
+
+def _networks(bundle: Bundle) -> Iterator[tuple[Sequence, tuple[nn.Module, ...]]]:
+    """Yield the networks of each sequence; a file that stands under several is read once."""
+    stride = bundle.metadata.architecture.first_block_stride
+    files = bundle.metadata.network_files
+    loaded: dict[str, nn.Module] = {}
+    for sequence in SEQUENCES:
+        if files is None:
+            yield sequence, (demonstration_network(stride, bundle.network_seed(sequence)),)
+            continue
+        for name in files[sequence]:
+            if name not in loaded:
+                loaded[name] = load_network(bundle.folder / name, stride)
+        yield sequence, tuple(loaded[name] for name in files[sequence])

@@ -11,12 +11,12 @@ from torch import nn
 
 from models.efficientnet3d import demonstration_network, efficientnet3d_b0
 
-PARAMETERS = 4_689_661
 
-
+@pytest.mark.parametrize(("outputs", "parameters"), [(1, 4_689_661), (2, 4_690_942)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_parameter_count(stride: int):
-    assert sum(p.numel() for p in efficientnet3d_b0(stride).parameters()) == PARAMETERS
+def test_parameter_count(stride: int, outputs: int, parameters: int):
+    network = efficientnet3d_b0(stride, outputs=outputs)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 def test_weights_do_not_tell_the_strides_apart():
@@ -34,7 +34,7 @@ def test_stride_one_equals_monai():
     ours = efficientnet3d_b0(1, seed=5).eval()
     monai = EfficientNetBN("efficientnet-b0", pretrained=False, spatial_dims=3, in_channels=1, num_classes=1).eval()
     monai.load_state_dict(ours.state_dict())
-    volume = torch.randn((1, 1, 64, 128, 128), generator=torch.Generator().manual_seed(1))
+    volume = torch.randn((1, 1, 64, 64, 64), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         assert torch.equal(ours(volume), monai(volume))
 

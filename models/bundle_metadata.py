@@ -1,0 +1,248 @@
+"""What a model bundle says of itself: the content of ``configs/metadata.json``, strictly typed.
+
+The vocabulary of MONAI bundles is kept where it has a word (`version`, `task`, `network_data_format` and so on); what a
+node needs beyond it stands beside. An unknown key is refused: a misspelt limit would be no limit.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+Sequence = Literal["T1W", "T2W", "FLAIR"]
+SEQUENCES: tuple[Sequence, ...] = ("T1W", "T2W", "FLAIR")
+MEMBERS_MAX = 5
+"""One network per fold."""
+WEIGHTS_SUM = "weights_sum"
+"""Type of the validation error for weights of an ensemble that are no weights."""
+_SUM_TOLERANCE = 1e-9
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or str(path) != name:
+        raise ValueError("a file of a bundle is named by its path inside of the bundle")
+    if path.suffix != ".safetensors":
+        raise ValueError("weights are kept as .safetensors")
+    return name
+
+
+BundleFile = Annotated[str, AfterValidator(_inside)]
+"""Path of a safetensors file, relative to the bundle's folder and inside of it, with forward slashes."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Grid(_Strict):
+    """The voxel grid that the networks expect; axes left to right, posterior to anterior, inferior to superior."""
+
+    size_xyz: tuple[int, int, int]
+    spacing_xyz_mm: tuple[float, float, float]
+    centre: Literal["brain"]
+
+
+class Architecture(_Strict):
+    """Which network the weights belong to; equal shapes do not tell the strides apart."""
+
+    name: Literal["EfficientNet3D-B0"]
+    first_block_stride: Literal[1, 2]
+
+
+class Intensity(_Strict):
+    """How grey values become network input: clipped at percentiles inside the brain, then z-scored there."""
+
+    clip_percentiles: tuple[float, float]
+
+
+class Calibration(_Strict):
+    """From score to probability: ``sigmoid(slope * logit(score) + intercept)``, fitted on development patients.
+
+    Temperature scaling leaves the intercept at 0 and has a slope of 1 / temperature. `patients` is how many it was
+    fitted on.
+    """
+
+    method: Literal["temperature", "platt"]
+    slope: float = Field(gt=0)
+    intercept: float
+    patients: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Calibration:
+        if self.method == "temperature" and self.intercept != 0:
+            raise ValueError("temperature scaling has no intercept")
+        return self
+
+
+class FeatureSpace(_Strict):
+    """Pooled features of the development patients: principal axes in a file, and the distance beyond which is outside.
+
+    The file holds, for each sequence, ``<sequence>.mean``, ``<sequence>.axes`` and ``<sequence>.variances``
+    (:mod:`models.feature_space`). A limit is a Mahalanobis distance, without unit.
+    """
+
+    file: BundleFile
+    limits: dict[Sequence, Annotated[float, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FeatureSpace:
+        if set(self.limits) != set(SEQUENCES):
+            raise ValueError("limits must name T1W, T2W and FLAIR")
+        return self
+
+
+Check = Literal["age", "contrast", "field_strength", "features"]
+Action = Literal["withhold", "flag"]
+
+
+class Range(_Strict):
+    """Where the cohort lay; None is not checked. What a study outside gets is said for each check in `actions`."""
+
+    age_years: tuple[float, float] | None = None
+    field_strength_t: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
+    contrast_agent: Literal["never", "unchecked"] = "unchecked"
+    features: FeatureSpace | None = None
+    actions: dict[Check, Action] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Range:
+        if self.age_years is not None and not 0 <= self.age_years[0] < self.age_years[1]:
+            raise ValueError("age_years are the youngest and the oldest age")
+        return self
+
+    def action(self, check: Check) -> Action:
+        """Return what a study outside gets; without a word in the bundle only features are flagged."""
+        return self.actions.get(check, "flag" if check == "features" else "withhold")
+
+
+class TwoSequences(_Strict):
+    """Weights and threshold of two sequences, for studies that lack the third; validated on their own."""
+
+    weights: dict[Sequence, float]
+    threshold: float = Field(ge=0, le=1)
+    patients: int = Field(ge=1)
+    auc: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TwoSequences:
+        if len(self.weights) != 2:
+            raise ValueError("a two-sequence mode weighs exactly two sequences")
+        _sum_to_one(self.weights)
+        return self
+
+
+class Evidence(_Strict):
+    """What is known of the model's performance; the model card says the rest.
+
+    Attributes
+    ----------
+    synthetic
+        Whether the cohort was made, not scanned.
+    development_patients, test_patients
+        How many patients trained and chose, and how many were only tested.
+    weights_chosen_on
+        ``test`` is the patent's literal way [0085], which makes the test result optimistic.
+    auc, auc_interval
+        On the test patients, with the bounds of 95 %; None where not evaluated.
+    """
+
+    synthetic: bool
+    development_patients: int = Field(ge=0)
+    test_patients: int = Field(ge=0)
+    weights_chosen_on: Literal["out_of_fold", "test", "nothing"]
+    auc: float | None = Field(default=None, ge=0, le=1)
+    auc_interval: tuple[float, float] | None = None
+
+
+class DataFormat(_Strict):
+    """One input or output of the networks, in MONAI's words; a spatial size may be a symbol."""
+
+    type: str
+    format: str
+    num_channels: int = Field(ge=1)
+    dtype: str
+    spatial_shape: tuple[int | str, ...] = ()
+    value_range: tuple[float, ...] = ()
+    modality: str | None = None
+    is_patch_data: bool = False
+    channel_def: dict[str, str] = Field(default_factory=dict)
+
+
+class NetworkDataFormat(_Strict):
+    """Inputs and outputs of the networks by name, as ``network_data_format`` of MONAI bundles has them."""
+
+    inputs: dict[str, DataFormat]
+    outputs: dict[str, DataFormat]
+
+
+class Metadata(_Strict):
+    """Content of ``configs/metadata.json``."""
+
+    name: str
+    version: str
+    notice: str = Field(min_length=1, max_length=120)
+    intended_use: str = Field(min_length=1)
+    architecture: Architecture
+    grid: Grid
+    intensity: Intensity
+    weights: dict[Sequence, float]
+    threshold: float = Field(ge=0, le=1)
+    seed: int | None = None
+    network_files: dict[Sequence, tuple[BundleFile, ...]] | None = None
+    calibration: Calibration | None = None
+    range: Range = Field(default_factory=Range)
+    two_sequences: tuple[TwoSequences, ...] = ()
+    evidence: Evidence | None = None
+
+    task: str | None = None
+    description: str | None = None
+    authors: str | None = None
+    copyright: str | None = None
+    changelog: dict[str, str] | None = None
+    monai_version: str | None = None
+    pytorch_version: str | None = None
+    numpy_version: str | None = None
+    required_packages_version: dict[str, str] | None = None
+    network_data_format: NetworkDataFormat | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Metadata:
+        if set(self.weights) != set(SEQUENCES):
+            raise ValueError("weights must name T1W, T2W and FLAIR")
+        _sum_to_one(self.weights)
+        if (self.seed is None) == (self.network_files is None):
+            raise ValueError("state either a seed or network_files")
+        if self.network_files is not None:
+            self._check_members(self.network_files)
+        if len({frozenset(mode.weights) for mode in self.two_sequences}) != len(self.two_sequences):
+            raise ValueError("two_sequences names a pair twice")
+        if not (self.notice + self.intended_use).isascii():
+            raise ValueError("notice and intended_use must be ASCII")
+        return self
+
+    @staticmethod
+    def _check_members(files: dict[Sequence, tuple[str, ...]]) -> None:
+        if set(files) != set(SEQUENCES):
+            raise ValueError("network_files must name T1W, T2W and FLAIR")
+        if not {len(members) for members in files.values()} <= set(range(1, MEMBERS_MAX + 1)):
+            raise ValueError(f"a sequence has 1 to {MEMBERS_MAX} networks")
+        if len({len(members) for members in files.values()}) != 1:
+            raise ValueError("every sequence has the same number of networks")
+        if any(len(set(members)) != len(members) for members in files.values()):
+            raise ValueError("a sequence names a network twice")
+
+    @property
+    def named_files(self) -> tuple[str, ...]:
+        """Every file that the metadata names, each once."""
+        networks = (name for members in (self.network_files or {}).values() for name in members)
+        features = [self.range.features.file] if self.range.features else []
+        return tuple(dict.fromkeys([*networks, *features]))
+
+
+def _sum_to_one(weights: dict[Sequence, float]) -> None:
+    if abs(sum(weights.values()) - 1) > _SUM_TOLERANCE or min(weights.values()) < 0:
+        raise PydanticCustomError(WEIGHTS_SUM, "weights must be at least 0 and sum to 1")
