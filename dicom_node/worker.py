@@ -29,7 +29,7 @@ from models.brain_weights import EMBEDDED, BrainWeights, open_brain_weights
 from models.bundle import ModelError, open_bundle
 from pipeline.report import Predecessor
 from pipeline.report.files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
-from pipeline.select import select_study
+from pipeline.select import Role, select_study
 from pipeline.study import RESULT_FILE, Models, Step, load_models, run_study
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Worker:
         """Score the study, unless these models have scored this selection: then its stored objects are sent again."""
         study = self._spool.study(study_uid)
         folder = study.run_folder(input_digest)
-        if step("recall", lambda: {"scored": _recall(folder, self._models, self._objects)})["scored"]:
+        if step("recall", lambda: {"scored": _recall(folder, self._models, saliency=self._saliency)})["scored"]:
             known = study.state() in _DONE and _last_read(study) == input_digest
             study.note("recalled", input_digest=input_digest, **({} if known else {"state": "scored"}))
             return {"state": "scored", "known": known}
@@ -178,11 +178,6 @@ class Worker:
     def _saliency(self) -> bool:
         return "saliency" in self._config.report.send
 
-    @property
-    def _objects(self) -> tuple[str, ...]:
-        """Files that a scored run must have: one of before saliency was asked for is read again."""
-        return (*_OBJECTS, *_SALIENCY) if self._saliency else _OBJECTS
-
     def destinations(self) -> list[str]:
         """Return the names of the peers that get results."""
         return [peer.name for peer in self._config.destinations]
@@ -194,8 +189,11 @@ class Worker:
             return [(peer, "held") for peer in self.destinations() if peer not in told]
         if state != "scored":
             return []
+        study = self._spool.study(study_uid)
+        digest = _last_read(study)
+        maps = _saliency_kinds(study.run_folder(digest) if digest else None)
         # Page and maps are objects of their own: each is delivered, proved and set aside by itself.
-        kinds = [k for kind in self._config.report.send for k in (SALIENCY_FILES if kind == "saliency" else (kind,))]
+        kinds = [k for kind in self._config.report.send for k in (maps if kind == "saliency" else (kind,))]
         return [(peer, kind) for peer in self.destinations() for kind in kinds]
 
     def send(self, study_uid: str, input_digest: str, kind: str, peer: str) -> dict[str, Any]:
@@ -291,9 +289,17 @@ def _told(study: Study) -> set[str]:
     return peers
 
 
-def _recall(folder: Path, models: Models, objects: tuple[str, ...] = _OBJECTS) -> bool:
+def _saliency_kinds(folder: Path | None) -> tuple[str, ...]:
+    """Return the page and the map of each sequence that a run used; of every sequence where no result says it."""
+    file = folder and folder / RESULT_FILE
+    result = json.loads(file.read_text("utf-8")) if file and file.exists() else {}
+    used = result.get("sequences_used", tuple(Role))
+    return ("saliency", *(f"saliency_{role}" for role in used))
+
+
+def _recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
     """Tell whether these models have scored a run; what others left is kept in a folder of its own."""
-    if _scored(folder, models, objects):
+    if _scored(folder, models, saliency=saliency):
         return True
     left = [folder / name for name in (*_OBJECTS, *_SALIENCY, RESULT_FILE) if (folder / name).exists()]
     if folder / _OBJECTS[0] in left:
@@ -304,10 +310,11 @@ def _recall(folder: Path, models: Models, objects: tuple[str, ...] = _OBJECTS) -
     return False
 
 
-def _scored(folder: Path, models: Models, objects: tuple[str, ...] = _OBJECTS) -> bool:
-    """Tell whether a run has a score of these models and all its objects."""
+def _scored(folder: Path, models: Models, *, saliency: bool = False) -> bool:
+    """Tell whether a run has a score of these models and all its objects, saliency too where it is asked for."""
     file = folder / RESULT_FILE
-    if not all((folder / name).exists() for name in (RESULT_FILE, *objects)):
+    maps = [name for kind in _saliency_kinds(folder) for name in SALIENCY_FILES[kind]] if saliency else []
+    if not all((folder / name).exists() for name in (RESULT_FILE, *_OBJECTS, *maps)):
         return False
     result = json.loads(file.read_text("utf-8"))
     same_models = (result["model"]["digest"], result["brain_weights"]["digest"]) == (

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 import numpy as np
 import SimpleITK as sitk
 
+from models.bundle import Calibration, Evidence, TwoSequences
+from models.calibration import calibrated
 from pipeline.grid import ModelGrid, brain_centred, resample
 from pipeline.intensity import standardise
+from pipeline.out_of_range import OutOfRange
 from pipeline.select import Role
 
 
@@ -38,6 +42,8 @@ class ModelIdentity:
         For example ``EfficientNet3D-B0, first-block stride 2``.
     network_digests
         SHA-256 of each sequence's weights.
+    evidence
+        What is known of its performance; None if it was never evaluated.
     """
 
     name: str
@@ -47,6 +53,36 @@ class ModelIdentity:
     intended_use: str
     architecture: str
     network_digests: dict[Role, str]
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far the networks of several folds are apart on one study.
+
+    Attributes
+    ----------
+    folds
+        How many there are, at least 2.
+    sd
+        Standard deviation of their scores (of a sample, n - 1).
+    low, high
+        Lowest and highest score, in [0, 1].
+    """
+
+    folds: int
+    sd: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibrated probability, by which method, fitted on how many patients."""
+
+    probability: float
+    method: str
+    patients: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +92,7 @@ class Finding:
     Attributes
     ----------
     scores
-        Output of each sequence's network, in [0, 1].
+        Of each sequence, in [0, 1]; the mean over its networks.
     weights
         Of the ensemble; they sum to 1.
     score
@@ -69,6 +105,14 @@ class Finding:
         Side of the threshold.
     model
         Which ensemble.
+    members
+        Scores of each sequence's networks in the order of the folds; empty where they are not told.
+    calibrated
+        Only where the bundle carries a calibration.
+    out_of_range
+        In what the study lies outside of the model's range, or may lie.
+    two_sequences
+        By what a study without the third sequence was scored; None where all three were there.
     """
 
     scores: dict[Role, float]
@@ -78,14 +122,29 @@ class Finding:
     threshold: float
     category: Category
     model: ModelIdentity
+    members: dict[Role, tuple[float, ...]] = field(default_factory=dict)
+    calibrated: Calibrated | None = None
+    out_of_range: tuple[OutOfRange, ...] = ()
+    two_sequences: TwoSequences | None = None
 
+    @property
+    def sequences(self) -> tuple[Role, ...]:
+        """The sequences that were scored, in their usual order."""
+        return tuple(role for role in Role if role in self.scores)
 
-class Ensemble(Protocol):
-    """One network per sequence, loaded."""
+    @property
+    def missing(self) -> tuple[Role, ...]:
+        """The sequences that the study lacked; none but for a bundle that was validated on two."""
+        return tuple(role for role in Role if role not in self.scores)
 
-    def score(self, sequence: str, tensor_zyx: np.ndarray) -> float:
-        """Return one sequence's score in [0, 1]."""
-        ...
+    def spread(self, role: Role | None = None) -> Spread | None:
+        """Return the spread over folds of one sequence's score, or of the ensemble's; None where there is one fold."""
+        if not self.members:
+            return None
+        if role is not None:
+            return _spread(self.members[role])
+        folds = zip(*(self.members[each] for each in self.sequences), strict=True)
+        return _spread([_weighted(dict(zip(self.sequences, fold, strict=True)), self.weights) for fold in folds])
 
 
 def model_tensor(
@@ -117,23 +176,45 @@ def model_tensor(
 
 
 def combine(
-    scores: Mapping[Role, float], weights: Mapping[Role, float], threshold: float, model: ModelIdentity
+    scores: Mapping[Role, float],
+    weights: Mapping[Role, float],
+    threshold: float,
+    model: ModelIdentity,
+    *,
+    two_sequences: TwoSequences | None = None,
+    members: Mapping[Role, tuple[float, ...]] | None = None,
+    calibration: Calibration | None = None,
+    out_of_range: tuple[OutOfRange, ...] = (),
 ) -> Finding:
-    """Return the finding of three single-sequence scores.
+    """Return the finding of the single-sequence scores.
+
+    Parameters
+    ----------
+    scores, weights, threshold, model
+        As in `Finding`.
+    two_sequences
+        Whence weights and threshold are, if the study lacks a sequence and the bundle was validated on the others.
+    members
+        Scores of each sequence's networks.
+    calibration
+        Of the ensemble score, if the bundle carries one.
+    out_of_range
+        Of the study.
 
     Raises
     ------
     ValueError
-        If a sequence is missing: weights are never renormalised.
+        If another sequence is missing: weights are never renormalised.
 
     Notes
     -----
     The category is read off the headline score; the twin threshold on `score_patent` is a third of `threshold`, so both
     decide alike.
     """
-    if not set(scores) == set(weights) == set(Role):
+    wanted = set(Role) if two_sequences is None else {Role(name) for name in two_sequences.weights}
+    if not set(scores) == set(weights) == wanted:
         raise ValueError(f"scores of {sorted(scores)} cannot be combined with weights of {sorted(weights)}")
-    score = min(1.0, sum(weights[role] * scores[role] for role in Role))  # weights sum to 1 but for rounding
+    score = _weighted(scores, weights)
     return Finding(
         scores=dict(scores),
         weights=dict(weights),
@@ -142,4 +223,25 @@ def combine(
         threshold=threshold,
         category=Category.AT_OR_ABOVE if score >= threshold else Category.BELOW,
         model=model,
+        members=dict(members or {}),
+        calibrated=_calibrated(score, calibration),
+        out_of_range=out_of_range,
+        two_sequences=two_sequences,
     )
+
+
+def _weighted(scores: Mapping[Role, float], weights: Mapping[Role, float]) -> float:
+    """Return the weighted sum in [0, 1], rounded once: the order of the sequences does not count."""
+    return min(1.0, math.fsum(weights[role] * scores[role] for role in weights))
+
+
+def _calibrated(score: float, calibration: Calibration | None) -> Calibrated | None:
+    if calibration is None:
+        return None
+    return Calibrated(calibrated(calibration, score), calibration.method, calibration.patients)
+
+
+def _spread(scores: Sequence[float]) -> Spread | None:
+    if len(scores) < 2:
+        return None
+    return Spread(len(scores), statistics.stdev(scores), min(scores), max(scores))

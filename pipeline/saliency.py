@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
+from models.bundle import Sequence
 from models.saliency import ClassActivation
 from pipeline.grid import ModelGrid, brain_centred
 from pipeline.predict import model_tensor
@@ -16,7 +17,7 @@ from pipeline.select import Role
 class ExplainedEnsemble(Protocol):
     """One network per sequence, loaded, that says what its score depends on."""
 
-    def saliency(self, sequence: str, tensor_zyx: np.ndarray) -> ClassActivation:
+    def saliency(self, sequence: Sequence, tensor_zyx: np.ndarray) -> ClassActivation:
         """Return the map of one sequence's network."""
         ...
 

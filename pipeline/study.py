@@ -12,24 +12,26 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
 from models.brain_extractor import BrainExtractor
 from models.brain_weights import BrainWeights
-from models.bundle import Bundle
+from models.bundle import Bundle, Grid, Intensity, Metadata, TwoSequences
 from models.wae_net import WaeNet
 from pipeline.brain import MaskFacts, WeightsIdentity, extract_brain
 from pipeline.errors import StudyHeld
-from pipeline.explain import describe, ignored_files
 from pipeline.grid import ModelGrid, canonical
 from pipeline.mask_agreement import compare_masks
+from pipeline.out_of_range import OutOfRange, check_features, check_headers
 from pipeline.patient_age import read_age_years
 from pipeline.predict import Finding, ModelIdentity, combine, model_tensor
 from pipeline.report import (
@@ -41,6 +43,7 @@ from pipeline.report import (
     write_results,
     write_saliency,
 )
+from pipeline.result import describe_study, finding_values
 from pipeline.saliency import activation_image
 from pipeline.select import BUILT_IN, Role, Selection, SiteRules, select_study
 from pipeline.volume import read_volume
@@ -82,6 +85,7 @@ class Models:
             intended_use=metadata.intended_use,
             architecture=f"{metadata.architecture.name}, first-block stride {stride}",
             network_digests={role: self.bundle.network_digest(role.value) for role in Role},
+            evidence=metadata.evidence,
         )
 
 
@@ -142,10 +146,11 @@ def run_study(
         The content of ``result.json``; `state` is ``scored`` or ``held``.
     """
     files = list(paths)
-    selection = select_study(files, rules, choices)
+    selection, mode = _scorable(select_study(files, rules, choices), models.bundle.metadata)
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     timings_s: dict[str, float] = {}
+    limits = models.bundle.metadata.range
 
     def take(name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         value = step(name, lambda: _timed(function))
@@ -154,7 +159,7 @@ def run_study(
             raise StudyHeld(*value["held"])
         return value
 
-    result = _describe(selection, models)
+    result = describe_study(selection, models.identity, models.brain_weights, SOFTWARE)
     provenance = Provenance(
         selection.digest,
         started or datetime.now().astimezone(),
@@ -166,13 +171,15 @@ def run_study(
     try:
         if selection.held:
             raise selection.held
+        doubts = check_headers(selection.volumes, selection.candidates, limits)
         take("convert", lambda: convert(selection, work))
-        brain = _mask_facts(take("strip", lambda: strip(selection, work, models)))
-        scores = take("predict", lambda: predict(work, models))["scores"]
-        finding = _finding(scores, models)
+        brain = _mask_facts(take("strip", lambda: strip(selection, work, models.extractor)))
+        read = take("predict", lambda: predict(work, models, selection.roles))
+        doubts += check_features({Role(name): far for name, far in read["distances"].items()}, limits)
+        finding = _finding(read["members"], doubts, models, mode)
         explained = models if saliency else None
         take("report", lambda: report(finding, selection, brain, provenance, work, out, explained))
-        result |= {"state": "scored", "reason": None, "sentence": None} | _numbers(finding, brain)
+        result |= {"state": "scored", "reason": None, "sentence": None} | finding_values(finding, brain)
     except StudyHeld as held:
         result |= {"state": "held", "reason": held.code, "sentence": held.sentence}
         header = header_of_study(files, selection.study_uid) if held_report else None
@@ -195,29 +202,39 @@ def convert(selection: Selection, work: Path) -> dict[str, Any]:
     return {}
 
 
-def strip(selection: Selection, work: Path, models: Models) -> dict[str, Any]:
+def strip(selection: Selection, work: Path, extractor: BrainExtractor) -> dict[str, Any]:
     """Write the brain masks as ``mask_<role>.nrrd`` and return what is to be said about them."""
     facts, masks = {}, {}
     for role, volume in selection.volumes.items():
         with _naming(role):
             image = sitk.ReadImage(str(work / f"volume_{role}.nrrd"))
-            masks[role], facts[role] = extract_brain(image, models.extractor, read_age_years(volume.files[0]))
+            masks[role], facts[role] = extract_brain(image, extractor, read_age_years(volume.files[0]))
         _write_image(work / f"mask_{role}.nrrd", masks[role])
     compared = compare_masks(masks)
     return {"brain": {r.value: {"volume_ml": f.volume_ml, "flags": [*f.flags, *compared[r]]} for r, f in facts.items()}}
 
 
-def predict(work: Path, models: Models) -> dict[str, Any]:
-    """Return the score of each sequence."""
-    metadata = models.bundle.metadata
-    grid = ModelGrid(metadata.grid.size_xyz, metadata.grid.spacing_xyz_mm)
-    scores = {}
-    for role in Role:
+def tensors(
+    work: Path, grid: Grid, intensity: Intensity, roles: Iterable[Role] = tuple(Role)
+) -> Iterator[tuple[Role, np.ndarray]]:
+    """Yield the network input of each sequence, float32 (z, y, x), one at a time; the node and cohorts share it."""
+    model_grid = ModelGrid(grid.size_xyz, grid.spacing_xyz_mm)
+    for role in roles:
         volume, mask = _read_images(work, role)
         with _naming(role):
-            tensor_zyx = model_tensor(volume, mask, grid, metadata.intensity.clip_percentiles)
-        scores[role.value] = models.ensemble.score(role.value, tensor_zyx)
-    return {"scores": scores}
+            yield role, model_tensor(volume, mask, model_grid, intensity.clip_percentiles)
+
+
+def predict(work: Path, models: Models, roles: Iterable[Role]) -> dict[str, Any]:
+    """Return the scores of each sequence's networks, and how far its features lie from the cohort's if that is told."""
+    metadata, members, distances = models.bundle.metadata, {}, {}
+    for role, tensor_zyx in tensors(work, metadata.grid, metadata.intensity, roles):
+        reading = models.ensemble.read(role.value, tensor_zyx)
+        members[role.value] = list(reading.member_scores)
+        far = models.ensemble.distance(role.value, reading.features)
+        if far is not None:
+            distances[role.value] = far
+    return {"members": members, "distances": distances}
 
 
 def report(
@@ -230,11 +247,12 @@ def report(
     explained: Models | None = None,
 ) -> dict[str, Any]:
     """Write the result objects and pictures; with models also what their scores depend on."""
-    views = {role: tri_planar(*_read_images(work, role)) for role in Role}
+    roles = finding.sequences
+    views = {role: tri_planar(*_read_images(work, role)) for role in roles}
     write_results(finding, selection.roles, brain, provenance, views, out)
     if explained:
-        activations = {role: _activation(role, work, explained) for role in Role}
-        views = {role: tri_planar(*_read_images(work, role), activations[role]) for role in Role}
+        activations = {role: _activation(role, work, explained) for role in roles}
+        views = {role: tri_planar(*_read_images(work, role), activations[role]) for role in roles}
         write_saliency(finding, selection.roles, provenance, activations, views, out)
     return {}
 
@@ -268,49 +286,30 @@ def _timed(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 # --- result -----------------------------------------------------------------------------------------------------------
 
 
-def _finding(scores: dict[str, float], models: Models) -> Finding:
+def _scorable(selection: Selection, metadata: Metadata) -> tuple[Selection, TwoSequences | None]:
+    """Return what can be scored: two sequences only by a bundle that was validated on these two."""
+    found = selection.without
+    for mode in metadata.two_sequences:
+        if found is not None and {Role(name) for name in mode.weights} == set(found.roles):
+            return found, mode
+    return selection, None
+
+
+def _finding(
+    members: dict[str, list[float]], doubts: tuple[OutOfRange, ...], models: Models, mode: TwoSequences | None
+) -> Finding:
     metadata = models.bundle.metadata
+    weights, threshold = (mode or metadata).weights, (mode or metadata).threshold
     return combine(
-        {role: scores[role.value] for role in Role},
-        {role: metadata.weights[role.value] for role in Role},
-        metadata.threshold,
+        {Role(name): fmean(scores) for name, scores in members.items()},
+        {Role(name): weight for name, weight in weights.items()},
+        threshold,
         models.identity,
+        two_sequences=mode,
+        members={Role(name): tuple(scores) for name, scores in members.items()},
+        calibration=None if mode else metadata.calibration,
+        out_of_range=doubts,
     )
-
-
-def _describe(selection: Selection, models: Models) -> dict[str, Any]:
-    """Return the part of the result that holds for scored and held studies alike."""
-    identity = models.identity
-    return {
-        "notice": identity.notice,
-        "study_uid": selection.study_uid,
-        "state": None,
-        "reason": None,
-        "sentence": None,
-        "roles": {role.value: describe(series) for role, series in selection.roles.items()},
-        "ignored_files": ignored_files(selection),
-        "input_digest": selection.digest,
-        "model": {
-            "name": identity.name,
-            "version": identity.version,
-            "digest": identity.digest,
-            "intended_use": identity.intended_use,
-        },
-        "brain_weights": asdict(models.brain_weights),
-        "software": SOFTWARE,
-    }
-
-
-def _numbers(finding: Finding, brain: dict[Role, MaskFacts]) -> dict[str, Any]:
-    return {
-        "scores": {role.value: finding.scores[role] for role in Role},
-        "weights": {role.value: finding.weights[role] for role in Role},
-        "score": finding.score,
-        "score_patent": finding.score_patent,
-        "threshold": finding.threshold,
-        "category": finding.category.value,
-        "brain": {role.value: {"volume_ml": brain[role].volume_ml, "flags": list(brain[role].flags)} for role in Role},
-    }
 
 
 def _mask_facts(value: dict[str, Any]) -> dict[Role, MaskFacts]:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
+from models.bundle import Evidence, TwoSequences
 from pipeline.brain import MaskFacts, WeightsIdentity
 from pipeline.errors import StudyHeld
-from pipeline.predict import Category, Finding, ModelIdentity
+from pipeline.out_of_range import OutOfRange
+from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, combine
 from pipeline.report import (
     Provenance,
     build_document,
@@ -64,6 +67,27 @@ FINDING = Finding(
     category=Category.AT_OR_ABOVE,
     model=MODEL,
 )
+FOLDS = {Role.T1W: (0.5, 0.6, 0.73), Role.T2W: (0.7, 0.73, 0.7663), Role.FLAIR: (0.8, 0.78, 0.85)}
+FULL = replace(
+    FINDING,
+    model=replace(
+        MODEL,
+        evidence=Evidence(
+            synthetic=False, development_patients=76, test_patients=19, weights_chosen_on="out_of_fold", auc=0.833,
+            auc_interval=(0.65, 1.0),
+        ),
+    ),
+    members=FOLDS,
+    calibrated=Calibrated(0.6314, "platt", 76),
+    out_of_range=(
+        OutOfRange("out_of_range_age", "The patient's age is outside of 1 to 18 years. Its score may not hold."),
+        OutOfRange("out_of_range_field_strength_unknown", "The headers of T2W do not tell the field strength."),
+    ),
+)  # fmt: skip
+"""A finding with everything that a trained bundle adds."""
+MODE = TwoSequences(weights={"T2W": 0.4, "FLAIR": 0.6}, threshold=0.4, patients=19, auc=0.8)
+TWO = combine({Role.T2W: 0.5, Role.FLAIR: 0.7}, {Role.T2W: 0.4, Role.FLAIR: 0.6}, 0.4, MODEL, two_sequences=MODE)
+"""A finding of a study without T1W."""
 BRAIN = {
     Role.T1W: MaskFacts(1321.26),
     Role.T2W: MaskFacts(1300.0, ("touches_border", "two_parts")),
@@ -251,21 +275,28 @@ def _value_of(item: Dataset) -> str:
 
 def check_round_trip(result: dict[str, Any], report: Dataset) -> None:
     """Fail unless everything that ``result.json`` says of the finding stands in the report under its code."""
-    values = values_of(report)
+    values, roles = values_of(report), [Role(name) for name in result["sequences_used"]]
 
     def close(code: str, wanted: list[float], tolerance: float) -> None:
         # A number in words is followed by its unit.
-        assert [float(value.split()[0]) for value in values[code]] == pytest.approx(wanted, abs=tolerance), code
+        assert [float(value.split()[0]) for value in values.get(code, [])] == pytest.approx(wanted, abs=tolerance), code
 
     assert report.StudyInstanceUID == result["study_uid"]
     for code, key in (("TSC001", "score"), ("TSC019", "score_patent"), ("TSC004", "threshold")):
         close(code, [result[key]], 5e-5)
-    close("TSC002", [result["scores"][role] for role in Role], 5e-5)
-    close("TSC003", [100 * result["weights"][role] for role in Role], 5e-3)
-    close("TSC021", [result["brain"][role]["volume_ml"] for role in Role], 0.05)
+    close("TSC002", [result["scores"][role] for role in roles], 5e-5)
+    close("TSC003", [100 * result["weights"][role] for role in roles], 5e-3)
+    close("TSC021", [result["brain"][role]["volume_ml"] for role in roles], 0.05)
+    spreads = [result["spread"][part] for part in ("ensemble", *roles)] if result["spread"] else []
+    for code, key in (("TSC027", "sd"), ("TSC028", "low"), ("TSC029", "high")):
+        close(code, [spread[key] for spread in spreads], 5e-5)
+    calibrated = result["calibrated"]
+    close("122157", [100 * calibrated["probability"]] if calibrated else [], 0.05)
+    assert values.get("TSC031", []) == [f"{d['code']}: {d['sentence']}" for d in result["out_of_range"]]
+    assert len(values.get("TSC033", [])) == ("two_sequences" in result["flags"])
     assert set(values["TSC005"]) == {_SIDES[result["category"]]}
-    assert values["112002"] == [result["roles"][role]["series_uid"] for role in Role]
-    for row, doubts, role in zip(values["TSC011"], values["TSC022"], Role, strict=True):
+    assert values["112002"] == [result["roles"][role]["series_uid"] for role in roles]
+    for row, doubts, role in zip(values["TSC011"], values["TSC022"], roles, strict=True):
         series = result["roles"][role]
         said = [f"{role}: series {series['series_number']}", series["description"], *series["evidence"]]
         assert [words for words in said if ascii_text(words) not in row] == []

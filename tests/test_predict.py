@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.bundle import Calibration, TwoSequences
 from pipeline.errors import StudyHeld
 from pipeline.grid import ModelGrid
 from pipeline.predict import Category, Finding, ModelIdentity, combine, model_tensor
@@ -91,6 +92,114 @@ def test_score_on_the_threshold_counts_as_reached():
     assert finding.category is Category.AT_OR_ABOVE
     below = combine(dict.fromkeys(Role, np.nextafter(0.5, 0)), by_role([0.5, 0.25, 0.25]), 0.5, MODEL)
     assert below.category is Category.BELOW
+
+
+@pytest.mark.parametrize(
+    ("scores", "weights", "patent"),
+    [
+        ([1, 1, 1], [0.1, 0.1, 0.8], 1 / 3),
+        ([0, 0, 1], [0.1, 0.1, 0.8], 0.8 / 3),
+        ([0.9, 0.1, 0.5], [0.8, 0.1, 0.1], (0.72 + 0.01 + 0.05) / 3),
+        ([0.25, 0.5, 0.75], [0.2, 0.3, 0.5], (0.05 + 0.15 + 0.375) / 3),
+    ],
+)
+def test_more_of_the_patents_equation_by_hand(scores, weights, patent):
+    finding = combine(by_role(scores), by_role(weights), 0.5, MODEL)
+    assert finding.score_patent == pytest.approx(patent, abs=1e-15)
+    assert finding.score == pytest.approx(3 * patent, abs=1e-15)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(scores=scores_of_three, one=weights_of_three, other=weights_of_three, share=UNIT)
+def test_the_score_is_linear_in_the_weights(scores, one, other, share):
+    mixed = {role: share * one[role] + (1 - share) * other[role] for role in Role}
+    parts = [combine(scores, weights, 0.5, MODEL).score for weights in (one, other)]
+    assert combine(scores, mixed, 0.5, MODEL).score == pytest.approx(
+        share * parts[0] + (1 - share) * parts[1], abs=1e-12
+    )
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(scores=scores_of_three, weights=weights_of_three, steps=st.integers(-3, 3))
+def test_next_to_the_threshold_both_scales_decide_alike_but_for_what_no_double_tells(scores, weights, steps):
+    """Division by 3 rounds, and keeps the order: it may make two neighbours equal, and never turns them round."""
+    score = combine(scores, weights, 0.5, MODEL).score
+    threshold = score
+    for _ in range(abs(steps)):
+        threshold = float(np.clip(np.nextafter(threshold, np.sign(steps) * np.inf), 0, 1))
+    finding = combine(scores, weights, threshold, MODEL)
+    assert (finding.category is Category.AT_OR_ABOVE) == (score >= threshold)
+    if finding.category is Category.AT_OR_ABOVE:
+        assert finding.score_patent >= threshold / 3
+    else:
+        assert finding.score_patent <= threshold / 3
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(scores=scores_of_three, weights=weights_of_three, order=st.permutations(list(Role)))
+def test_the_order_of_the_sequences_does_not_count(scores, weights, order):
+    turned = ({role: values[role] for role in order} for values in (scores, weights))
+    assert combine(*turned, 0.5, MODEL).score == combine(scores, weights, 0.5, MODEL).score
+
+
+def test_equal_scores_on_the_threshold_reach_it_whatever_the_weights():
+    """36 triples of tenths: 0.1 + 0.2 + 0.7 is not 1 in doubles, their sum over equal scores is."""
+    for i in range(1, 9):
+        for j in range(1, 10 - i):
+            weights = by_role([i / 10, j / 10, (10 - i - j) / 10])
+            for score in (0.5, 0.25, 0.75):
+                assert combine(dict.fromkeys(Role, score), weights, score, MODEL).category is Category.AT_OR_ABOVE
+
+
+# --- folds, calibration, two sequences --------------------------------------------------------------------------------
+
+FOLDS = by_role([(0.2, 0.4), (0.5, 0.5), (0.9, 0.7)])
+MEANS = by_role([0.3, 0.5, 0.8])
+
+
+def test_spread_over_folds_by_hand():
+    """Fold 1: 0.5 * 0.2 + 0.3 * 0.5 + 0.2 * 0.9 = 0.43; fold 2: 0.5 * 0.4 + 0.3 * 0.5 + 0.2 * 0.7 = 0.49."""
+    finding = combine(MEANS, by_role([0.5, 0.3, 0.2]), 0.5, MODEL, members=FOLDS)
+    whole, alone = finding.spread(), finding.spread(Role.T1W)
+    assert (whole.folds, whole.low, whole.high) == (2, pytest.approx(0.43), pytest.approx(0.49))
+    assert whole.sd == pytest.approx(0.06 / np.sqrt(2))
+    assert finding.score == pytest.approx((0.43 + 0.49) / 2)
+    assert (alone.low, alone.high, alone.sd) == (0.2, 0.4, pytest.approx(0.2 / np.sqrt(2)))
+    assert finding.spread(Role.T2W).sd == 0
+
+
+def test_one_network_has_no_spread():
+    assert combine(MEANS, EQUAL, 0.5, MODEL).spread() is None
+    single = combine(MEANS, EQUAL, 0.5, MODEL, members={role: (MEANS[role],) for role in Role})
+    assert single.spread() is None
+    assert single.spread(Role.FLAIR) is None
+
+
+def test_only_a_bundle_with_calibration_gives_a_probability():
+    assert combine(MEANS, EQUAL, 0.5, MODEL).calibrated is None
+    calibration = Calibration(method="platt", slope=2.0, intercept=-0.5, patients=76)
+    calibrated = combine(dict.fromkeys(Role, 0.8), EQUAL, 0.5, MODEL, calibration=calibration).calibrated
+    assert calibrated.probability == pytest.approx(1 / (1 + np.exp(-(2 * np.log(4) - 0.5))))
+    assert (calibrated.method, calibrated.patients) == ("platt", 76)
+    for score in (0.0, 1.0):
+        certain = combine(dict.fromkeys(Role, score), EQUAL, 0.5, MODEL, calibration=calibration).calibrated
+        assert certain.probability == pytest.approx(score, abs=1e-3)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_two_sequences_have_weights_of_their_own(role):
+    scores = {other: 0.6 for other in Role if other is not role}
+    weights = dict(zip(scores, (0.75, 0.25), strict=True))
+    mode = TwoSequences(weights=weights, threshold=0.4, patients=40, auc=0.7)
+    finding = combine(scores, weights, 0.4, MODEL, two_sequences=mode)
+    assert finding.score == pytest.approx(0.6)
+    assert (finding.missing, set(finding.sequences)) == ((role,), set(scores))
+    with pytest.raises(ValueError, match="cannot be combined"):
+        combine(scores, EQUAL, 0.4, MODEL, two_sequences=mode)
+    with pytest.raises(ValueError, match="cannot be combined"):
+        combine(scores, weights, 0.4, MODEL)
+    with pytest.raises(ValueError, match="cannot be combined"):
+        combine(scores | {role: 0.5}, EQUAL, 0.4, MODEL, two_sequences=mode)
 
 
 @pytest.mark.parametrize("role", list(Role))

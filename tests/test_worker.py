@@ -135,10 +135,22 @@ def test_saliency_is_four_objects_that_an_earlier_run_may_lack(tmp_path: Path, s
     for name in worker._OBJECTS:
         (tmp_path / name).write_bytes(b"object")
     assert worker._scored(tmp_path, models)  # type: ignore[arg-type]
-    assert not worker._scored(tmp_path, models, hands._objects)  # type: ignore[arg-type]
+    assert not worker._scored(tmp_path, models, saliency=True)  # type: ignore[arg-type]
     for name in worker._SALIENCY:
         (tmp_path / name).write_bytes(b"object")
-    assert worker._scored(tmp_path, models, hands._objects)  # type: ignore[arg-type]
+    assert worker._scored(tmp_path, models, saliency=True)  # type: ignore[arg-type]
+
+
+def test_a_study_of_two_sequences_owes_no_map_of_the_third(tmp_path: Path, study: Study):
+    config = settings(tmp_path, "none")
+    asked = config.model_copy(update={"report": config.report.model_copy(update={"send": ("saliency",)})})
+    hands = worker.Worker(asked, Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
+    folder = study.run_folder("ab" * 32)
+    folder.mkdir(parents=True)
+    (folder / RESULT_FILE).write_text(json.dumps({"sequences_used": ["T2W", "FLAIR"]}))
+    study.note("read", state="scored", input_digest="ab" * 32)
+    kinds = ["saliency", "saliency_T2W", "saliency_FLAIR"]
+    assert hands.deliveries(study.uid, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
 
 
 def test_a_reason_to_hold_is_told_once_to_each_peer(tmp_path: Path, study: Study):

@@ -59,6 +59,15 @@ TERMS: Final = (
     Term("TSC024", "AI Analysis held - no AED-refractory score", "Document title where a study has no score."),
     Term("TSC025", "Reason for no score", "Code and sentence that say why a study is held."),
     Term("TSC026", "Input digest", "SHA-256 over the content of the images that were read."),
+    Term("TSC027", "Standard deviation over folds", "Of the scores of the networks of several folds."),
+    Term("TSC028", "Lowest score of a fold", "As TSC027."),
+    Term("TSC029", "Highest score of a fold", "As TSC027."),
+    Term("TSC030", "Calibration", "Method and number of patients behind (122157, DCM, Probability)."),
+    Term(
+        "TSC031", "Caution, model range", "In what the study is, or may be, unlike those that the model was made with."
+    ),
+    Term("TSC032", "Evidence of performance", "Patients and test result of the model, or that it was not evaluated."),
+    Term("TSC033", "Missing sequence", "The sequence without which a study was scored, by weights validated for that."),
 )
 
 _MEANINGS: Final = MappingProxyType({term.value: term.meaning for term in TERMS})
@@ -92,6 +101,13 @@ BRAIN_WEIGHTS: Final = _private("TSC023")
 HELD_TITLE: Final = _private("TSC024")
 HELD_REASON: Final = _private("TSC025")
 INPUT_DIGEST: Final = _private("TSC026")
+FOLD_SD: Final = _private("TSC027")
+LOWEST_FOLD: Final = _private("TSC028")
+HIGHEST_FOLD: Final = _private("TSC029")
+CALIBRATION: Final = _private("TSC030")
+OUT_OF_RANGE: Final = _private("TSC031")
+EVIDENCE: Final = _private("TSC032")
+MISSING_SEQUENCE: Final = _private("TSC033")
 
 IMAGING_MEASUREMENT_REPORT: Final = Code("126000", "DCM", "Imaging Measurement Report")
 LANGUAGE: Final = Code("121049", "DCM", "Language of Content Item and Descendants")
@@ -123,6 +139,7 @@ TRACKING_IDENTIFIER: Final = Code("112039", "DCM", "Tracking Identifier")
 TRACKING_UID: Final = Code("112040", "DCM", "Tracking Unique Identifier")
 FINDING_SITE: Final = Code("363698007", "SCT", "Finding Site")
 BRAIN: Final = Code("12738006", "SCT", "Brain")
+PROBABILITY: Final = Code("122157", "DCM", "Probability")
 DERIVATION: Final = Code("121401", "DCM", "Derivation")
 SERIES_UID: Final = Code("112002", "DCM", "Series Instance UID")
 QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from pipeline.brain import MaskFacts
-from pipeline.predict import Category, Finding, ModelIdentity
+from pipeline.predict import Category, Finding, ModelIdentity, Spread
 from pipeline.report import codes
 from pipeline.report.character_sets import items_of, text_of
 from pipeline.report.headers import MANUFACTURER
@@ -31,7 +31,15 @@ from pipeline.report.items import (
 )
 from pipeline.report.provenance import Provenance, ResultNames, device_uid
 from pipeline.report.sources import Sources
-from pipeline.report.wording import CONDITION_DEFINITION, UNVERIFIED, decimals_of, summary_text
+from pipeline.report.wording import (
+    CONDITION_DEFINITION,
+    UNVERIFIED,
+    calibration_words,
+    decimals_of,
+    evidence_words,
+    missing_words,
+    summary_text,
+)
 from pipeline.select import Role, SelectedSeries
 
 WEIGHTING: Final = {Role.T1W: codes.T1_WEIGHTED, Role.T2W: codes.T2_WEIGHTED, Role.FLAIR: codes.FLAIR_WEIGHTED}
@@ -109,7 +117,7 @@ def _procedure(header: Dataset) -> Code:
 
 
 def _image_library(run: Run) -> ContainerContentItem:
-    groups = [_image_group(run, role) for role in Role]
+    groups = [_image_group(run, role) for role in run.finding.sequences]
     return container(codes.IMAGE_LIBRARY, groups, template="1600")
 
 
@@ -139,7 +147,7 @@ def _measurements(run: Run) -> ContainerContentItem:
         [
             *_algorithm(model.name, model.version, [model.architecture, digest]),
             _ensemble_group(run),
-            *(_sequence_group(run, role) for role in Role),
+            *(_sequence_group(run, role) for role in run.finding.sequences),
         ],
     )
 
@@ -169,6 +177,8 @@ def _ensemble_group(run: Run) -> ContainerContentItem:
         score,
         number(codes.DECISION_THRESHOLD, finding.threshold, codes.SCORE_UNIT, decimals=decimals),
         number(codes.PATENT_SCORE, finding.score_patent, codes.SCORE_UNIT),
+        *_spread(finding.spread()),
+        *_probability(finding),
         code(codes.CONDITION, codes.UNCONTROLLED_SEIZURES),
         code(codes.OUTPUT_CATEGORY, CATEGORY[finding.category]),
     ]
@@ -183,6 +193,7 @@ def _sequence_group(run: Run, role: Role) -> ContainerContentItem:
         *_tracking(run, identifier),
         *_algorithm(identifier, model.version, [digest]),
         number(codes.SEQUENCE_SCORE, finding.scores[role], codes.SCORE_UNIT),
+        *_spread(finding.spread(role)),
         number(codes.ENSEMBLE_WEIGHT, 100 * float(finding.weights[role]), codes.PERCENT),
         code(codes.IMAGE_WEIGHTING, WEIGHTING[role]),
         number(codes.MASK_VOLUME, run.brain[role].volume_ml, codes.MILLILITRE, decimals=1),
@@ -191,14 +202,30 @@ def _sequence_group(run: Run, role: Role) -> ContainerContentItem:
     return container(codes.MEASUREMENT_GROUP, children, template="1501")
 
 
+def _spread(spread: Spread | None) -> Iterator[ContentItem]:
+    if spread is not None:
+        yield number(codes.FOLD_SD, spread.sd, codes.SCORE_UNIT)
+        yield number(codes.LOWEST_FOLD, spread.low, codes.SCORE_UNIT)
+        yield number(codes.HIGHEST_FOLD, spread.high, codes.SCORE_UNIT)
+
+
+def _probability(finding: Finding) -> Iterator[ContentItem]:
+    if finding.calibrated is not None:
+        yield number(codes.PROBABILITY, 100 * finding.calibrated.probability, codes.PERCENT, decimals=1)
+
+
 def _evaluations(run: Run) -> ContainerContentItem:
-    weights = run.provenance.brain_weights
+    finding, weights = run.finding, run.provenance.brain_weights
     children = [
-        code(codes.OUTPUT_CATEGORY, CATEGORY[run.finding.category]),
+        code(codes.OUTPUT_CATEGORY, CATEGORY[finding.category]),
+        *(text(codes.OUT_OF_RANGE, f"{doubt.code}: {doubt.sentence}") for doubt in finding.out_of_range),
+        *([text(codes.MISSING_SEQUENCE, missing_words(finding))] if finding.missing else []),
         text(codes.CONDITION_DEFINITION, CONDITION_DEFINITION),
-        *(text(codes.INPUT_SERIES, series_words(role, run.inputs[role])) for role in Role),
-        *(text(codes.MASK_QUALITY, _mask_words(role, run.brain[role])) for role in Role),
-        text(codes.MODEL_DIGEST, f"sha256={run.finding.model.digest}"),
+        *([text(codes.CALIBRATION, calibration_words(finding.calibrated))] if finding.calibrated else []),
+        text(codes.EVIDENCE, evidence_words(finding.model)),
+        *(text(codes.INPUT_SERIES, series_words(role, run.inputs[role])) for role in finding.sequences),
+        *(text(codes.MASK_QUALITY, _mask_words(role, run.brain[role])) for role in finding.sequences),
+        text(codes.MODEL_DIGEST, f"sha256={finding.model.digest}"),
         text(codes.BRAIN_WEIGHTS, f"{weights.name}, sha256={weights.digest}"),
         text(codes.INPUT_DIGEST, f"sha256={run.provenance.input_digest}"),
     ]

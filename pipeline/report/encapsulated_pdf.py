@@ -50,7 +50,7 @@ def build_document(
         If a role is missing or `finding` must not be reported.
     """
     check_finding(finding)
-    sources = read_sources(inputs)
+    sources = read_sources(inputs, finding.sequences)
     document = result_header(DOCUMENT, str(EncapsulatedPDFStorage), sources, finding.model, provenance)
     document.ConversionType = "WSD"
     document.BurnedInAnnotation = "NO"

@@ -97,7 +97,7 @@ def write_saliency(
     for role, activation in activations.items():
         (name,) = SALIENCY_FILES[f"saliency_{role}"]
         write_dataset(build_saliency(role, activation, inputs, provenance, finding), out / name)
-    page = draw_saliency(finding, views, activations[Role.T1W].GetSpacing())
+    page = draw_saliency(finding, views, next(iter(activations.values())).GetSpacing())
     write_dataset(build_summary(page, inputs, provenance, finding, SALIENCY_PAGE), out / SALIENCY_FILE)
     _write_picture(page, out / SALIENCY_PICTURE)
 

@@ -17,9 +17,13 @@ from pipeline.report.wording import (
     CONDITION_DEFINITION,
     SCORE_NAME,
     UNVERIFIED,
+    caution_words,
     check_finding,
     decimals_of,
+    evidence_words,
     notice_line,
+    sequences_words,
+    spread_words,
 )
 from pipeline.select import Role
 
@@ -35,6 +39,7 @@ _CATEGORY: Final = {Category.AT_OR_ABOVE: (243, 156, 70), Category.BELOW: (136, 
 _DIGEST_LENGTH: Final = 16
 _ROWS_TOP, _ROW = 374, 148
 _VIEW, _VIEWS_LEFT = 140, 540
+_BESIDE, _BESIDE_WIDTH = 344, 280
 
 
 def draw_page(
@@ -70,6 +75,9 @@ def draw_page(
     pen.rule(362)
     for row, role in enumerate(Role):
         top = _ROWS_TOP + _ROW * row
+        if role in finding.missing:
+            _draw_missing(pen, top, role)
+            continue
         _draw_sequence(pen, top, role, finding, brain[role])
         paste_row(pen.picture, (views or {}).get(role, ()), (_VIEWS_LEFT, top), _VIEW)
     if not views:
@@ -81,7 +89,10 @@ def draw_page(
 def _draw_score(pen: Pen, finding: Finding) -> None:
     places, color = decimals_of(finding), _CATEGORY[finding.category]
     pen.text(MARGIN, 116, f"{SCORE_NAME}, tuberous sclerosis complex", 28)
-    pen.fitted(MARGIN, 154, "Ensemble of T1W, T2W and FLAIR. A score from 0 to 1, not a probability.", 20, 900, MUTED)
+    words = f"Ensemble of {sequences_words(finding)}. A score from 0 to 1, not a probability."
+    pen.fitted(MARGIN, 149, words, 20, 900, MUTED)
+    pen.fitted(MARGIN, 175, caution_words(finding), 18, _RIGHT - MARGIN, NOTICE_FILL)
+    _draw_beside(pen, finding)
     pen.text(MARGIN, 188, f"{finding.score:.{places}f}", 72, color)
     pen.text(_RIGHT, 210, CATEGORY_WORDS[finding.category], 30, color, "ra")
     pen.text(_RIGHT, 248, f"patent score {finding.score_patent:.4f} (range 0 to 1/3)", 18, MUTED, "ra")
@@ -96,6 +107,21 @@ def _draw_score(pen: Pen, finding: Finding) -> None:
     pen.text(_RIGHT, bottom + 12, "1", 18, MUTED, "ra")
 
 
+def _draw_beside(pen: Pen, finding: Finding) -> None:
+    """Draw between score and category what a bundle with folds or with a calibration adds."""
+    spread, calibrated = finding.spread(), finding.calibrated
+    if spread:
+        pen.fitted(_BESIDE, 214, spread_words(spread), 18, _BESIDE_WIDTH, MUTED)
+    if calibrated:
+        words = f"calibrated {100 * calibrated.probability:.1f} % (n = {calibrated.patients})"
+        pen.fitted(_BESIDE, 244, words, 18, _BESIDE_WIDTH, MUTED)
+
+
+def _draw_missing(pen: Pen, top: int, role: Role) -> None:
+    pen.text(MARGIN, top + 20, role.value, 26, MUTED, "lm")
+    pen.text(142, top + 20, "not in the study", 20, NOTICE_FILL, "lm")
+
+
 def _draw_sequence(pen: Pen, top: int, role: Role, finding: Finding, facts: MaskFacts) -> None:
     label_x, bar_x, value_x = 142, 232, 426
     pen.text(MARGIN, top + 20, role.value, 26, anchor="lm")
@@ -103,6 +129,11 @@ def _draw_sequence(pen: Pen, top: int, role: Role, finding: Finding, facts: Mask
     pen.text(label_x, top + 20, "score", 18, MUTED, "lm")
     pen.bar((bar_x, top + 10, bar_x + 180, top + 30), score, _SCORE)
     pen.text(value_x, top + 20, f"{score:.4f}", 24, anchor="lm")
+    spread = finding.spread(role)
+    if spread:
+        low, high = (bar_x + round(180 * each) for each in (spread.low, spread.high))
+        pen.draw.line((low, top + 20, max(high, low + 2), top + 20), fill=_THRESHOLD, width=3)
+        pen.fitted(bar_x, top + 41, spread_words(spread), 15, _VIEWS_LEFT - bar_x - 16, MUTED, "lm")
     pen.text(label_x, top + 58, "weight", 18, MUTED, "lm")
     pen.bar((bar_x, top + 50, bar_x + 180, top + 66), weight, _WEIGHT)
     pen.text(value_x, top + 58, f"{100 * weight:.1f} %", 20, anchor="lm")
@@ -117,15 +148,17 @@ def _draw_sequence(pen: Pen, top: int, role: Role, finding: Finding, facts: Mask
 
 def _draw_model(pen: Pen, finding: Finding, provenance: Provenance, top: int) -> None:
     model, weights = finding.model, provenance.brain_weights
+    first, *more = pen.wrapped(evidence_words(model), 18, _RIGHT - MARGIN - 130, 2)
     rows = (
         ("Model", f"{model.name} {model.version}, {model.architecture}"),
+        ("Evidence", first),
+        *(("", line) for line in more),
         ("Digests", f"model {model.digest[:_DIGEST_LENGTH]}, input {provenance.input_digest[:_DIGEST_LENGTH]}"),
-        ("Brain mask", f"{weights.name} {weights.digest[:_DIGEST_LENGTH]}"),
-        ("Software", provenance.software),
+        ("Software", f"{provenance.software}, brain mask by {weights.name} {weights.digest[:_DIGEST_LENGTH]}"),
     )
     pen.rule(top - 12)
     for row, (label, words) in enumerate(rows):
-        y = top + 2 + 27 * row
+        y = top - 6 + 24 * row
         pen.text(MARGIN, y, label, 18, MUTED)
         pen.fitted(MARGIN + 130, y, words, 18, _RIGHT - MARGIN - 130)
     pen.rule(top + 118)

@@ -64,7 +64,7 @@ def build_saliency(
         If a role is missing or `finding` must not be reported.
     """
     check_finding(finding)
-    sources = read_sources(inputs)
+    sources = read_sources(inputs, finding.sequences)
     names = ResultNames.of(sources.study_uid, finding.model, provenance)
     kind = SALIENCY_MAPS[role]
     # The header is ours, like that of every result: highdicom's own refuses much of what real headers hold.

@@ -51,7 +51,8 @@ class Sources:
     Attributes
     ----------
     header
-        Header of one T1W instance, without pixels; patient and study are copied from it.
+        Header of one instance of the first series, T1W if there is one, without pixels; patient and study are copied
+        from it.
     instances
         Every input instance by role, in the order of their SOP Instance UIDs, without repetition.
     """
@@ -74,13 +75,15 @@ class Sources:
         return chain.from_iterable(self.instances.values())
 
 
-def read_sources(inputs: Mapping[Role, SelectedSeries]) -> Sources:
+def read_sources(inputs: Mapping[Role, SelectedSeries], roles: Iterable[Role] = tuple(Role)) -> Sources:
     """Return header and evidence of the input series, independent of the order of their files.
 
     Parameters
     ----------
     inputs
         One series for each role.
+    roles
+        Of the series that were scored.
 
     Raises
     ------
@@ -88,13 +91,14 @@ def read_sources(inputs: Mapping[Role, SelectedSeries]) -> Sources:
         If a role has no series, a series no file, or a file no valid UIDs.
     """
     instances: dict[Role, tuple[Instance, ...]] = {}
-    for role in Role:
+    for role in roles:
         if role not in inputs or not inputs[role].files:
             msg = f"no input series with files for {role}"
             raise ValueError(msg)
         found = {instance.sop_instance_uid: instance for instance in map(_read_identity, sorted(inputs[role].files))}
         instances[role] = tuple(found[uid] for uid in sorted(found))
-    header = dcmread(instances[Role.T1W][0].path, stop_before_pixels=True, force=True)
+    first = next(iter(instances.values()))
+    header = dcmread(first[0].path, stop_before_pixels=True, force=True)
     return Sources(header, instances)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -58,8 +58,8 @@ def build_reports(
         If a role is missing or a number is not finite or out of its range; nothing is built then.
     """
     check_finding(finding)
-    _check_masks(brain)
-    run = Run(finding, inputs, brain, provenance, read_sources(inputs))
+    _check_masks(brain, finding.sequences)
+    run = Run(finding, inputs, brain, provenance, read_sources(inputs, finding.sequences))
     root = content_tree(run, provenance.title)
     # A list of images beside numbers that are no measurements serves no viewer: Basic Text keeps the private title.
     plain = root if provenance.title == "private" else content_tree(run, "private")
@@ -97,8 +97,8 @@ def sr_document(
     return settled(document)
 
 
-def _check_masks(brain: Mapping[Role, MaskFacts]) -> None:
-    for role in Role:
+def _check_masks(brain: Mapping[Role, MaskFacts], roles: Iterable[Role]) -> None:
+    for role in roles:
         if role not in brain or not math.isfinite(brain[role].volume_ml) or brain[role].volume_ml < 0:
             msg = f"no brain mask volume for {role}"
             raise ValueError(msg)

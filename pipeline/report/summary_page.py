@@ -47,7 +47,7 @@ def build_summary(
         If a role is missing or `finding` must not be reported.
     """
     check_finding(finding)
-    sources = read_sources(inputs)
+    sources = read_sources(inputs, finding.sequences)
     summary = result_header(kind, str(SecondaryCaptureImageStorage), sources, finding.model, provenance)
     summary.ConversionType = "WSD"
     summary.DateOfSecondaryCapture, summary.TimeOfSecondaryCapture = summary.ContentDate, summary.ContentTime

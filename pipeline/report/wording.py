@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from pipeline.predict import Category, Finding
+from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, Spread
 from pipeline.report.character_sets import ascii_text
 from pipeline.select import Role
 
@@ -15,6 +16,7 @@ CONDITION_DEFINITION = (
     "diagnosis of the patient. It is a score, not a probability."
 )
 UNVERIFIED = "Not verified by a physician. FOR RESEARCH USE ONLY - NOT FOR DIAGNOSTIC USE."
+_METHODS = {"temperature": "temperature scaling", "platt": "Platt scaling"}
 CATEGORY_WORDS = {Category.AT_OR_ABOVE: "AT OR ABOVE threshold", Category.BELOW: "BELOW threshold"}
 
 _TOLERANCE = 1e-6
@@ -28,19 +30,24 @@ def check_finding(finding: Finding) -> None:
     Raises
     ------
     ValueError
-        If a role is missing, a number is not finite or out of its range, the weights do not sum to 1, or the category
+        If scores and weights are not of the three sequences, or of the two that were validated alone, a number is not
+        finite or out of its range, the weights do not sum to 1, the folds do not belong to the scores, or the category
         is not the side of the threshold on which the score lies.
     """
+    wanted = set(Role) if finding.two_sequences is None else {Role(name) for name in finding.two_sequences.weights}
+    if not set(finding.scores) == set(finding.weights) == wanted:
+        msg = f"finding has scores of {sorted(finding.scores)} and weights of {sorted(finding.weights)}"
+        raise ValueError(msg)
     for name, values in (("score", finding.scores), ("weight", finding.weights)):
-        for role in Role:
-            if role not in values:
-                msg = f"finding has no {name} for {role}"
-                raise ValueError(msg)
+        for role in finding.sequences:
             _check_range(f"{name} of {role}", values[role], 1.0)
     _check_range("ensemble score", finding.score, 1.0)
     _check_range("patent score", finding.score_patent, 1 / 3)
     _check_range("decision threshold", finding.threshold, 1.0)
-    total = sum(finding.weights[role] for role in Role)
+    if finding.calibrated is not None:
+        _check_range("calibrated probability", finding.calibrated.probability, 1.0)
+    _check_members(finding)
+    total = sum(finding.weights.values())
     if abs(total - 1) > _WEIGHT_SUM_TOLERANCE:
         msg = f"ensemble weights sum to {total}, not 1"
         raise ValueError(msg)
@@ -77,7 +84,84 @@ def summary_text(finding: Finding) -> str:
         f"{model.name} {model.version} ensemble {SCORE_NAME} {finding.score:.{places}f} "
         f"(range 0 to 1, decision threshold {finding.threshold:.{places}f}): {CATEGORY_WORDS[finding.category]}. "
     )
-    return "\n".join(line for line in (notice_line(finding), sentence + UNVERIFIED) if line)
+    cautions = [f"CAUTION: {doubt.sentence}" for doubt in finding.out_of_range]
+    cautions += [f"CAUTION: {missing_words(finding)}"] if finding.missing else []
+    return "\n".join(line for line in (notice_line(finding), sentence + UNVERIFIED, *cautions) if line)
+
+
+def caution_words(finding: Finding) -> str:
+    """Return in one short line what the summary says in sentences; empty if there is nothing."""
+    topics = [doubt.code.removeprefix("out_of_range_").replace("_", " ") for doubt in finding.out_of_range]
+    lines = [f"NOT SHOWN TO LIE IN THE MODEL'S RANGE: {', '.join(topics)}"] if topics else []
+    lines += [f"SCORED WITHOUT {' AND '.join(finding.missing)}"] if finding.missing else []
+    return "; ".join(lines)
+
+
+def missing_words(finding: Finding) -> str:
+    """Return which sequence the study lacked, and by what it was scored."""
+    mode = finding.two_sequences
+    shown = f" (AUC {mode.auc:.2f}, {mode.patients} patients)" if mode else ""
+    return (
+        f"The study has no {' and no '.join(finding.missing)} series: it was scored by {_listed(finding.sequences)}, "
+        f"with weights and threshold that were validated for these alone{shown}."
+    )
+
+
+def sequences_words(finding: Finding) -> str:
+    """Return the sequences of the ensemble, for example ``T1W, T2W and FLAIR``."""
+    return _listed(finding.sequences)
+
+
+def spread_words(spread: Spread) -> str:
+    """Return how far the folds are apart."""
+    return f"{spread.folds} folds: {spread.low:.2f} to {spread.high:.2f}, SD {spread.sd:.2f}"
+
+
+def calibration_words(calibrated: Calibrated) -> str:
+    """Return where the calibrated value comes from."""
+    return (
+        f"Probability by {_METHODS.get(calibrated.method, calibrated.method)} of the ensemble score, fitted on "
+        f"{calibrated.patients} development patients."
+    )
+
+
+def evidence_words(model: ModelIdentity) -> str:
+    """Return what is known of the model's performance, in one line."""
+    evidence = model.evidence
+    if evidence is None:
+        return "Performance not evaluated."
+    made = "SYNTHETIC patients" if evidence.synthetic else "patients"
+    words = f"Developed on {evidence.development_patients}, tested on {evidence.test_patients} {made}: "
+    no_patient = " This is no evidence about real patients." if evidence.synthetic else ""
+    if evidence.auc is None:
+        return f"{words}performance not evaluated.{no_patient}"
+    words += f"AUC {evidence.auc:.2f}"
+    if evidence.auc_interval is not None:
+        words += " (95 % interval {:.2f} to {:.2f})".format(*evidence.auc_interval)
+    optimistic = (
+        ", too optimistic: weights were chosen on the test patients" if evidence.weights_chosen_on == "test" else ""
+    )
+    return f"{words}{optimistic}.{no_patient}"
+
+
+def _listed(sequences: Sequence[Role]) -> str:
+    *first, last = sequences
+    return f"{', '.join(first)} and {last}"
+
+
+def _check_members(finding: Finding) -> None:
+    if not finding.members:
+        return
+    folds = {len(finding.members.get(role, ())) for role in finding.sequences}
+    if set(finding.members) != set(finding.sequences) or len(folds) != 1 or 0 in folds:
+        msg = f"folds of {sorted(finding.members)} do not belong to scores of {sorted(finding.scores)}"
+        raise ValueError(msg)
+    for role, scores in finding.members.items():
+        for score in scores:
+            _check_range(f"score of a fold of {role}", score, 1.0)
+        if abs(sum(scores) / len(scores) - finding.scores[role]) > _TOLERANCE:
+            msg = f"score of {role} is not the mean of its folds"
+            raise ValueError(msg)
 
 
 def _check_range(name: str, value: float, upper: float) -> None:

@@ -17,6 +17,20 @@ _WHOLE_HEAD_MM = 150.0
 _COVERAGE_STEP_MM = 20.0
 
 
+class RoleMissing(StudyHeld):
+    """No series plays one role; the other two have theirs.
+
+    Attributes
+    ----------
+    found
+        The candidates for the other roles.
+    """
+
+    def __init__(self, code: str, sentence: str, found: dict[Role, Candidate]) -> None:
+        super().__init__(code, sentence)
+        self.found = found
+
+
 def select_roles(
     candidates: Iterable[Candidate], rules: SiteRules = BUILT_IN, choices: Mapping[Role, str] | None = None
 ) -> dict[Role, Candidate]:
@@ -35,7 +49,7 @@ def select_roles(
     ------
     StudyHeld
         ``choice_unusable``, ``geometry_*``, ``ambiguous_role`` or ``missing_role``, whatever comes first in this order;
-        the sentence names every role that has none.
+        the sentence names every role that has none. `RoleMissing` where a single role is missing and nothing else.
     """
     candidates = list(candidates)
     chosen: dict[Role, Candidate] = {}
@@ -48,7 +62,11 @@ def select_roles(
             refusals.append(held)
     if refusals:
         refusals.sort(key=_urgency)
-        raise StudyHeld(refusals[0].code, " ".join(dict.fromkeys(held.sentence for held in refusals)))
+        sentence = " ".join(dict.fromkeys(held.sentence for held in refusals))
+        if len(refusals) == 1 and refusals[0].code == "missing_role":
+            _refuse_twice(chosen)
+            raise RoleMissing(refusals[0].code, sentence, chosen)
+        raise StudyHeld(refusals[0].code, sentence)
     _refuse_twice(chosen)
     return chosen
 
@@ -61,7 +79,7 @@ def _urgency(held: StudyHeld) -> int:
 
 def _refuse_twice(chosen: dict[Role, Candidate]) -> None:
     for role, other in ((Role.T1W, Role.T2W), (Role.T2W, Role.FLAIR), (Role.T1W, Role.FLAIR)):
-        if chosen[role].volume == chosen[other].volume:
+        if role in chosen and other in chosen and chosen[role].volume == chosen[other].volume:
             raise StudyHeld(
                 "choice_unusable",
                 f"{name(chosen[role])} was chosen for {role} and {other}; choose one series for each.",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import StudyHeld
 from pipeline.headers import Headers, Problem, Volume, content_digest, read_headers
-from pipeline.select.choose import select_roles
+from pipeline.select.choose import RoleMissing, select_roles
 from pipeline.select.judge import Candidate, judge
 from pipeline.select.rules import BUILT_IN, Role, SiteRules
 
@@ -53,6 +53,9 @@ class Selection:
         Why the study gets no score.
     digest
         SHA-256 over the content of the selected instances; over the reason and all file names if the study is held.
+    without
+        Of a study that is held because a single role has no series: the selection of the other two, under the same
+        digest; for models that were validated on these.
     """
 
     study_uid: str
@@ -62,6 +65,7 @@ class Selection:
     problems: tuple[Problem, ...]
     held: StudyHeld | None
     digest: str
+    without: Selection | None = None
 
 
 def select_study(
@@ -97,9 +101,12 @@ def select_study(
         # The reason counts too: with other rules or choices the same files may be held for another one.
         named = "\n".join((held.code, held.sentence, *(path.name for path in paths)))
         digest = hashlib.sha256(named.encode()).hexdigest()
-        return Selection(study_uid, {}, {}, candidates, headers.problems, held, digest)
-    roles = {role: _selected(chosen[role]) for role in Role}
-    volumes = {role: chosen[role].volume for role in Role}
+        nothing = Selection(study_uid, {}, {}, candidates, headers.problems, held, digest)
+        if not isinstance(held, RoleMissing):
+            return nothing
+        roles, volumes = _by_role(held.found)
+        return replace(nothing, without=replace(nothing, roles=roles, volumes=volumes, held=None))
+    roles, volumes = _by_role(chosen)
     return Selection(study_uid, roles, volumes, candidates, headers.problems, None, input_digest(roles))
 
 
@@ -111,6 +118,11 @@ def input_digest(roles: dict[Role, SelectedSeries]) -> str:
         for digest in sorted(content_digest(path) for path in roles[role].files):
             total.update(bytes.fromhex(digest))
     return total.hexdigest()
+
+
+def _by_role(chosen: Mapping[Role, Candidate]) -> tuple[dict[Role, SelectedSeries], dict[Role, Volume]]:
+    found = [role for role in Role if role in chosen]
+    return {role: _selected(chosen[role]) for role in found}, {role: chosen[role].volume for role in found}
 
 
 def _selected(candidate: Candidate) -> SelectedSeries:

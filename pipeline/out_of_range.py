@@ -1,0 +1,186 @@
+"""Is a study like those that a model was made with? Age, contrast agent, field strength, and how its images look.
+
+A bundle says where its cohort lay and, check by check, whether a study outside is withheld or flagged
+(:class:`models.bundle.Range`). What a header does not tell is flagged and never withheld. The patient's age is
+compared where it is read and stands in no sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from models.bundle import Check, Range
+from pipeline.errors import StudyHeld
+from pipeline.headers import Volume
+from pipeline.patient_age import read_age_years
+from pipeline.select import Candidate, Role
+
+_FIELD_TOLERANCE = 0.1
+"""A scanner of 3 T may say 2.89 T; the next field strength in use is farther away."""
+_GAUSS = 100.0
+"""A field strength above this was written in gauss."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """In what a study lies outside of a model's range, or may lie.
+
+    Attributes
+    ----------
+    code
+        ``out_of_range_age`` and so on; with ``_unknown`` where the header does not tell.
+    sentence
+        The same in words, without patient data.
+    """
+
+    code: str
+    sentence: str
+
+
+def check_headers(
+    volumes: Mapping[Role, Volume], candidates: Iterable[Candidate], limits: Range
+) -> tuple[OutOfRange, ...]:
+    """Return in what a study's headers lie outside of a model's range.
+
+    Parameters
+    ----------
+    volumes
+        What was selected.
+    candidates
+        Every judged volume of the study: what judged contrast agent.
+    limits
+        Of the bundle.
+
+    Raises
+    ------
+    StudyHeld
+        ``out_of_range_age``, ``out_of_range_contrast`` or ``out_of_range_field_strength``, where the bundle withholds.
+    """
+    found = [
+        _judged("age", _age(volumes, limits), limits),
+        _judged("contrast", _contrast(volumes, candidates, limits), limits),
+        *(_judged("field_strength", doubt, limits) for doubt in _field_strength(volumes, limits)),
+    ]
+    return tuple(doubt for doubt in found if doubt is not None)
+
+
+def check_features(distances: Mapping[Role, float], limits: Range) -> tuple[OutOfRange, ...]:
+    """Return the sequences whose images look unlike those of the cohort.
+
+    Parameters
+    ----------
+    distances
+        Mahalanobis distance of each sequence's pooled features (:func:`models.feature_space.distance`).
+    limits
+        Of the bundle.
+
+    Raises
+    ------
+    StudyHeld
+        ``out_of_range_features``, where the bundle withholds.
+    """
+    if limits.features is None:
+        return ()
+    largest = {role: limits.features.limits[role.value] for role in distances}
+    outside = [role for role in Role if role in distances and not distances[role] <= largest[role]]
+    if not outside:
+        return ()
+    said = ", ".join(f"{role} {distances[role]:.1f} of at most {largest[role]:.1f}" for role in outside)
+    held = StudyHeld(
+        "out_of_range_features",
+        f"The images look unlike those that the model was made with (distance: {said}). Its score may not hold.",
+    )
+    doubt = _judged("features", held, limits)
+    return (doubt,) if doubt else ()
+
+
+def told_age_years(volumes: Mapping[Role, Volume]) -> float | None:
+    """Return the patient's age at a study, as the first series that tells it has it; None where none does."""
+    ages = (read_age_years(volume.files[0]) for volume in volumes.values())
+    return next((age for age in ages if age is not None), None)
+
+
+def after_contrast_agent(volumes: Mapping[Role, Volume], candidates: Iterable[Candidate]) -> bool:
+    """Return whether the T1W series of a study was acquired after contrast agent."""
+    # No header says "no agent": its module is there if one was given (PS3.3 C.7.6.4), so an absent one tells enough.
+    chosen = volumes.get(Role.T1W)
+    return chosen is not None and (
+        chosen.contrast_agent or any(c.contrast_given for c in candidates if c.volume == chosen)
+    )
+
+
+def _judged(check: Check, doubt: StudyHeld | OutOfRange | None, limits: Range) -> OutOfRange | None:
+    """Return a doubt as a flag, unless the bundle withholds the score for it."""
+    if isinstance(doubt, StudyHeld):
+        if limits.action(check) == "withhold":
+            raise doubt
+        return OutOfRange(doubt.code, doubt.sentence)
+    return doubt
+
+
+def _age(volumes: Mapping[Role, Volume], limits: Range) -> StudyHeld | OutOfRange | None:
+    if limits.age_years is None:
+        return None
+    youngest, oldest = limits.age_years
+    age_years = told_age_years(volumes)
+    if age_years is None:
+        return OutOfRange(
+            "out_of_range_age_unknown",
+            f"The headers do not tell the patient's age; the model was made for {youngest:g} to {oldest:g} years.",
+        )
+    if youngest <= age_years <= oldest:
+        return None
+    return StudyHeld(
+        "out_of_range_age",
+        f"The patient's age is outside of {youngest:g} to {oldest:g} years, for which the model was made. "
+        "Its score may not hold.",
+    )
+
+
+def _contrast(
+    volumes: Mapping[Role, Volume], candidates: Iterable[Candidate], limits: Range
+) -> StudyHeld | OutOfRange | None:
+    if limits.contrast_agent == "unchecked" or not after_contrast_agent(volumes, candidates):
+        return None
+    return StudyHeld(
+        "out_of_range_contrast",
+        "The T1W series was acquired after contrast agent, and the model was made without. Its score may not hold.",
+    )
+
+
+def _field_strength(volumes: Mapping[Role, Volume], limits: Range) -> list[StudyHeld | OutOfRange]:
+    if limits.field_strength_t is None:
+        return []
+    wanted = " or ".join(f"{one:g}" for one in limits.field_strength_t)
+    told = {role: tesla(volumes[role].field_strength_t) for role in Role if role in volumes}
+    unknown = " and ".join(role for role in told if told[role] is None)
+    outside = " and ".join(
+        role
+        for role, field in told.items()
+        if field is not None and not any(abs(field - one) <= _FIELD_TOLERANCE * one for one in limits.field_strength_t)
+    )
+    doubts: list[StudyHeld | OutOfRange] = []
+    if outside:
+        doubts.append(
+            StudyHeld(
+                "out_of_range_field_strength",
+                f"The field strength of {outside} is not {wanted} T, for which the model was made. "
+                "Its score may not hold.",
+            )
+        )
+    if unknown:
+        doubts.append(
+            OutOfRange(
+                "out_of_range_field_strength_unknown",
+                f"The headers of {unknown} do not tell the field strength; the model was made for {wanted} T.",
+            )
+        )
+    return doubts
+
+
+def tesla(told: float | None) -> float | None:
+    """Return a field strength as a header tells it in tesla; None where it tells none."""
+    if told is None or told <= 0:
+        return None
+    return told / 10_000 if told > _GAUSS else told
