@@ -1,0 +1,254 @@
+"""The cohort folder: model tensors of labelled studies, and what is known of each.
+
+A cohort is a folder::
+
+    cohort.json              grid, intensity, brain weights and software that made the tensors; whether it is synthetic
+    cases.csv                one line per study, included or excluded with the reason
+    tensors/<case>.safetensors   T1W, T2W and FLAIR as float32 (z, y, x), exactly what the node gives its networks
+
+Patients, not studies, are the unit of every split and interval; a case names its patient by the pseudonym of the
+research group.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from models.bundle import SEQUENCES, Grid, Intensity, ModelError, Sequence
+
+DESCRIPTION = "cohort.json"
+CASES = "cases.csv"
+TENSORS = "tensors"
+INCLUDED = "included"
+_ANSWERS = {"True": True, "False": False, "": None}
+
+
+class CohortDescription(BaseModel):
+    """Content of ``cohort.json``: how the tensors were made.
+
+    Attributes
+    ----------
+    grid, intensity
+        As a bundle states them; a bundle that is trained on the cohort adopts them.
+    brain_weights
+        Name and digest of the weights that drew the brain masks.
+    software
+        Version that built the cohort.
+    synthetic
+        None for patients; for made data the sentence that says how the labels came about.
+    criteria
+        Inclusion criteria of CN114170162A [0056] that were checked, as the columns of the labels file name them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grid: Grid
+    intensity: Intensity
+    brain_weights: dict[str, str]
+    software: str
+    synthetic: str | None = None
+    criteria: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One labelled study.
+
+    Attributes
+    ----------
+    case
+        Twelve hexadecimal digits that name its files; see `case_name`.
+    patient
+        Pseudonym given by the research group; all studies of a patient share it.
+    label
+        1: seizures not controlled at one year of anti-seizure medication; 0: controlled; None: not known.
+    status
+        ``included``, or the code of the reason for which the study is left out.
+    sentence
+        What the code means for this study; empty if included.
+    group
+        What must not be split besides patients (a site, an anatomy); the patient where nothing is given.
+    age_years, field_strength_t
+        At the examination; None where not known.
+    contrast_agent
+        Whether one was given before the T1W series, as far as the headers say; None where not known.
+    """
+
+    case: str
+    patient: str
+    label: int | None
+    status: str
+    sentence: str = ""
+    group: str = ""
+    age_years: float | None = None
+    field_strength_t: float | None = None
+    contrast_agent: bool | None = None
+
+    @property
+    def included(self) -> bool:
+        """Whether the study has tensors and takes part."""
+        return self.status == INCLUDED
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """An opened cohort.
+
+    Attributes
+    ----------
+    folder
+        Where it lies.
+    description
+        How its tensors were made.
+    cases
+        All lines of ``cases.csv``, in its order.
+    """
+
+    folder: Path
+    description: CohortDescription
+    cases: tuple[Case, ...]
+
+    @property
+    def included(self) -> tuple[Case, ...]:
+        """The cases that have tensors."""
+        return tuple(case for case in self.cases if case.included)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the description and of the included cases with their labels."""
+        lines = [self.description.model_dump_json(), *(f"{c.case} {c.patient} {c.label}" for c in self.included)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def tensor(self, case: Case, sequence: Sequence) -> np.ndarray:
+        """Return the network input of one sequence.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 (z, y, x) on the cohort's grid; z-scored inside the brain, 0 outside.
+
+        Raises
+        ------
+        ModelError
+            ``cohort_damaged`` if the file is missing, cut, or not of the cohort's grid.
+        """
+        file = tensor_file(self.folder, case.case)
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                tensor_zyx: np.ndarray = tensors.get_tensor(sequence)
+        except (OSError, SafetensorError) as error:
+            raise _damaged(f"{file.name} cannot be read ({type(error).__name__})") from None
+        if tensor_zyx.shape != self.description.grid.size_xyz[::-1] or tensor_zyx.dtype != np.float32:
+            raise _damaged(f"{file.name} does not hold float32 tensors on the cohort's grid")
+        return tensor_zyx
+
+
+def open_cohort(folder: Path) -> Cohort:
+    """Return the cohort of a folder.
+
+    Raises
+    ------
+    ModelError
+        ``cohort_missing`` if the folder holds none, ``cohort_damaged`` if its files cannot be right.
+    """
+    if not (folder / DESCRIPTION).is_file() or not (folder / CASES).is_file():
+        raise ModelError("cohort_missing", f"{folder} is no cohort: build one with `dicom-node cohort build`.")
+    try:
+        description = CohortDescription.model_validate_json((folder / DESCRIPTION).read_bytes())
+        cases = tuple(read_cases(folder / CASES))
+    except (ValidationError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise _damaged(f"its description or its list of cases cannot be read ({type(error).__name__})") from None
+    if len({case.case for case in cases}) != len(cases) or any(case.label is None for case in cases if case.included):
+        raise _damaged("a case stands twice, or is included without a label")
+    return Cohort(folder, description, cases)
+
+
+def read_cases(file: Path) -> list[Case]:
+    """Return the lines of a ``cases.csv``."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        return [_case(row) for row in csv.DictReader(stream)]
+
+
+def write_cases(folder: Path, cases: Iterable[Case]) -> None:
+    """Write ``cases.csv`` whole or not at all."""
+    names = [field.name for field in fields(Case)]
+    temporary = folder / f"{CASES}.part"
+    with temporary.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(names)
+        table.writerows([["" if (v := getattr(case, name)) is None else v for name in names] for case in cases])
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(folder / CASES)
+
+
+def write_description(folder: Path, description: CohortDescription) -> None:
+    """Write ``cohort.json`` whole or not at all."""
+    temporary = folder / f"{DESCRIPTION}.part"
+    temporary.write_text(json.dumps(description.model_dump(), indent=2) + "\n", "utf-8")
+    temporary.replace(folder / DESCRIPTION)
+
+
+def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Sequence, np.ndarray]) -> None:
+    """Write the tensors of a case whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If a sequence is missing.
+    """
+    if set(tensors_zyx) != set(SEQUENCES):
+        raise ValueError(f"a case has {SEQUENCES}, not {sorted(tensors_zyx)}")
+    file = tensor_file(folder, case)
+    file.parent.mkdir(exist_ok=True)
+    temporary = file.with_suffix(".part")
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors_zyx.items()}, temporary)
+    temporary.replace(file)
+
+
+def tensor_file(folder: Path, case: str) -> Path:
+    """Return where the tensors of a case lie."""
+    return folder / TENSORS / f"{case}.safetensors"
+
+
+def has_tensors(folder: Path, case: str) -> bool:
+    """Return whether the tensors of a case are there, of every sequence and not cut; their values are not read."""
+    try:
+        with safe_open(tensor_file(folder, case), framework="numpy") as tensors:
+            return set(tensors.keys()) == set(SEQUENCES)
+    except (OSError, SafetensorError):
+        return False
+
+
+def case_name(patient: str, study: str) -> str:
+    """Return the name of a case's files: a digest, since patients' pseudonyms are no file names."""
+    return hashlib.sha256(f"{patient}\n{study}".encode()).hexdigest()[:12]
+
+
+def _case(row: Mapping[str, str]) -> Case:
+    return Case(
+        case=row["case"],
+        patient=row["patient"],
+        label=int(row["label"]) if row["label"] else None,
+        status=row["status"],
+        sentence=row["sentence"],
+        group=row["group"] or row["patient"],
+        age_years=float(row["age_years"]) if row["age_years"] else None,
+        field_strength_t=float(row["field_strength_t"]) if row["field_strength_t"] else None,
+        contrast_agent=_ANSWERS[row["contrast_agent"]],
+    )
+
+
+def _damaged(what: str) -> ModelError:
+    return ModelError("cohort_damaged", f"The cohort is damaged: {what}. Build it again.")

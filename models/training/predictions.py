@@ -1,0 +1,41 @@
+"""Scores of labelled studies, one per sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.bundle import Sequence
+from models.training.cohort import Case
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What the networks say of cases.
+
+    Attributes
+    ----------
+    cases
+        Labelled studies.
+    scores
+        float64 (n,) in [0, 1] for each sequence, in the order of `cases`.
+    """
+
+    cases: tuple[Case, ...]
+    scores: dict[Sequence, np.ndarray]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the labels, int (n,)."""
+        return np.array([case.label for case in self.cases], int)
+
+    @property
+    def patients(self) -> np.ndarray:
+        """Return the patients' pseudonyms, str (n,)."""
+        return np.array([case.patient for case in self.cases], str)
+
+    def ensemble(self, weights: Mapping[Sequence, float]) -> np.ndarray:
+        """Return the weighted sums of the scores, float64 (n,), at most 1; weights are never renormalised."""
+        return np.minimum(1.0, sum(weight * self.scores[sequence] for sequence, weight in weights.items()))

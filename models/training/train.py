@@ -1,0 +1,200 @@
+"""Train a bundle on a cohort: test patients aside, a network for every fold and sequence, then the bundle.
+
+Several processes may share the work (``torchrun``, or the environment that it sets): process r of W takes every W-th
+network from the r-th on. They speak to each other through files alone, and what is finished is never done again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from models.bundle import SEQUENCES, ModelError, Sequence
+from models.efficientnet3d import SIDE_MULTIPLE
+from models.training.assemble import Trained, assemble
+from models.training.checkpoint import write_whole
+from models.training.cohort import Case, Cohort
+from models.training.fit import Job, finished, fit, read_result
+from models.training.folds import Split, split
+from models.training.recipe import Recipe
+from models.wae_net import refuse_torch_2_9
+
+IDENTITY: Final = "training.json"
+_POLL_S, _TELL_EVERY_S = 0.5, 60.0
+# mallopt(3): M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _NEVER = -1, -3, 2**31 - 1
+
+
+def train(cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None]) -> Path:
+    """Train, or go on training, and write a bundle; what is unfinished lies in ``<out>.work``.
+
+    Parameters
+    ----------
+    cohort
+        Included cases with a label take part.
+    out
+        Folder of the bundle; must not exist. It appears complete or not at all.
+    recipe
+        How to train.
+    tell
+        Takes a line about the progress.
+
+    Returns
+    -------
+    pathlib.Path
+        `out`. Only the first of several processes waits until the bundle is there.
+
+    Raises
+    ------
+    ModelError
+        ``bundle_exists``, ``work_folder_other`` if the work folder belongs to another cohort or recipe,
+        ``grid_unfit``, ``torch_unfit``; what `split`, `fit` and `assemble` raise.
+    """
+    _refuse(cohort, out)
+    cohort = shuffled(cohort, recipe.seed) if recipe.shuffle_labels else cohort
+    parts = split(cohort.included, test_share=recipe.test_share, folds=recipe.folds, seed=recipe.seed)
+    work = out.with_name(f"{out.name}.work")
+    _claim(work, cohort, recipe, parts)
+    keep_memory()
+    device = _device()
+    if recipe.shared:
+        groups: tuple[tuple[Sequence, ...], ...] = (SEQUENCES,)
+    else:
+        groups = tuple((sequence,) for sequence in SEQUENCES)
+    fold_jobs = [_fold_job(group, fold, parts, recipe) for fold in range(recipe.folds) for group in groups]
+    run_jobs(fold_jobs, cohort, recipe, work, device, tell)
+    member_jobs = fold_jobs
+    if recipe.members == "refit":
+        _await(fold_jobs, work, tell)
+        member_jobs = [_refit_job(group, fold_jobs, parts, recipe, work) for group in groups]
+        run_jobs(member_jobs, cohort, recipe, work, device, tell)
+    if _rank() != 0:
+        return out
+    _await([*fold_jobs, *member_jobs], work, tell)
+    trained = Trained(cohort, parts, recipe, tuple(fold_jobs), tuple(member_jobs), work)
+    return assemble(trained, out, device, tell)
+
+
+def run_jobs(
+    jobs: Iterable[Job], cohort: Cohort, recipe: Recipe, work: Path, device: torch.device, tell: Callable[[str], None]
+) -> None:
+    """Train those networks of a list that fall to this process."""
+    for number, job in enumerate(jobs):
+        if number % _world() == _rank():
+            fit(job, cohort, recipe, work / job.name, device, tell)
+
+
+def shuffled(cohort: Cohort, seed: int) -> Cohort:
+    """Return the cohort with labels exchanged between patients."""
+    labels: dict[str, int | None] = {}
+    for case in cohort.included:
+        if case.label is not None:
+            labels.setdefault(case.patient, case.label)
+    patients = sorted(labels)
+    drawn = np.random.default_rng([seed, len(patients)]).permutation(len(patients))
+    given = {patient: labels[patients[other]] for patient, other in zip(patients, drawn, strict=True)}
+
+    def relabelled(case: Case) -> Case:
+        return replace(case, label=given[case.patient]) if case.included and case.label is not None else case
+
+    return replace(cohort, cases=tuple(relabelled(case) for case in cohort.cases))
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory it frees.
+
+    Torch frees every activation and asks for it again; given back to the kernel in between, it must be cleared page by
+    page, which takes half of the time of a training step. Without glibc nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, _NEVER)
+        mallopt(_MMAP_THRESHOLD, _NEVER)
+
+
+def _refuse(cohort: Cohort, out: Path) -> None:
+    refuse_torch_2_9(torch.__version__)
+    if out.exists():
+        raise ModelError("bundle_exists", f"{out} exists already: delete it or name another folder for the bundle.")
+    sides = cohort.description.grid.size_xyz
+    if any(side % SIDE_MULTIPLE for side in sides):
+        raise ModelError(
+            "grid_unfit", f"The cohort's grid {sides} is no multiple of {SIDE_MULTIPLE} voxels: build it on another."
+        )
+
+
+def _claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
+    """Write into the work folder what its networks depend on, or refuse it if they depend on something else."""
+    identity: dict[str, Any] = {
+        "cohort": cohort.digest,
+        "recipe": recipe.networks_json(),
+        "test": [case.case for case in parts.test],
+        "folds": [[case.case for case in fold] for fold in parts.folds],
+    }
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / IDENTITY
+    if not file.exists():
+        write_whole(file, (json.dumps(identity, indent=1) + "\n").encode())
+        return
+    try:
+        known = json.loads(file.read_text("utf-8"))
+    except ValueError:
+        known = {}
+    differing = [key for key in identity if known.get(key) != identity[key]]
+    if differing:
+        raise ModelError(
+            "work_folder_other",
+            f"{work} holds the networks of another training (it differs in {', '.join(differing)}): delete it, or "
+            "name another folder for the bundle.",
+        )
+
+
+def _fold_job(sequences: tuple[Sequence, ...], fold: int, parts: Split, recipe: Recipe) -> Job:
+    name = f"{_named(sequences)}_fold{fold}"
+    return Job(name, sequences, fold, parts.training(fold), parts.folds[fold], recipe.epochs)
+
+
+def _refit_job(sequences: tuple[Sequence, ...], done: list[Job], parts: Split, recipe: Recipe, work: Path) -> Job:
+    """Return a job on all development patients, for as many epochs as the folds needed in the median."""
+    needed = [read_result(work / job.name)["epochs"] for job in done if job.sequences == sequences]
+    epochs = max(1, round(median(needed)))
+    return Job(f"{_named(sequences)}_refit", sequences, recipe.folds, parts.development, (), epochs)
+
+
+def _named(sequences: tuple[Sequence, ...]) -> str:
+    return sequences[0] if len(sequences) == 1 else "shared"
+
+
+def _await(jobs: Iterable[Job], work: Path, tell: Callable[[str], None]) -> None:
+    """Wait until the networks of the other processes are finished."""
+    told = time.monotonic()
+    for job in jobs:
+        while not finished(work / job.name):
+            if time.monotonic() - told > _TELL_EVERY_S:
+                told = time.monotonic()
+                tell(f"waiting for another process to finish {job.name}")
+            time.sleep(_POLL_S)
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0")) % _world()
+
+
+def _world() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,0 +1,96 @@
+"""The log of a training: a line per epoch, and the curves of all networks."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666")
+"""Of the folds, and of a network trained on all; told apart by colour-blind readers (Okabe and Ito)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What is known of an epoch.
+
+    Attributes
+    ----------
+    epoch
+        From 1.
+    training_loss
+        Mean binary cross-entropy of the samples as they were shown, augmented, in nats.
+    validation_loss, validation_auc
+        On the fold left out; None where it was not looked at.
+    seconds
+        Wall clock.
+    """
+
+    epoch: int
+    training_loss: float
+    validation_loss: float | None
+    validation_auc: float | None
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the values without the time, which does not depend on the seed."""
+        return {name: value for name, value in asdict(self).items() if name != "seconds"}
+
+    def sentence(self, epochs: int) -> str:
+        """Return the line that is shown for it."""
+        said = f"epoch {self.epoch} of {epochs}, loss {self.training_loss:.4f}"
+        if self.validation_loss is not None:
+            said += f", fold left out: loss {self.validation_loss:.4f}, AUC {self.validation_auc:.3f}"
+        return f"{said} ({self.seconds:.0f} s)"
+
+
+def write_log(file: Path, history: Sequence[Epoch]) -> None:
+    """Write the epochs so far as a table, whole or not at all."""
+    stream = io.StringIO()
+    names = [field.name for field in fields(Epoch)]
+    table = csv.DictWriter(stream, names, lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(epoch) for epoch in history)
+    temporary = file.with_name(f"{file.name}.part")
+    temporary.write_text(stream.getvalue(), "utf-8")
+    temporary.replace(file)
+
+
+def training_plot(histories: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], notice: str) -> bytes:
+    """Return the losses of all networks by epoch as PNG.
+
+    Parameters
+    ----------
+    histories
+        Panel, network within it, and its epochs as `Epoch.as_json` gives them.
+    notice
+        Stands below the plot.
+    """
+    figure = Figure(figsize=(4.2 * len(histories), 4), dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(histories), sharey=True, squeeze=False)[0]
+    for axes, (title, networks) in zip(panels, histories.items(), strict=True):
+        _panel(axes, title, networks)
+    panels[0].set_ylabel("Binary cross-entropy")
+    figure.supxlabel(notice, fontsize=8, parse_math=False, wrap=True)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _panel(axes: Axes, title: str, networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    for colour, (name, history) in zip(COLOURS, networks.items(), strict=False):
+        epochs = [epoch["epoch"] for epoch in history]
+        axes.plot(epochs, [epoch["training_loss"] for epoch in history], color=colour, label=name)
+        judged = [epoch for epoch in history if epoch["validation_loss"] is not None]
+        axes.plot([e["epoch"] for e in judged], [e["validation_loss"] for e in judged], "--", color=colour)
+    axes.axhline(0.6931, color="#999999", linewidth=0.8)
+    axes.set_title(f"{title}: training (lines), fold left out (dashes)", fontsize=9)
+    axes.set_xlabel("Epoch")
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    axes.legend(fontsize=8)
