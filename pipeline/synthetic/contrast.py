@@ -93,6 +93,12 @@ TISSUE_OF_LABEL: dict[Tissue, tuple[int, ...]] = {
 }
 """Label numbers (FreeSurfer's, head tissue from 500) by tissue; what is not named is air."""
 
+TUBER_SIGNAL = {Role.T1W: 0.48, Role.T2W: 1.0, Role.FLAIR: 0.27}
+"""Of a tuber that is given as a share of a voxel: in each sequence brighter than all of the brain, fluid included.
+
+Chosen, not computed from relaxation times: in T2W the most that water can give, in T1W as calcified tubers. The usual
+tubers, dark in T1W, resemble cortex on a coarse grid; a small network needs far more patients to tell them from it."""
+
 
 def render(
     labels: sitk.Image,
@@ -104,6 +110,7 @@ def render(
     brain_slices: bool = False,
     noise: float = 0.02,
     bias: float = 0.12,
+    tubers: sitk.Image | None = None,
 ) -> sitk.Image:
     """Return a head image in the contrast of a role.
 
@@ -126,6 +133,8 @@ def render(
         Standard deviation of the noise in either channel, as a share of full scale.
     bias
         Standard deviation of the logarithm of the coil's sensitivity.
+    tubers
+        On the voxels of `labels`: how far a voxel goes from its tissue's signal to `TUBER_SIGNAL`, 0 to 1.
 
     Returns
     -------
@@ -141,10 +150,14 @@ def render(
         raise ValueError(f"spacing must be positive, not {spacing_xyz_mm}")
     random = np.random.default_rng([seed, tuple(Role).index(role)])
     oriented = sitk.DICOMOrient(labels, ORIENTATION[Plane(plane)])
-    oriented = _field_of_view(oriented, brain_slices)
+    cut = _field_of_view(oriented, brain_slices)
+    oriented = oriented[cut]
     label_zyx = sitk.GetArrayViewFromImage(oriented)
     spacing_zyx_mm = np.array(oriented.GetSpacing()[::-1])
     fine = _paint(label_zyx, spacing_zyx_mm, TIMING[role], random)
+    if tubers is not None:
+        share_zyx = sitk.GetArrayFromImage(sitk.DICOMOrient(tubers, ORIENTATION[Plane(plane)])[cut])
+        fine += share_zyx * (np.float32(TUBER_SIGNAL[role]) - fine)
     image, first_zyx = _average(fine, spacing_zyx_mm, np.array(spacing_xyz_mm[::-1]))
     cell = [min(90.0 / step, 1e6) for step in spacing_xyz_mm[::-1]]
     image *= np.exp(np.float32(bias) * smooth_field(random, image.shape, (cell[0], cell[1], cell[2])))
@@ -157,22 +170,21 @@ def render(
     return volume
 
 
-def _field_of_view(labels: sitk.Image, brain_slices: bool) -> sitk.Image:
-    """Return the map cut to the head with a rim of air, or to the slices that show the brain."""
+def _field_of_view(labels: sitk.Image, brain_slices: bool) -> tuple[slice, ...]:
+    """Return the x-y-z slices of the head with a rim of air, or of the slices that show the brain."""
     label_zyx = sitk.GetArrayViewFromImage(labels)
     head = label_zyx > 0
     if not head.any():
         raise ValueError("the label map holds nothing but air")
     brain = head & (label_zyx < FIRST_HEAD_LABEL) & (label_zyx != Label.OUTER_CSF)
-    lower, upper = [], []
+    cut = []
     for axis, step_mm in zip((2, 1, 0), labels.GetSpacing(), strict=True):
         margin = round(8 / step_mm)
         shown = brain if brain_slices and axis == 0 else head
         there = np.flatnonzero(shown.any(axis=tuple(other for other in range(3) if other != axis)))
-        lower.append(max(0, int(there[0]) - margin))
-        upper.append(min(label_zyx.shape[axis], int(there[-1]) + 1 + margin))
-    cut: sitk.Image = labels[lower[0] : upper[0], lower[1] : upper[1], lower[2] : upper[2]]
-    return cut
+        lower, upper = int(there[0]) - margin, int(there[-1]) + 1 + margin
+        cut.append(slice(max(0, lower), min(label_zyx.shape[axis], upper)))
+    return tuple(cut)
 
 
 def _paint(

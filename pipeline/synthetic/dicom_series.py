@@ -140,6 +140,8 @@ def _series_attributes(study: StudyTags, series: SeriesTags) -> Dataset:
     header.PatientID = study.patient_id
     header.PatientBirthDate = study.birth_date
     header.PatientSex = study.sex
+    if study.age:
+        header.PatientAge = study.age
     header.BodyPartExamined = series.body_part
     header.PatientPosition = series.patient_position
     header.StudyInstanceUID = study.study_uid

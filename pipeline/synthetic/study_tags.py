@@ -30,6 +30,8 @@ class StudyTags:
         Specific Character Set, one or several defined terms; empty for the default repertoire.
     institution
         Institution Name.
+    age
+        Patient's Age as stored, ``009Y``; empty: without the attribute.
     """
 
     study_uid: str
@@ -44,6 +46,7 @@ class StudyTags:
     study_description: str = "MR brain, synthetic, no patient"
     character_set: str | tuple[str, ...] = "ISO_IR 192"
     institution: str = "Synthetic data"
+    age: str = ""
 
 
 @dataclass(frozen=True, slots=True)

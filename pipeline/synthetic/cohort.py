@@ -1,0 +1,299 @@
+"""A made cohort: one DICOM study a patient, with a label that its tubers decide.
+
+It shows that the machinery learns and that it does not leak. It is no evidence about patients.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from threadpoolctl import threadpool_limits
+
+from models.bundle import ModelError
+from pipeline.select import Role
+from pipeline.synthetic.contrast import Plane, render
+from pipeline.synthetic.dicom_series import write_series
+from pipeline.synthetic.label_rule import RULE, achievable_auc, mean_burden_ml, probability, reached_auc
+from pipeline.synthetic.study import Acquisition
+from pipeline.synthetic.study_tags import StudyTags, derive_uid, series_tags
+from pipeline.synthetic.tubers import FEW, MANY, Tuber, TuberLoad, place_tubers
+from pipeline.synthetic.warp import BaseAnatomy, base_anatomies, read_base, warp
+
+LABELS = "labels.csv"
+FACTS = "synthetic.json"
+STUDIES = "studies"
+ALL_ROLES = tuple(Role)
+STATEMENT = (
+    "Synthetic data, no patient: heads drawn from label maps or by procedure, with drawn tubers. The label follows "
+    "from the tubers by a made-up rule and says nothing about epilepsy or its treatment."
+)
+ACQUISITIONS = {
+    Role.T1W: Acquisition(Plane.AXIAL, (2.0, 2.0, 3.0)),
+    Role.T2W: Acquisition(Plane.AXIAL, (2.0, 2.0, 4.0)),
+    Role.FLAIR: Acquisition(Plane.AXIAL, (2.0, 2.0, 4.0)),
+}
+"""Coarse, for a model grid of 2 x 2 x 3 mm."""
+AGES = 1, 17
+_GROWTH = (1.0, 2.0, 5.0, 10.0, 17.0), (0.87, 0.91, 0.96, 0.98, 1.0)
+"""Edge of a head against an adult's, by years; the maps are of adults."""
+_SCALE_SPREAD, _SCALES = 0.03, (0.8, 1.1)
+_INCLUSION = {"tsc": "yes", "epilepsy": "yes", "resected": "no", "mri_after_asm": "no", "follow_up_months": "12"}
+_STUDY_DATE = "20250101"
+
+
+@dataclass(frozen=True, slots=True)
+class MadePatient:
+    """What is known of one made patient.
+
+    Attributes
+    ----------
+    patient, study_uid, group, age_years, scale
+        Name, Study Instance UID, base anatomy, age, and size of the head against its base.
+    load
+        ``few`` or ``many`` tubers.
+    tubers
+        Kind, diameter, volume and contrast of each.
+    burden_ml
+        By sequence, and ``patient``: what the rule uses.
+    probability, label
+        Of label 1, without noise; and the label drawn with it.
+    """
+
+    patient: str
+    study_uid: str
+    group: str
+    age_years: int
+    scale: float
+    load: str
+    tubers: list[dict[str, Any]]
+    burden_ml: dict[str, float]
+    probability: float
+    label: int
+
+
+def synthesize_cohort(
+    label_maps: Path | None,
+    patients: int,
+    out: Path,
+    *,
+    seed: int,
+    signal: tuple[Role, ...] = ALL_ROLES,
+    tell: Callable[[str], None] = lambda _: None,
+    workers: int = 1,
+) -> Path:
+    """Return the ``labels.csv`` of a new synthetic cohort.
+
+    Parameters
+    ----------
+    label_maps
+        Folder of NIfTI label maps; None for procedural heads.
+    patients
+        How many. A patient does not depend on how many there are; two that follow each other share a base
+        anatomy and have few tubers and many, so that the anatomy says nothing about the label.
+    out
+        New or empty folder; gets ``labels.csv``, ``synthetic.json`` and ``studies/``.
+    seed
+        The same seed and maps give the same bytes.
+    signal
+        The sequences that show tubers. The others show none at all.
+    tell
+        Is told the progress.
+    workers
+        Processes; 1 computes in this one.
+
+    Raises
+    ------
+    ModelError
+        ``cohort_request_wrong``, ``cohort_folder_not_empty``, ``label_maps_missing``, ``label_map_unreadable`` or
+        ``label_map_unknown``.
+    """
+    signal = tuple(role for role in Role if role in signal)
+    if patients < 2 or not signal or workers < 1:
+        raise ModelError("cohort_request_wrong", "A cohort needs two patients, a sequence with signal and a worker.")
+    if out.exists() and any(out.iterdir()):
+        raise ModelError("cohort_folder_not_empty", f"{out} is not empty: name a new folder for the cohort.")
+    bases = base_anatomies(label_maps, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    orders = [_Order(index, base_of(index, bases), seed, signal, out) for index in range(patients)]
+    made: list[MadePatient] = []
+    for patient in _made_by(workers, sorted(orders, key=lambda order: (order.base.group, order.index))):
+        made.append(patient)
+        tell(f"{len(made)} of {patients} synthetic patients")
+    made.sort(key=lambda patient: patient.patient)
+    _write_facts(out / FACTS, made, bases, seed, signal)
+    return _write_labels(out / LABELS, made)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One patient to be made."""
+
+    index: int
+    base: BaseAnatomy
+    seed: int
+    signal: tuple[Role, ...]
+    out: Path
+
+    @property
+    def patient(self) -> str:
+        return f"SYNTHETIC-{self.index + 1:04d}"
+
+
+def base_of(index: int, bases: tuple[BaseAnatomy, ...]) -> BaseAnatomy:
+    """Return the base anatomy of a patient, counted from 0: each in turn, for two patients at a time."""
+    return bases[index // 2 % len(bases)]
+
+
+def make_head(base: BaseAnatomy, index: int, seed: int) -> tuple[sitk.Image, int, float]:
+    """Return the head of a patient of a cohort, the age in years, and the scale against the base."""
+    random = np.random.default_rng([seed, index, 0])
+    age = int(random.integers(AGES[0], AGES[1] + 1))
+    scale = float(np.clip(np.interp(age, *_GROWTH) + random.normal(0, _SCALE_SPREAD), *_SCALES))
+    return warp(read_base(base), random, scale), age, scale
+
+
+def _made_by(workers: int, orders: list[_Order]) -> Iterator[MadePatient]:
+    """Yield the patients as they are made, those of one base anatomy after each other."""
+    if workers == 1:
+        yield from map(_make, orders)
+        return
+    # Spawned: a forked process would inherit locked threads of PyTorch and SimpleITK.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_make, orders)
+
+
+def _make(order: _Order) -> MadePatient:
+    with _one_thread():
+        head, age, scale = make_head(order.base, order.index, order.seed)
+        many = _has_many(order)
+        load = place_tubers(head, MANY if many else FEW, np.random.default_rng([order.seed, order.index, 1]))
+        study = _study_tags(order, age)
+        _write_study(order, study, head, load)
+    burden_ml = {role: load.burden_ml(role) if role in order.signal else 0.0 for role in Role}
+    burden = mean_burden_ml(burden_ml, order.signal)
+    chance = probability(burden)
+    return MadePatient(
+        patient=order.patient,
+        study_uid=study.study_uid,
+        group=order.base.group,
+        age_years=age,
+        scale=round(scale, 4),
+        load="many" if many else "few",
+        tubers=[_described(tuber, order.signal) for tuber in load.tubers],
+        burden_ml={role.value: round(ml, 4) for role, ml in burden_ml.items()} | {"patient": round(burden, 4)},
+        probability=chance,
+        label=int(np.random.default_rng([order.seed, order.index, 2]).random() < chance),
+    )
+
+
+def _has_many(order: _Order) -> bool:
+    """Return whether a patient gets many tubers: one of each pair does, which one is drawn."""
+    first = int(np.random.default_rng([order.seed, order.index // 2, 3]).integers(2))
+    return order.index % 2 == first
+
+
+def _study_tags(order: _Order, age: int) -> StudyTags:
+    signal = "+".join(order.signal)
+    return StudyTags(
+        study_uid=derive_uid("synthetic cohort", order.seed, order.base.group, order.index, signal),
+        patient_name=f"SYNTHETIC^{order.index + 1:04d}",
+        patient_id=order.patient,
+        birth_date=f"{int(_STUDY_DATE[:4]) - age}{_STUDY_DATE[4:]}",
+        study_date=_STUDY_DATE,
+        age=f"{age:03d}Y",
+    )
+
+
+def _write_study(order: _Order, study: StudyTags, head: sitk.Image, load: TuberLoad) -> None:
+    noise_seed = int(np.random.SeedSequence([order.seed, order.index, 4]).generate_state(1)[0])
+    for role, acquisition in ACQUISITIONS.items():
+        volume = render(
+            head, role, spacing_xyz_mm=acquisition.spacing_xyz_mm, seed=noise_seed, plane=acquisition.plane,
+            brain_slices=acquisition.plane is Plane.AXIAL, tubers=load.shares[role] if role in order.signal else None,
+        )  # fmt: skip
+        tags = replace(series_tags(role, plane=acquisition.plane), model="Synthetic cohort")
+        write_series(volume, order.out / STUDIES / order.patient / role, study, tags)
+
+
+def _described(tuber: Tuber, signal: tuple[Role, ...]) -> dict[str, Any]:
+    return {
+        "kind": tuber.kind,
+        "diameter_mm": tuber.diameter_mm,
+        "volume_ml": tuber.volume_ml,
+        "contrast": {role.value: tuber.contrast[role] for role in signal},
+    }
+
+
+def _write_labels(file: Path, made: list[MadePatient]) -> Path:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["patient", "study", "label", "group", *_INCLUSION])
+    for one in made:
+        table.writerow([one.patient, f"{STUDIES}/{one.patient}", one.label, one.group, *_INCLUSION.values()])
+    _write(file, text.getvalue())
+    return file
+
+
+def _write_facts(
+    file: Path, made: list[MadePatient], bases: tuple[BaseAnatomy, ...], seed: int, signal: tuple[Role, ...]
+) -> None:
+    used = {one.group for one in made}
+    chances = [one.probability for one in made]
+    facts = {
+        "statement": f"{STATEMENT} {RULE} Sequences that show tubers: {', '.join(signal)}.",
+        "rule": RULE,
+        "seed": seed,
+        "signal": [role.value for role in signal],
+        "anatomies": {base.group: base.origin for base in bases if base.group in used},
+        "auc_of_the_rule_without_noise": 1.0,
+        "auc_achievable": round(achievable_auc(chances), 4),
+        "auc_of_the_probability_for_these_labels": reached_auc(chances, [one.label for one in made]),
+        "labelled_1": sum(one.label for one in made),
+        "patients": {one.patient: _record(one) for one in made},
+    }
+    _write(file, json.dumps(facts, indent=1) + "\n")
+
+
+def _record(one: MadePatient) -> dict[str, Any]:
+    return {
+        "study_uid": one.study_uid,
+        "group": one.group,
+        "age_years": one.age_years,
+        "scale": one.scale,
+        "load": one.load,
+        "tuber_count": len(one.tubers),
+        "tuber_volume_ml": round(sum(tuber["volume_ml"] for tuber in one.tubers), 3),
+        "burden_ml": one.burden_ml,
+        "probability": round(one.probability, 6),
+        "label": one.label,
+        "tubers": one.tubers,
+    }
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = file.with_name(f"{file.name}.part")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(file)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one core: matrix products may round otherwise with more, and workers share the machine."""
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
