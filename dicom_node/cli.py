@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dicom_node import explained, log, model_verbs
+from dicom_node import explained, log, model_verbs, research_verbs
 from dicom_node.errors import CommandError, ConfigError, NodeError
 from dicom_node.spool import Spool, Study
 from dicom_node.terminal import print_json, print_lines, print_table, progress
@@ -28,6 +28,7 @@ _CONFIGS = (Path("node.toml"), Path("/etc/dicom-node/node.toml"))
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(model_verbs.app, name="models")
+app.add_typer(research_verbs.cohort_app, name="cohort")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Configuration file; default node.toml, then /etc/dicom-node/node.toml.")
@@ -279,6 +280,10 @@ def echo(peer: Annotated[str, typer.Argument(help="Name of a peer.")], config: C
     settings = _config(config)
     seconds = scu.echo(settings, settings.peer(peer))
     print(f"{peer} answered in {1000 * seconds:.0f} ms.")
+
+
+for _verb in (research_verbs.synthesize, research_verbs.train, research_verbs.evaluate):
+    app.command()(_verb)
 
 
 def main() -> None:

@@ -100,6 +100,21 @@ def fetch(
         archive.unlink()
 
 
+@app.command()
+def inflate(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Weights of a 2-D EfficientNet-B0, .pth or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option(help="New .safetensors file for `train --start`.")],
+) -> None:
+    """Turn weights of a 2-D EfficientNet-B0 into those of the 3-D network, as a start for training."""
+    with _refusing():
+        from models.inflate import inflate_checkpoint
+
+        report = inflate_checkpoint(checkpoint, out)
+    print(f"Wrote {out}: {report}.")
+
+
 def fetch_archive(what: Installable, url: str, config: Config, tell: Callable[[str], None]) -> Path:
     """Return the release archive, downloaded into the data folder.
 

@@ -42,6 +42,7 @@ class BrainExtractor:
 
     def __init__(self, weights: BrainWeights, device: torch.device) -> None:
         self.weights = weights
+        self.device = device
         hd_bet = hd_bet_module()
         with _silenced():
             self._predictor = hd_bet.hd_bet_predictor(weights.folder, device)

@@ -20,6 +20,7 @@ from tests.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
 VERBS = {
     "init", "check", "serve", "receive", "work", "run", "explain", "demo",
     "studies", "show", "retry", "release", "echo", "models",
+    "synthesize", "cohort", "train", "evaluate",
 }  # fmt: skip
 
 
