@@ -67,8 +67,27 @@ def scored(result: dict[str, Any], out: Path, width: int) -> Iterator[str]:
             numbers = f"{result['scores'][role]:.4f}  {result['weights'][role]:6.2f}"
             volume = f"{result['brain'][role]['volume_ml']:8.0f}"
             yield from _fold(f"{number(series)}, {series['description']}", width, f"{role:<5}  {numbers}  {volume}  ")
+        for caveat in _caveats(result):
+            yield from _fold(caveat, width, subsequent="  ")
     yield from _ignored(result, width)
     yield f"Written to {out}"
+
+
+def _caveats(result: dict[str, Any]) -> Iterator[str]:
+    """Yield what a reader of the score must know besides."""
+    if result["spread"]:
+        spread = result["spread"]["ensemble"]
+        folds = f"Spread over {spread['folds']} folds: SD {spread['sd']:.4f}"
+        yield f"{folds}, from {spread['low']:.4f} to {spread['high']:.4f}"
+    missing = [role for role in ROLES if role not in result["sequences_used"]]
+    if missing:
+        used = " and ".join(result["sequences_used"])
+        yield f"Scored without {' and '.join(missing)}, with weights and threshold validated for {used} alone"
+    for doubt in result["out_of_range"]:
+        yield f"{doubt['code']}: {doubt['sentence']}"
+    for role, facts in result["brain"].items():
+        if facts["flags"]:
+            yield f"Brain mask of {role}: {', '.join(facts['flags'])}"
 
 
 def width() -> int:

@@ -54,6 +54,9 @@ def _judged(study: Study, rules: SiteRules) -> dict[str, Any]:
     if gone:
         return _not_judged(f"{gone} of its {len(then)} files are no longer there.")
     selection = select_study(study.instances(), rules, choices(study))
+    if selection.without is not None and old["roles"].keys() == {role.value for role in selection.without.roles}:
+        # The study was selected for a model of two sequences.
+        selection = selection.without
     new = explain(selection)
     changes = _changes(old, new)
     if not changes and new["state"] == "ready" and selection.digest != entry["input_digest"]:

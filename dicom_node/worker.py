@@ -30,7 +30,7 @@ from models.bundle import ModelError, open_bundle
 from pipeline.report import Predecessor
 from pipeline.report.files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
 from pipeline.select import Role, select_study
-from pipeline.study import RESULT_FILE, Models, Step, load_models, run_study
+from pipeline.study import RESULT_FILE, Models, Step, load_models, run_study, scorable
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +138,9 @@ class Worker:
         study = self._spool.study(study_uid)
         files, rules, choices = study.instances(), self._config.selection, inputs.choices(study)
         selection = select_study(files, rules.rules(), choices)
+        if selection.without is not None:
+            # As the run will decide: its folder and its results go by the digest of what is scored.
+            selection, _ = scorable(selection, self._models.bundle.metadata)
         inputs.pin(study, selection, files, rules, choices)
         roles = {role.value: series.series_number for role, series in selection.roles.items()}
         study.note("selected", input_digest=selection.digest, series_numbers=roles)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,11 +106,14 @@ class Bundle:
         What it says of itself.
     digest
         SHA-256 of its checksum file, hence of all its files.
+    file_digests
+        SHA-256 of each file as it was verified; what lies in the folder later does not count.
     """
 
     folder: Path
     metadata: Metadata
     digest: str
+    file_digests: Mapping[str, str] = field(default_factory=dict)
 
     def network_digest(self, sequence: Sequence) -> str:
         """Return the SHA-256 that identifies one sequence's weights.
@@ -122,8 +125,7 @@ class Bundle:
         if files is None:
             statement = f"{self.metadata.architecture.model_dump_json()} {sequence} seed {self.network_seed(sequence)}"
             return hashlib.sha256(statement.encode()).hexdigest()
-        listed = _listed(self.folder)
-        digests = [listed[name] for name in files[sequence]]
+        digests = [self.file_digests[name] for name in files[sequence]]
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def network_seed(self, sequence: Sequence) -> int:
@@ -148,8 +150,9 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
     if not (folder / METADATA).is_file():
         raise ModelError("bundle_missing", f"There is no model bundle '{name_or_path}': name one or a folder.")
     _refuse_pickles(folder)
-    _require(folder, [*_ALWAYS, *(_listed(folder) if (folder / CHECKSUMS).is_file() else ())])
-    digest = verify_checksums(folder, "bundle_changed")
+    sums = folder / CHECKSUMS
+    _require(folder, [*_ALWAYS, *(_listed(sums.read_bytes()) if sums.is_file() else ())])
+    digest, file_digests = _verified(folder, "bundle_changed")
     metadata = _metadata(folder)
     if metadata.network_files is not None:
         _require(folder, [INFERENCE, *metadata.named_files])
@@ -159,7 +162,7 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
     if metadata.range.features is not None:
         _require(folder, metadata.named_files)
         _check_feature_space(folder, metadata.range.features.file)
-    return Bundle(folder, metadata, digest)
+    return Bundle(folder, metadata, digest, file_digests)
 
 
 def verify_checksums(folder: Path, code: str) -> str:
@@ -170,17 +173,23 @@ def verify_checksums(folder: Path, code: str) -> str:
     ModelError
         With `code`, if a file is missing, differs, or is not listed.
     """
+    return _verified(folder, code)[0]
+
+
+def _verified(folder: Path, code: str) -> tuple[str, dict[str, str]]:
+    """Return the SHA-256 of the checksum file and those that it lists, all from one reading of it."""
     sums = folder / CHECKSUMS
     if not sums.is_file():
         raise ModelError(code, f"'{folder.name}' has no {CHECKSUMS}; install it again from a trusted copy.")
-    listed = _listed(folder)
+    content = sums.read_bytes()
+    listed = _listed(content)
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p != sums}
     for name in sorted(present | set(listed)):
         if name not in present or listed.get(name) != sha256(folder / name):
             raise ModelError(
                 code, f"File '{name}' of '{folder.name}' is missing or not the one listed; install it again."
             )
-    return sha256(sums)
+    return hashlib.sha256(content).hexdigest(), listed
 
 
 def write_checksums(folder: Path) -> None:
@@ -196,8 +205,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _listed(folder: Path) -> dict[str, str]:
-    lines = (line.partition("  ") for line in (folder / CHECKSUMS).read_text("utf-8", "replace").splitlines())
+def _listed(content: bytes) -> dict[str, str]:
+    lines = (line.partition("  ") for line in content.decode("utf-8", "replace").splitlines())
     return {name: digest for digest, _, name in lines}
 
 

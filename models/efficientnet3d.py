@@ -25,8 +25,21 @@ _LATER_BLOCKS = [
     "r4_k5_s22_e6_i112_o192_se0.25",
     "r1_k3_s11_e6_i192_o320_se0.25",
 ]
-# MONAI derives its static SAME padding from this side; 256 pads as true SAME does for 256 x 256 x 128 at both strides.
-_PADDING_SIDE = 256
+PADDING_SIDE = 256
+"""MONAI derives its static SAME padding from this side; as true SAME does for 256 x 256 x 128 at both strides."""
+
+
+def block_strings(first_block_stride: int) -> list[str]:
+    """Return the seven blocks as MONAI's EfficientNet takes them, as its ``blocks_args_str``.
+
+    Raises
+    ------
+    ValueError
+        If the stride is neither 1 nor 2.
+    """
+    if first_block_stride not in _FIRST_BLOCK:
+        raise ValueError(f"first_block_stride is {first_block_stride}; it must be 1 or 2")
+    return [_FIRST_BLOCK[first_block_stride], *_LATER_BLOCKS]
 
 
 def efficientnet3d_b0(first_block_stride: int, seed: int | None = None, outputs: int = 1) -> nn.Module:
@@ -46,17 +59,16 @@ def efficientnet3d_b0(first_block_stride: int, seed: int | None = None, outputs:
     ValueError
         If the stride is neither 1 nor 2.
     """
-    if first_block_stride not in _FIRST_BLOCK:
-        raise ValueError(f"first_block_stride is {first_block_stride}; it must be 1 or 2")
+    blocks = block_strings(first_block_stride)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         network = EfficientNet(
-            [_FIRST_BLOCK[first_block_stride], *_LATER_BLOCKS],
+            blocks,
             spatial_dims=3,
             in_channels=1,
             num_classes=outputs,
-            image_size=_PADDING_SIDE,
+            image_size=PADDING_SIDE,
         )
         _reset_depthwise(network)
     return network

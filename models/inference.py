@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -54,6 +55,17 @@ def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
     folded = _folded(network)
     arranged = _SlabNetwork(folded) if device.type == "cpu" else folded
     return arranged.to(device).eval().requires_grad_(requires_grad=False)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep a GPU's convolutions from rounding to TF32, as torch lets them: scores must be those of a CPU."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def read(network: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

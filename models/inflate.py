@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -24,6 +24,8 @@ from models.efficientnet3d import efficientnet3d_b0
 
 _NEW_LAYER: Final = "_fc."
 """ImageNet's 1000 classes say nothing about the one logit."""
+
+_INFLATION: Final = "inflation"
 
 _COUNTER: Final = "num_batches_tracked"
 """Of batches seen in training; nothing is computed from it, and older checkpoints lack it."""
@@ -109,10 +111,31 @@ def inflate_checkpoint(checkpoint: Path, out: Path) -> InflationReport:
         raise ModelError("output_exists", f"'{out.name}' is there already; remove it or name another file.")
     state, report = inflate(_load(checkpoint))
     unfinished = out.with_name(f"{out.name}.part")
-    metadata = {"inflation": json.dumps(asdict(report)), "checkpoint_sha256": sha256(checkpoint)}
+    metadata = {_INFLATION: json.dumps(asdict(report)), "checkpoint_sha256": sha256(checkpoint)}
     save_file(state, unfinished, metadata)
     unfinished.rename(out)
     return report
+
+
+def refuse_unless_inflated(start: Path) -> None:
+    """Raise unless a file is one that `inflate_checkpoint` wrote, whose weights have seen no patient.
+
+    Raises
+    ------
+    ModelError
+        ``start_unknown``
+    """
+    try:
+        with safe_open(start, framework="pt") as tensors:
+            said = tensors.metadata() or {}
+    except (OSError, SafetensorError):
+        said = {}
+    if _INFLATION not in said:
+        raise ModelError(
+            "start_unknown",
+            f"'{start.name}' does not say that it was inflated from 2-D weights, and weights of unknown origin may "
+            "have seen the test patients: start from a file of `dicom-node models inflate`.",
+        )
 
 
 def _load(checkpoint: Path) -> dict[str, torch.Tensor]:

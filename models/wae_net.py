@@ -80,6 +80,7 @@ class WaeNet:
         self._networks = {s: tuple(reading[id(n)] for n in networks) for s, networks in self._explained.items()}
 
     @torch.inference_mode()
+    @inference.full_float32()
     def read(self, sequence: Sequence, tensor_zyx: np.ndarray) -> Reading:
         """Return the scores and the features of one sequence.
 
@@ -117,6 +118,7 @@ class WaeNet:
         axes = self._axes.get(sequence)
         return None if axes is None else distance(axes, features)
 
+    @inference.full_float32()
     def saliency(self, sequence: Sequence, tensor_zyx: np.ndarray) -> ClassActivation:
         """Return what one sequence's score depends on, as the mean over its networks, as the score is one."""
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)

@@ -146,7 +146,7 @@ def run_study(
         The content of ``result.json``; `state` is ``scored`` or ``held``.
     """
     files = list(paths)
-    selection, mode = _scorable(select_study(files, rules, choices), models.bundle.metadata)
+    selection, mode = scorable(select_study(files, rules, choices), models.bundle.metadata)
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     timings_s: dict[str, float] = {}
@@ -286,7 +286,7 @@ def _timed(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 # --- result -----------------------------------------------------------------------------------------------------------
 
 
-def _scorable(selection: Selection, metadata: Metadata) -> tuple[Selection, TwoSequences | None]:
+def scorable(selection: Selection, metadata: Metadata) -> tuple[Selection, TwoSequences | None]:
     """Return what can be scored: two sequences only by a bundle that was validated on these two."""
     found = selection.without
     for mode in metadata.two_sequences:

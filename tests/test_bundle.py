@@ -89,6 +89,15 @@ def test_a_digest_covers_every_member(full: Path, weights: dict[str, torch.Tenso
     assert open_bundle(full).network_digest("T1W") not in {two, *one.values()}
 
 
+def test_the_digest_of_a_network_is_of_what_was_verified(full: Path, weights: dict[str, torch.Tensor]):
+    opened = open_bundle(full)
+    before = {sequence: opened.network_digest(sequence) for sequence in SEQUENCES}
+    save_file(weights | {"_fc.bias": torch.ones(1, dtype=torch.int8)}, full / "models" / "T1W.safetensors")
+    write_checksums(full)
+    assert {sequence: opened.network_digest(sequence) for sequence in SEQUENCES} == before
+    assert open_bundle(full).network_digest("T1W") != before["T1W"]
+
+
 def test_words_of_monai_are_taken_and_typed(bundle: Path):
     image = {"type": "image", "format": "magnitude", "modality": "MR", "num_channels": 1, "dtype": "float32",
              "spatial_shape": [128, 256, 256], "value_range": [-5, 5], "channel_def": {"0": "image"}}  # fmt: skip

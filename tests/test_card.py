@@ -12,10 +12,11 @@ import pytest
 from models.bundle import SEQUENCES, Bundle, Metadata, open_bundle
 from models.training.card import model_card
 from models.training.cohort import INCLUDED, Case, Cohort, CohortDescription
-from models.training.cohort_facts import cohort_facts
+from models.training.cohort_facts import CRITERIA, cohort_facts
 from models.training.evaluate import judge
 from models.training.held_out import EvaluationSet
 from models.training.predictions import Predictions
+from pipeline.cohort.labels import CRITERIA_COLUMNS
 
 BASE = open_bundle("untrained-demo").metadata
 
@@ -82,6 +83,53 @@ def test_counts_come_from_the_cohort(training, evaluation):
         ages
         == "age 1 to 8 years, median 5 (unknown in 1); field strength: 1 x 1.5 T, 7 x 3 T; contrast agent: 8 unknown"
     )
+
+
+def test_the_share_that_was_set_aside_is_stated_beside_the_one_asked_for(training):
+    said = cell(model_card(metadata(), training, None), "Partition")
+    assert "4 of 12 patients (33.3%) set aside first (a share of 0.2 was asked for)" in said
+
+
+def test_criteria_are_named_whether_checked_or_not(training, cohort):
+    subject = "Inclusion criteria of CN114170162A [0056]"
+    assert CRITERIA == CRITERIA_COLUMNS
+    assert cell(model_card(metadata(), training, None), subject) == f"Checked: none; not checked: {', '.join(CRITERIA)}"
+    described = cohort.description.model_copy(update={"criteria": ("tsc", "resected")})
+    training["cohort"] = cohort_facts(replace(cohort, description=described), cohort.included, ())
+    said = cell(model_card(metadata(), training, None), subject)
+    assert said == "Checked: tsc, resected; not checked: epilepsy, mri_after_asm, follow_up_months"
+
+
+def test_what_was_fixed_on_single_networks_is_said(training):
+    subject = "What was fixed on which scores"
+    assert cell(model_card(metadata(), training, None), subject) == "not stated"
+    for members, said in (("folds", "averages 5 networks"), ("refit", "uses one network, trained anew")):
+        training["recipe"]["members"] = members
+        found = cell(model_card(metadata(), training, None), subject)
+        assert found.startswith("Threshold, weights and calibration come from out-of-fold scores")
+        assert said in found
+    evidence = {"synthetic": False, "development_patients": 8, "test_patients": 4, "weights_chosen_on": "test"}
+    found = cell(model_card(metadata(evidence=evidence), training, None), subject)
+    assert found.startswith("Threshold and calibration come")
+
+
+def test_dropped_pairs_and_the_limits_of_the_feature_space_are_named(training):
+    training["two_sequences_dropped"] = {
+        "T1W + T2W": {"auc": 0.55, "low": 0.312}, "T1W + FLAIR": {"auc": 0.5, "low": None},
+    }  # fmt: skip
+    pair = {"weights": {"T2W": 0.5, "FLAIR": 0.5}, "threshold": 0.5, "patients": 76, "auc": 0.8}
+    space = {"file": "models/features.safetensors", "limits": dict.fromkeys(SEQUENCES, 3.0)}
+    training["feature_space"] = {
+        "within": 0.975, "test_studies": 4, "test_studies_beyond": {"T1W": 0, "T2W": 1, "FLAIR": 1},
+        "test_studies_beyond_any": 2,
+    }  # fmt: skip
+    card = model_card(metadata(two_sequences=[pair], range={"features": space}), training, None)
+    said = cell(card, "Pairs of sequences")
+    assert said.startswith("Kept: T2W + FLAIR; dropped, as the lower bound")
+    assert said.endswith("T1W + T2W (AUC 0.550, lower bound 0.312); T1W + FLAIR (no interval)")
+    assert "of 4 test studies lie beyond: T1W 0, T2W 1, FLAIR 1, any 2" in cell(card, "Limits of the feature space")
+    plain = model_card(metadata(), training | {"two_sequences_dropped": {}}, None)
+    assert cell(plain, "Pairs of sequences") == cell(plain, "Limits of the feature space") == "none"
 
 
 def test_performance_comes_from_the_evaluation(training, evaluation):

@@ -103,7 +103,7 @@ def held() -> dict[str, list[list[str]]]:
 
 def node_codes() -> set[str]:
     """Return every code that an error of the node or of a model may have."""
-    places = {"ModelError": 0, "verify_checksums": 1, "_refused": 2}
+    places = {"ModelError": 0, "verify_checksums": 1, "_verified": 1, "_refused": 2}
     found = set(config_text.CODES.values()) | {"config_bad_value", "internal_error"}
     for name, call in [*calls("dicom_node"), *calls("pipeline"), *calls("models")]:
         position = places.get(name, 1 if name.endswith("Error") or name in ("SpoolFull", "StudyUnknown") else None)

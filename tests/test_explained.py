@@ -64,7 +64,8 @@ def test_a_series_that_is_gone_or_new_is_none_in_a_replay():
 
 
 def test_a_score_comes_with_what_it_is_made_of(tmp_path):
-    numbers = {"scores": {"T2W": 0.25}, "weights": {"T2W": 0.5}, "brain": {"T2W": {"volume_ml": 1234.5}}}
+    numbers = {"scores": {"T2W": 0.25}, "weights": {"T2W": 0.5}, "brain": {"T2W": {"volume_ml": 1234.5, "flags": []}}}
+    numbers |= {"sequences_used": list(ROLES), "spread": None, "out_of_range": []}
     result = {"notice": "NOTICE", "score": 0.5, "threshold": 0.4, "category": "above_threshold", "ignored_files": []}
     lines = list(scored(table(state="scored", roles={"T2W": series(5, "T2W")}) | numbers | result, tmp_path, 80))
     assert lines == [
@@ -74,3 +75,24 @@ def test_a_score_comes_with_what_it_is_made_of(tmp_path):
         "T2W    0.2500    0.50      1234  series 5, t2 tse",
         f"Written to {tmp_path}",
     ]
+
+
+def test_a_score_comes_with_its_caveats(tmp_path):
+    spread = {"folds": 5, "sd": 0.0321, "low": 0.4, "high": 0.61}
+    brain = {"T1W": {"volume_ml": 1300, "flags": []}, "T2W": {"volume_ml": 1234.5, "flags": ["two_parts", "odd"]}}
+    numbers = {"scores": {"T2W": 0.25}, "weights": {"T2W": 0.5}, "brain": brain}
+    caveats = {
+        "sequences_used": ["T1W", "T2W"],
+        "spread": {"ensemble": spread},
+        "out_of_range": [{"code": "out_of_range_age", "sentence": LONG}],
+    }
+    result = {"notice": "NOTICE", "score": 0.5, "threshold": 0.4, "category": "above_threshold", "ignored_files": []}
+    whole = table(state="scored", roles={"T2W": series(5, "T2W")}) | numbers | caveats | result
+    assert list(scored(whole, tmp_path, 200))[4:-1] == [
+        "Spread over 5 folds: SD 0.0321, from 0.4000 to 0.6100",
+        "Scored without FLAIR, with weights and threshold validated for T1W and T2W alone",
+        f"out_of_range_age: {LONG}",
+        "Brain mask of T2W: two_parts, odd",
+    ]
+    narrow = list(scored(whole, tmp_path, 72))[:-1]
+    assert max(len(line) for line in narrow) <= 72

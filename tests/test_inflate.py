@@ -17,7 +17,7 @@ from torch import nn
 
 from models.bundle import ModelError
 from models.efficientnet3d import efficientnet3d_b0
-from models.inflate import inflate, inflate_checkpoint
+from models.inflate import inflate, inflate_checkpoint, refuse_unless_inflated
 
 State = dict[str, torch.Tensor]
 
@@ -90,6 +90,7 @@ def test_a_file_is_inflated_and_says_what_it_is(flat: nn.Module, tmp_path: Path,
     else:
         save_file(state, checkpoint)
     report = inflate_checkpoint(checkpoint, out)
+    refuse_unless_inflated(out)
     expected, _ = inflate(state)
     written = load_file(out)
     assert all(torch.equal(written[name], expected[name]) for name in expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +25,8 @@ def spool(tmp_path: Path) -> Spool:
 
 def hands(spool: Spool, **rules) -> worker.Worker:
     config = Config.offline().model_copy(update={"selection": Selection(**rules)})
-    return worker.Worker(config, spool, models=None)  # type: ignore[arg-type]
+    models = SimpleNamespace(bundle=SimpleNamespace(metadata=SimpleNamespace(two_sequences=())))
+    return worker.Worker(config, spool, models)  # type: ignore[arg-type]
 
 
 def repeated(study: Study, digest: str):

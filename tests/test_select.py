@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydicom.uid import ImplicitVRLittleEndian
 
 from pipeline.headers import Frame, Volume
-from pipeline.select import Candidate, Role, Selection, Verdict, judge, select_study
+from pipeline.select import Candidate, Role, Selection, Verdict, input_digest, judge, select_study
 from pipeline.synthetic import SeriesTags, StudyTags, derive_uid, localizer_tags, series_tags, write_series
 from pipeline.volume import MIN_SLICES
 from tests.benchmarks.selection import ROLES, measure, read_rows
@@ -459,6 +459,27 @@ def test_digest_follows_the_content(sent):
     files[Role.T1W].pop().unlink()
     digests.add(select_study(flat(files)).digest)
     assert len(digests) == 5
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_the_digest_of_two_sequences_is_that_of_their_content(sent, role):
+    files = triplet(sent, without=role)
+    held_one = select_study(flat(files))
+    two = held_one.without
+    late = select_study([*flat(files), *write(sent, localizer_tags(22))])
+    assert late.digest != held_one.digest
+    assert late.without.digest == two.digest != held_one.digest
+    changed = files[next(iter(files))][3]
+    content = bytearray(changed.read_bytes())
+    content[-1] ^= 1
+    changed.write_bytes(content)
+    assert select_study(flat(files)).without.digest != two.digest
+
+
+def test_the_digest_of_two_sequences_says_which_is_missing(sent):
+    roles = select_study(flat(triplet(sent))).roles
+    digests = {input_digest({r: s for r, s in roles.items() if r is not missing}) for missing in (*Role, None)}
+    assert len(digests) == 4
 
 
 def test_digest_ignores_copies_and_file_meta(sent):

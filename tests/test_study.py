@@ -24,7 +24,7 @@ from models.efficientnet3d import efficientnet3d_b0
 from models.feature_space import fit_feature_space, save_axes
 from pipeline.report import render_tree
 from pipeline.report.files import REPORT_FILES
-from pipeline.select import Role
+from pipeline.select import Role, select_study
 from pipeline.study import RESULT_FILE, Models, load_models, run_study
 from tests.reports import check_round_trip
 
@@ -187,6 +187,12 @@ def test_two_sequences_are_scored_by_their_own_weights_and_threshold(without_fla
         check_round_trip(result, report)
         assert "no FLAIR series" in render_tree(report)
     assert (without_flair.out / "summary.dcm").exists()
+
+
+def test_a_run_of_two_sequences_goes_by_the_digest_of_these(quick_study: Any, without_flair: Run):
+    two = select_study(quick_study.files[Role.T1W] + quick_study.files[Role.T2W]).without
+    assert two is not None
+    assert without_flair.result["input_digest"] == two.digest
 
 
 def test_a_bundle_that_was_not_validated_on_two_holds_the_study(quick_study: Any, models: Models, tmp_path: Path):

@@ -224,7 +224,7 @@ def test_every_patient_is_in_both_files(cohort):
     made = facts(cohort)["patients"]
     with (cohort / "labels.csv").open(newline="", encoding="utf-8") as stream:
         rows = {row["patient"]: row for row in csv.DictReader(stream)}
-    assert list(rows) == list(made) == [f"SYNTHETIC-{number:04d}" for number in range(1, 5)]
+    assert list(rows) == list(made) == [f"SYNTHETIC-{SEED}-{number:04d}" for number in range(1, 5)]
     for patient, row in rows.items():
         one = made[patient]
         assert (cohort / row["study"]).is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import threading
 from dataclasses import replace
@@ -11,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from models.bundle import SEQUENCES, ModelError, open_bundle
-from models.feature_space import load_axes
-from models.training.cohort import Cohort, open_cohort
+from models.feature_space import distance, fit_feature_space, load_axes
+from models.inference import read
+from models.training.cohort import Cohort, open_cohort, tensor_file
 from models.training.recipe import Recipe
-from models.training.train import shuffled, train
+from models.training.train import shuffled, tensors_digest, train
 from models.training.training_log import training_plot
 from models.training.write_bundle import intended_use, notice
-from models.wae_net import WaeNet
+from models.wae_net import WaeNet, load_network
 from tests.cohorts import made_cohort
 
 QUICK = Recipe(
@@ -74,8 +77,7 @@ def test_the_bundle_is_valid_and_complete(trained: Path, cohort: Cohort):
     assert metadata.grid == cohort.description.grid
     assert {len(files) for files in metadata.network_files.values()} == {2}
     assert len(set(metadata.named_files)) == 3 * 2 + 1
-    assert {len(pair.weights) for pair in metadata.two_sequences} == {2}
-    assert len(metadata.two_sequences) == 3
+    assert len(metadata.two_sequences) + len(record(trained)["two_sequences_dropped"]) == 3
     assert (trained / "docs" / "training.png").read_bytes().startswith(PNG)
     assert not list(trained.rglob("*.part"))
 
@@ -136,7 +138,8 @@ def test_synthetic_data_say_so_first(trained: Path):
 def test_the_range_is_where_the_development_patients_lay(trained: Path, cohort: Cohort):
     limits = open_bundle(trained).metadata.range
     cases = [case for case in cohort.included if case.case in record(trained)["development_cases"]]
-    assert limits.age_years == (min(c.age_years for c in cases), max(c.age_years for c in cases))
+    ages = [case.age_years for case in cases]
+    assert limits.age_years == (math.floor(min(ages)), math.ceil(max(ages)))
     assert set(limits.field_strength_t) == {case.field_strength_t for case in cases}
     assert limits.contrast_agent == "unchecked"
     assert limits.action("features") == "flag"
@@ -145,6 +148,31 @@ def test_the_range_is_where_the_development_patients_lay(trained: Path, cohort: 
     features = [networks.read("FLAIR", cohort.tensor(case, "FLAIR")).features for case in cases]
     assert np.allclose(axes["FLAIR"].mean, np.mean(features, axis=0), rtol=1e-3, atol=1e-3)
     assert limits.features.limits["FLAIR"] > 0
+
+
+def test_the_feature_space_ends_where_patients_lie_whom_neither_network_nor_axes_have_seen(
+    trained: Path, cohort: Cohort
+):
+    said, distances = record(trained), []
+    for fold, left_out in enumerate(said["folds"]):
+        file = trained.with_name("bundle.work") / f"FLAIR_fold{fold}" / "network.safetensors"
+        network = load_network(file, QUICK.first_block_stride).eval()
+
+        def pooled(name: str, network: nn.Module = network) -> np.ndarray:
+            case = next(case for case in cohort.included if case.case == name)
+            volume = torch.from_numpy(cohort.tensor(case, "FLAIR"))[None, None]
+            with torch.inference_mode():
+                return read(network, volume)[1][0].numpy()
+
+        axes = fit_feature_space(np.stack([pooled(n) for n in said["development_cases"] if n not in left_out]))
+        distances += [distance(axes, pooled(name)) for name in left_out]
+    limits = open_bundle(trained).metadata.range.features.limits
+    assert limits["FLAIR"] == pytest.approx(max(distances), rel=1e-2)
+    found = said["feature_space"]
+    assert found["test_studies"] == 2
+    assert 0 <= max(found["test_studies_beyond"].values()) <= found["test_studies_beyond_any"] <= 2
+    card = (trained / "docs" / "README.md").read_text()
+    assert f"any {found['test_studies_beyond_any']} |" in card
 
 
 def test_no_pseudonym_travels(trained: Path, cohort: Cohort):
@@ -212,6 +240,28 @@ def test_the_networks_of_another_training_are_refused(trained: Path, cohort: Coh
     (tmp_path / "bundle.work").mkdir()
     shutil.copy(trained.with_name("bundle.work") / "training.json", tmp_path / "bundle.work")
     assert refusal(cohort, tmp_path / "bundle", replace(QUICK, **other)) == "work_folder_other"
+
+
+def test_networks_of_other_images_are_refused(trained: Path, cohort: Cohort, tmp_path: Path):
+    (tmp_path / "bundle.work").mkdir()
+    shutil.copy(trained.with_name("bundle.work") / "training.json", tmp_path / "bundle.work")
+    rebuilt = open_cohort(Path(shutil.copytree(cohort.folder, tmp_path / "cohort")))
+    assert tensors_digest(rebuilt) == tensors_digest(cohort)
+    first, second, *_ = (tensor_file(rebuilt.folder, case.case) for case in rebuilt.included)
+    shutil.copy(second, first)
+    assert rebuilt.digest == cohort.digest
+    with pytest.raises(ModelError, match="differs in the images of the cohort") as refused:
+        train(rebuilt, tmp_path / "bundle", QUICK, lambda line: None)
+    assert refused.value.code == "work_folder_other"
+    first.unlink()
+    assert refusal(rebuilt, tmp_path / "bundle") == "cohort_damaged"
+
+
+def test_weights_of_unknown_origin_are_no_start(trained: Path, cohort: Cohort, tmp_path: Path):
+    start = next((trained / "models").glob("T1W*"))
+    assert refusal(cohort, tmp_path / "bundle", replace(QUICK, start=start)) == "start_unknown"
+    (tmp_path / "start.safetensors").write_bytes(b"cut")
+    assert refusal(cohort, tmp_path / "bundle", replace(QUICK, start=tmp_path / "start.safetensors")) == "start_unknown"
 
 
 def test_cohorts_that_cannot_be_trained_on_are_refused(cohort: Cohort, tmp_path: Path):

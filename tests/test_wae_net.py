@@ -92,6 +92,22 @@ def test_features_are_the_mean_of_what_the_last_layers_see(ensemble: WaeNet, exp
     assert features == pytest.approx((expected[0][1] + expected[1][1]) / 2, rel=1e-3, abs=1e-3)
 
 
+def test_no_pass_may_round_to_tf32(ensemble: WaeNet, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    allowed: list[bool] = []
+    hooks = [
+        network.register_forward_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
+        for network in {*ensemble._networks["T1W"], *ensemble._explained["T1W"]}
+    ]
+    ensemble.read("T1W", VOLUME)
+    assert allowed == [False, False]
+    ensemble.saliency("T1W", VOLUME)
+    assert set(allowed) == {False}
+    assert torch.backends.cudnn.allow_tf32
+    for hook in hooks:
+        hook.remove()
+
+
 def test_saliency_is_the_mean_of_the_folds(ensemble: WaeNet):
     batch = torch.from_numpy(VOLUME)[None, None]
     maps = [grad_cam(network(seed).requires_grad_(requires_grad=False), batch).values_zyx for seed in (0, 1)]

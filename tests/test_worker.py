@@ -9,12 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dicom_node import worker
+from dicom_node import inputs, worker
 from dicom_node.config import Config, parse
+from dicom_node.replay import replay
 from dicom_node.spool import Spool, Study
 from dicom_node.workflow import Engine, migrate
+from models.bundle import TwoSequences
 from pipeline.brain import WeightsIdentity
+from pipeline.select import SiteRules, select_study
 from pipeline.study import RESULT_FILE
+from pipeline.synthetic import localizer_tags
+from tests.studies import TRIPLET, receive_study
 
 
 @pytest.fixture
@@ -139,6 +144,28 @@ def test_saliency_is_four_objects_that_an_earlier_run_may_lack(tmp_path: Path, s
     for name in worker._SALIENCY:
         (tmp_path / name).write_bytes(b"object")
     assert worker._scored(tmp_path, models, saliency=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_late_bystander_selects_the_same_run_of_two_sequences(tmp_path: Path, sent: Path, validated: bool):
+    mode = TwoSequences(weights={"T1W": 0.5, "T2W": 0.5}, threshold=0.5, patients=19, auc=0.7)
+    metadata = SimpleNamespace(two_sequences=(mode,) if validated else ())
+    spool, models = Spool(tmp_path / "data"), SimpleNamespace(bundle=SimpleNamespace(metadata=metadata))
+    hands = worker.Worker(Config.offline(), spool, models)  # type: ignore[arg-type]
+    study = receive_study(spool, sent, "2.25.43", *(tags for tags in TRIPLET if tags is not TRIPLET[2]))
+    first = hands.select(study.uid)["input_digest"]
+    pinned = inputs.pinned(study, first)
+    receive_study(spool, sent, study.uid, localizer_tags(22))
+    assert (hands.select(study.uid)["input_digest"] == first) is validated
+    assert inputs.pinned(study, first) == pinned
+    selection = select_study(study.instances())
+    assert selection.without is not None
+    assert (first == selection.without.digest) is validated
+    table = inputs.last_table(study)
+    assert table is not None
+    assert (table["state"], set(table["roles"])) == (("ready", {"T1W", "T2W"}) if validated else ("held", set()))
+    (row,) = replay(spool, SiteRules(), 1)
+    assert row["outcome"] == "unchanged"
 
 
 def test_a_study_of_two_sequences_owes_no_map_of_the_third(tmp_path: Path, study: Study):

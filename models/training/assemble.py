@@ -6,8 +6,9 @@ Weights, threshold, calibration and range come from the development patients; th
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,6 @@ from models.bundle import (
     SEQUENCES,
     Action,
     Architecture,
-    Bundle,
     Check,
     Evidence,
     FeatureSpace,
@@ -30,60 +30,24 @@ from models.bundle import (
     TwoSequences,
     open_bundle,
 )
-from models.feature_space import distance, fit_feature_space, save_axes
+from models.feature_space import save_axes
 from models.training.calibration import fit_calibration
 from models.training.card import model_card
-from models.training.cohort import Cohort
 from models.training.cohort_facts import cohort_facts
 from models.training.ensemble_weights import STEPS, Choice, choose_weights
 from models.training.evaluate import Evaluation, evaluate, predict
-from models.training.fit import NETWORK, Job, Tell, read_result
-from models.training.folds import Split
+from models.training.feature_limits import measure_feature_space
+from models.training.fit import Tell
 from models.training.held_out import development_record
 from models.training.metrics import auc, youden_threshold
 from models.training.predictions import Predictions
-from models.training.recipe import Recipe
+from models.training.trained import Trained
 from models.training.training_log import training_plot
 from models.training.write_bundle import intended_use, monai_words, notice, software, write_bundle
-from models.wae_net import WaeNet
 
 FEATURES: Final = "models/features.safetensors"
-FEATURES_WITHIN: Final = 0.975
-"""Share of the development cases that lie within the limit of the feature space, each measured by the other folds."""
-_LIMIT_MIN = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """Finished networks and all that belongs to them.
-
-    Attributes
-    ----------
-    cohort, parts, recipe
-        What they were trained on, and how.
-    fold_jobs
-        Each leaves a fold out.
-    member_jobs
-        Whose networks the bundle holds.
-    work
-        Folder with a folder of each job's name.
-    """
-
-    cohort: Cohort
-    parts: Split
-    recipe: Recipe
-    fold_jobs: tuple[Job, ...]
-    member_jobs: tuple[Job, ...]
-    work: Path
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the cohort was made."""
-        return self.cohort.description.synthetic is not None
-
-    def results(self, jobs: tuple[Job, ...]) -> dict[str, dict[str, Any]]:
-        """Return the results of jobs by name."""
-        return {job.name: read_result(self.work / job.name) for job in jobs}
+_CHANCE: Final = 0.5
+"""AUC of a score that says nothing."""
 
 
 def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> Path:
@@ -110,7 +74,7 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> P
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "models").mkdir(parents=True)
     for job in trained.member_jobs:
-        shutil.copyfile(trained.work / job.name / NETWORK, folder / "models" / f"{job.name}.safetensors")
+        shutil.copyfile(trained.network_file(job), folder / "models" / f"{job.name}.safetensors")
     choice = choose_weights(predictions)
     record = _record(trained, choice)
     metadata = _metadata(trained, predictions, choice)
@@ -119,12 +83,17 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> P
         tell("choosing the weights on the test patients, as the patent does")
         choice = choose_weights(predict(open_bundle(folder), trained.cohort, trained.parts.test, tell, device))
         record, metadata = _record(trained, choice), _metadata(trained, predictions, choice)
-    metadata = _with_features(trained, open_bundle(folder), metadata, device, tell)
+    tell("measuring the feature space of the development patients")
+    measured = measure_feature_space(trained, device)
+    save_axes(folder / FEATURES, measured.spaces)
+    metadata = _with_features(metadata, measured.limits)
+    record |= {"feature_space": measured.as_json()}
     write_bundle(folder, metadata, record, "")
     tested = trained.work / "evaluation"
     evaluation = evaluate(
         open_bundle(folder), trained.cohort, tested, tell, trained.parts.test, device=device, seed=trained.recipe.seed
     )
+    record |= {"two_sequences_dropped": _dropped(metadata, evaluation)}
     metadata = _with_evidence(metadata, evaluation)
     _write_plot(trained, folder, metadata)
     card = model_card(metadata, record, json.loads((tested / "evaluation.json").read_text("utf-8")))
@@ -206,11 +175,17 @@ def _range(trained: Trained) -> Range:
     ages = [case.age_years for case in cases if case.age_years is not None]
     fields = sorted({round(case.field_strength_t, 1) for case in cases if case.field_strength_t is not None})
     return Range(
-        age_years=(min(ages), max(ages)) if len(set(ages)) > 1 else None,
+        age_years=_whole_years(ages) if ages else None,
         field_strength_t=tuple(fields) or None,
         contrast_agent="never" if all(case.contrast_agent is False for case in cases) else "unchecked",
         actions=_actions(trained),
     )
+
+
+def _whole_years(ages: list[float]) -> tuple[float, float]:
+    """Return the range of ages in whole years, as headers state them; it holds a year at least."""
+    youngest = math.floor(min(ages))
+    return youngest, max(math.ceil(max(ages)), youngest + 1)
 
 
 def _actions(trained: Trained) -> dict[Check, Action]:
@@ -219,54 +194,52 @@ def _actions(trained: Trained) -> dict[Check, Action]:
     return (flags if trained.synthetic else {}) | {"features": trained.recipe.features_action}
 
 
-def _with_features(trained: Trained, bundle: Bundle, metadata: Metadata, device: torch.device, tell: Tell) -> Metadata:
-    """Write the feature space of the development cases into the bundle and return metadata that name it."""
-    tell("measuring the feature space of the development patients")
-    networks, spaces, limits = WaeNet(bundle, device), {}, {}
-    folds = np.repeat(np.arange(len(trained.parts.folds)), [len(fold) for fold in trained.parts.folds])
-    for sequence in SEQUENCES:
-        read = (networks.read(sequence, trained.cohort.tensor(c, sequence)) for c in trained.parts.development)
-        features = np.stack([reading.features for reading in read])
-        spaces[sequence] = fit_feature_space(features)
-        limits[sequence] = _limit(features, folds)
-    save_axes(bundle.folder / FEATURES, spaces)
+def _with_features(metadata: Metadata, limits: dict[Sequence, float]) -> Metadata:
     space = FeatureSpace(file=FEATURES, limits=limits)
     return metadata.model_copy(update={"range": metadata.range.model_copy(update={"features": space})})
 
 
-def _limit(features: np.ndarray, folds: np.ndarray) -> float:
-    """Return the distance that few cases exceed when each is measured in the space of the other folds."""
-    distances: list[float] = []
-    for fold in np.unique(folds):
-        axes = fit_feature_space(features[folds != fold])
-        distances += [distance(axes, row) for row in features[folds == fold]]
-    return max(float(np.quantile(distances, FEATURES_WITHIN, method="higher")), _LIMIT_MIN)
-
-
 def _with_evidence(metadata: Metadata, evaluation: Evaluation) -> Metadata:
-    """Return metadata with the AUC on the test patients, of the ensemble and of every pair."""
+    """Return metadata with the AUC on the test patients, of the ensemble and of every pair that is kept."""
     assert metadata.evidence is not None
     found = evaluation.ensemble.auc
     interval = None if found.low is None or found.high is None else (found.low, found.high)
     pairs = tuple(
         pair.model_copy(
             update={
-                "auc": evaluation.two_sequences[" + ".join(pair.weights)].auc.value,
+                "auc": evaluation.two_sequences[_pair_name(pair)].auc.value,
                 "patients": evaluation.ensemble.patients,
             }
         )
         for pair in metadata.two_sequences
+        if _informs(evaluation, pair)
     )
     evidence = metadata.evidence.model_copy(update={"auc": found.value, "auc_interval": interval})
     return metadata.model_copy(update={"evidence": evidence, "two_sequences": pairs})
 
 
+def _informs(evaluation: Evaluation, pair: TwoSequences) -> bool:
+    """Return whether a pair tells the test patients apart better than chance, as far as their number can show it."""
+    low = evaluation.two_sequences[_pair_name(pair)].auc.low
+    return low is not None and low > _CHANCE
+
+
+def _dropped(metadata: Metadata, evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
+    """Return AUC and lower bound of every pair that a node must not score by."""
+    found = {_pair_name(p): evaluation.two_sequences[_pair_name(p)].auc for p in metadata.two_sequences}
+    names = [_pair_name(pair) for pair in metadata.two_sequences if not _informs(evaluation, pair)]
+    return {name: {"auc": found[name].value, "low": found[name].low} for name in names}
+
+
+def _pair_name(pair: TwoSequences) -> str:
+    return " + ".join(pair.weights)
+
+
 def _record(trained: Trained, choice: Choice) -> dict[str, Any]:
     """Return ``configs/training.json``: enough to train again, and to know whom the bundle must not be tested on."""
-    jobs = dict.fromkeys((*trained.fold_jobs, *trained.member_jobs))
     results = {
         name: {key: value for key, value in result.items() if key != "scores"}
-        for name, result in trained.results(tuple(jobs)).items()
+        for name, result in trained.results(trained.jobs).items()
     }
     return {
         "recipe": trained.recipe.as_json(),
@@ -289,7 +262,7 @@ def _record(trained: Trained, choice: Choice) -> dict[str, Any]:
 
 def _write_plot(trained: Trained, folder: Path, metadata: Metadata) -> None:
     panels: dict[str, dict[str, Any]] = {}
-    for name, result in trained.results(tuple(dict.fromkeys((*trained.fold_jobs, *trained.member_jobs)))).items():
+    for name, result in trained.results(trained.jobs).items():
         panel, _, network = name.partition("_")
         panels.setdefault(panel, {})[network] = result["history"]
     line = f"{metadata.name} {metadata.version}: {metadata.notice}"

@@ -25,6 +25,7 @@ def participants(training: Mapping[str, Any]) -> Iterable[Row]:
     yield "5a", "Source of data", f"Made, not scanned: {made}" if made is not None else _source(training)
     yield "5b", "Dates", "Not applicable: made data" if made is not None else NOT_STATED
     yield "6a", "Setting and sites", "Not applicable: made data" if made is not None else NOT_STATED
+    yield "6b", "Inclusion criteria of CN114170162A [0056]", _criteria(cohort)
     yield "6b, 20a", "Exclusions, studies by reason", _excluded(cohort)
     yield "6c", "Treatments", NOT_STATED
     yield "10, 21", "Sample size: development", _part(cohort.get("development"))
@@ -56,6 +57,9 @@ def methods(metadata: Metadata, training: Mapping[str, Any]) -> Iterable[Row]:
     yield "12c", "Training", _training(training)
     yield "12c", "Choice of the epoch", _epoch(training)
     yield "12c", "Choice of the ensemble's weights", _weights(metadata)
+    yield "12c", "What was fixed on which scores", _fixed_on(metadata, training)
+    yield "12c", "Limits of the feature space", _feature_space(metadata, training)
+    yield "12c", "Pairs of sequences", _pairs_of_sequences(metadata, training)
     yield "12f", "Calibration", _calibration(metadata)
     yield "13", "Class imbalance", "The split is stratified by outcome; no resampling of classes"
     yield "CLAIM", "Initialisation", _start(training)
@@ -72,6 +76,13 @@ def _excluded(cohort: Mapping[str, Any]) -> str:
     if excluded is None:
         return NOT_STATED
     return _pairs(excluded) if excluded else "none"
+
+
+def _criteria(cohort: Mapping[str, Any]) -> str:
+    checked, unchecked = cohort.get("criteria"), cohort.get("criteria_not_checked")
+    if checked is None or unchecked is None:
+        return NOT_STATED
+    return f"Checked: {', '.join(checked) or 'none'}; not checked: {', '.join(unchecked) or 'none'}"
 
 
 def _part(part: Mapping[str, Any] | None) -> str:
@@ -106,9 +117,19 @@ def _partition(training: Mapping[str, Any]) -> str:
     if not recipe:
         return NOT_STATED
     return (
-        f"By patient and group, stratified by outcome: a share of {recipe.get('test_share', NOT_STATED)} set aside "
-        f"first, the rest in {recipe.get('folds', NOT_STATED)} folds; seed {recipe.get('seed', NOT_STATED)}"
+        f"By patient and group, stratified by outcome: {_set_aside(training)} set aside first (a share of "
+        f"{recipe.get('test_share', NOT_STATED)} was asked for), the rest in {recipe.get('folds', NOT_STATED)} folds; "
+        f"seed {recipe.get('seed', NOT_STATED)}"
     )
+
+
+def _set_aside(training: Mapping[str, Any]) -> str:
+    cohort = training.get("cohort") or {}
+    test, development = cohort.get("test"), cohort.get("development")
+    if not test or not development:
+        return "a share that is not stated"
+    patients = test["patients"] + development["patients"]
+    return f"{test['patients']} of {patients} patients ({test['patients'] / patients:.1%})"
 
 
 def _model(metadata: Metadata) -> str:
@@ -150,6 +171,52 @@ def _weights(metadata: Metadata) -> str:
         "nothing": "not chosen on data",
     }
     return f"{weights}; {basis[metadata.evidence.weights_chosen_on] if metadata.evidence else NOT_STATED}"
+
+
+def _fixed_on(metadata: Metadata, training: Mapping[str, Any]) -> str:
+    members = (training.get("recipe") or {}).get("members")
+    if members is None or metadata.network_files is None:
+        return NOT_STATED
+    on_test = metadata.evidence is not None and metadata.evidence.weights_chosen_on == "test"
+    count = len(metadata.network_files["T1W"])
+    bundle = f"averages {count} networks" if members == "folds" else "uses one network, trained anew on all of them"
+    return (
+        f"{'Threshold' if on_test else 'Threshold, weights'} and calibration come from out-of-fold scores of "
+        f"development patients, each of a single network; for each sequence the bundle {bundle}, whose scores may be "
+        "distributed otherwise"
+    )
+
+
+def _feature_space(metadata: Metadata, training: Mapping[str, Any]) -> str:
+    if metadata.range.features is None:
+        return "none"
+    found = training.get("feature_space")
+    if not found:
+        return NOT_STATED
+    beyond = ", ".join(f"{sequence} {count}" for sequence, count in found["test_studies_beyond"].items())
+    return (
+        f"For each sequence the distance within which {found['within']:.1%} of the development studies lie, each "
+        "measured by the network, and in the axes, of the training that left its fold out; of "
+        f"{found['test_studies']} test studies lie beyond: {beyond}, any {found['test_studies_beyond_any']}"
+    )
+
+
+def _pairs_of_sequences(metadata: Metadata, training: Mapping[str, Any]) -> str:
+    dropped = training.get("two_sequences_dropped") or {}
+    kept = [" + ".join(pair.weights) for pair in metadata.two_sequences]
+    if not kept and not dropped:
+        return "none"
+    left = "; ".join(f"{pair} ({_bound(entry)})" for pair, entry in dropped.items()) or "none"
+    return (
+        f"Kept: {', '.join(kept) or 'none'}; dropped, as the lower bound of the AUC on the test patients does not "
+        f"exceed 0.5: {left}"
+    )
+
+
+def _bound(entry: Mapping[str, Any]) -> str:
+    if entry["auc"] is None or entry["low"] is None:
+        return "no interval"
+    return f"AUC {entry['auc']:.3f}, lower bound {entry['low']:.3f}"
 
 
 def _calibration(metadata: Metadata) -> str:

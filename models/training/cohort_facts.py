@@ -9,6 +9,8 @@ from typing import Any
 
 from models.training.cohort import Case, Cohort
 
+CRITERIA = ("tsc", "epilepsy", "resected", "mri_after_asm", "follow_up_months")
+"""Columns of the inclusion criteria of CN114170162A [0056] that a cohort may have checked."""
 _ANSWERS = {True: "yes", False: "no", None: "unknown"}
 
 
@@ -19,6 +21,7 @@ def cohort_facts(cohort: Cohort, development: Sequence[Case], test: Sequence[Cas
     -------
     dict
         ``synthetic``, ``software`` and ``brain_weights`` of the cohort; ``excluded``, studies by reason;
+        ``criteria`` of inclusion that were checked, and ``criteria_not_checked``;
         ``development`` and ``test``, see `part_facts`.
     """
     return {
@@ -26,6 +29,8 @@ def cohort_facts(cohort: Cohort, development: Sequence[Case], test: Sequence[Cas
         "software": cohort.description.software,
         "brain_weights": cohort.description.brain_weights,
         "excluded": dict(sorted(Counter(case.status for case in cohort.cases if not case.included).items())),
+        "criteria": list(cohort.description.criteria),
+        "criteria_not_checked": [name for name in CRITERIA if name not in cohort.description.criteria],
         "development": part_facts(development),
         "test": part_facts(test),
     }

@@ -22,7 +22,15 @@ from torch.nn import functional as F
 
 from models.bundle import SEQUENCES, ModelError, Sequence
 from models.efficientnet3d import efficientnet3d_b0
-from models.training.checkpoint import Progress, load_progress, save_network, save_progress, write_whole
+from models.inference import full_float32
+from models.training.checkpoint import (
+    Progress,
+    drop_unfinished,
+    load_progress,
+    save_network,
+    save_progress,
+    write_whole,
+)
 from models.training.cohort import Case, Cohort
 from models.training.recipe import Recipe
 from models.training.samples import Batch, Samples
@@ -85,6 +93,7 @@ def fit(job: Job, cohort: Cohort, recipe: Recipe, folder: Path, device: torch.de
     if finished(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
+    drop_unfinished(folder)
     with torch.random.fork_rng():
         training = _Training(job, cohort, recipe, device)
         progress = load_progress(folder / CHECKPOINT)
@@ -250,6 +259,7 @@ class _Training:
             norm.eval().momentum = momentum
 
     @torch.inference_mode()
+    @full_float32()
     def _logits(self, network: nn.Module, sequence: Sequence) -> torch.Tensor:
         """Return logits of the fold left out, float64 (n,), one image at a time as the node does."""
         network.eval()

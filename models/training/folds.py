@@ -49,7 +49,8 @@ def split(cases: Sequence[Case], *, test_share: float, folds: int, seed: int) ->
     cases
         Those without a label or left out of the cohort take no part.
     test_share
-        Of all patients, above 0 and at most 0.5; one part of ``round(1 / test_share)`` is taken.
+        Of all patients, above 0 and at most 0.5; it is rounded to one of 1/k, since one of ``round(1 / test_share)``
+        parts is taken, and patients and groups that stay together move it further.
     folds
         How many, 2 or more.
     seed

@@ -30,7 +30,8 @@ class Recipe:
     epochs, learning_rate, batch
         100 epochs of Adam at 0.001 ([0081]); the patent states no batch size.
     folds, test_share, seed
-        Parts of the development patients, share of all patients set aside first, and start of every random draw.
+        Parts of the development patients, share of all patients set aside first, and start of every random draw. The
+        share is rounded to one of 1/k (0.4 becomes 1/2); the record and the model card state what was set aside.
     first_block_stride
         Of the network; see `models.efficientnet3d`.
     shared
@@ -39,7 +40,7 @@ class Recipe:
         ``folds``: the bundle holds the network of every fold and averages them; ``refit``: one network, trained anew
         on all development patients for the median of the folds' epochs.
     start
-        Weights to begin with, for example inflated ones; None: random.
+        Weights to begin with, as `models.inflate` writes them; None: random.
     augmentation
         Which of crop, rotation and flip; empty: none.
     mr
@@ -60,7 +61,8 @@ class Recipe:
     calibrate
         Fit a calibration of the score on out-of-fold scores.
     two_sequences
-        Also weigh every pair of sequences, for studies that lack the third.
+        Also weigh every pair of sequences, for studies that lack the third; those that tell the test patients apart no
+        better than by chance are dropped.
     reproduce_patent_selection
         Choose the weights on the test patients, as [0085] does it; the test result is optimistic then.
     shuffle_labels

@@ -7,6 +7,7 @@ network from the r-th on. They speak to each other through files alone, and what
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import time
@@ -19,14 +20,16 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from models.bundle import SEQUENCES, ModelError, Sequence
+from models.bundle import SEQUENCES, ModelError, Sequence, sha256
 from models.efficientnet3d import SIDE_MULTIPLE
-from models.training.assemble import Trained, assemble
+from models.inflate import refuse_unless_inflated
+from models.training.assemble import assemble
 from models.training.checkpoint import write_whole
-from models.training.cohort import Case, Cohort
+from models.training.cohort import Case, Cohort, tensor_file
 from models.training.fit import Job, finished, fit, read_result
 from models.training.folds import Split, split
 from models.training.recipe import Recipe
+from models.training.trained import Trained
 from models.wae_net import refuse_torch_2_9
 
 IDENTITY: Final = "training.json"
@@ -57,10 +60,11 @@ def train(cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None]
     Raises
     ------
     ModelError
-        ``bundle_exists``, ``work_folder_other`` if the work folder belongs to another cohort or recipe,
-        ``grid_unfit``, ``torch_unfit``; what `split`, `fit` and `assemble` raise.
+        ``bundle_exists``, ``work_folder_other`` if the work folder belongs to another cohort, other images or another
+        recipe, ``grid_unfit``, ``torch_unfit``, ``start_unknown`` if the weights to begin with are not inflated ones,
+        ``cohort_damaged``; what `split`, `fit` and `assemble` raise.
     """
-    _refuse(cohort, out)
+    _refuse(cohort, out, recipe)
     cohort = shuffled(cohort, recipe.seed) if recipe.shuffle_labels else cohort
     parts = split(cohort.included, test_share=recipe.test_share, folds=recipe.folds, seed=recipe.seed)
     work = out.with_name(f"{out.name}.work")
@@ -122,7 +126,7 @@ def keep_memory() -> None:
         mallopt(_MMAP_THRESHOLD, _NEVER)
 
 
-def _refuse(cohort: Cohort, out: Path) -> None:
+def _refuse(cohort: Cohort, out: Path, recipe: Recipe) -> None:
     refuse_torch_2_9(torch.__version__)
     if out.exists():
         raise ModelError("bundle_exists", f"{out} exists already: delete it or name another folder for the bundle.")
@@ -131,12 +135,34 @@ def _refuse(cohort: Cohort, out: Path) -> None:
         raise ModelError(
             "grid_unfit", f"The cohort's grid {sides} is no multiple of {SIDE_MULTIPLE} voxels: build it on another."
         )
+    if recipe.start is not None:
+        refuse_unless_inflated(recipe.start)
+
+
+def tensors_digest(cohort: Cohort) -> str:
+    """Return the SHA-256 over the files of the included cases' tensors, in the order of their names.
+
+    Raises
+    ------
+    ModelError
+        ``cohort_damaged`` if a file cannot be read.
+    """
+    try:
+        names = sorted(case.case for case in cohort.included)
+        lines = [f"{name} {sha256(tensor_file(cohort.folder, name))}" for name in names]
+    except OSError as error:
+        raise ModelError(
+            "cohort_damaged",
+            f"The cohort is damaged: its tensors cannot be read ({type(error).__name__}). Build it again.",
+        ) from None
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
     """Write into the work folder what its networks depend on, or refuse it if they depend on something else."""
     identity: dict[str, Any] = {
         "cohort": cohort.digest,
+        "tensors": tensors_digest(cohort),
         "recipe": recipe.networks_json(),
         "test": [case.case for case in parts.test],
         "folds": [[case.case for case in fold] for fold in parts.folds],
@@ -145,12 +171,13 @@ def _claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
     file = work / IDENTITY
     if not file.exists():
         write_whole(file, (json.dumps(identity, indent=1) + "\n").encode())
-        return
+    # Read even if just written: another process may have written its own at the same time.
     try:
         known = json.loads(file.read_text("utf-8"))
     except ValueError:
         known = {}
-    differing = [key for key in identity if known.get(key) != identity[key]]
+    words = {"tensors": "the images of the cohort"}
+    differing = [words.get(key, key) for key in identity if known.get(key) != identity[key]]
     if differing:
         raise ModelError(
             "work_folder_other",

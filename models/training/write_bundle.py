@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from models.bundle import INFERENCE, METADATA, SHIPPED, Metadata, write_checksums
 from models.bundle_metadata import DataFormat, NetworkDataFormat
+from models.efficientnet3d import PADDING_SIDE, block_strings
 from models.training.checkpoint import write_whole
 from models.training.held_out import TRAINING_RECORD
 from models.training.recipe import Recipe
@@ -45,12 +46,13 @@ def inference(metadata: Metadata) -> dict[str, Any]:
         ),
         "network_def": {
             "_target_": "monai.networks.nets.efficientnet.EfficientNet",
+            "blocks_args_str": block_strings(metadata.architecture.first_block_stride),
             "spatial_dims": 3,
             "in_channels": 1,
             "num_classes": 1,
-            "image_size": 256,
-            "first_block_stride": metadata.architecture.first_block_stride,
+            "image_size": PADDING_SIDE,
         },
+        "first_block_stride": metadata.architecture.first_block_stride,
         "preprocessing": {
             "axes": "(z, y, x): inferior to superior, posterior to anterior, left to right",
             "grid": metadata.grid.model_dump(mode="json"),

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from models.brain_extractor import BrainExtractor
 from models.bundle import SEQUENCES, Grid, Intensity, Sequence
@@ -111,6 +112,10 @@ def _read(case: str, selection: Selection, making: Making, extractor: BrainExtra
         tensors_zyx = {_sequence(role): tensor for role, tensor in tensors(work, making.grid, making.intensity)}
     except StudyHeld as held:
         return Record(selection.digest, held.code, held.sentence)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # SimpleITK's only kind of error: one bad study must not end the build
+        return Record(selection.digest, "study_unreadable", f"The images cannot be used ({type(error).__name__}).")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     write_tensors(making.out, case, tensors_zyx)

@@ -30,7 +30,7 @@ def check_finding(finding: Finding) -> None:
     Raises
     ------
     ValueError
-        If scores and weights are not of the three sequences, or of the two that were validated alone, a number is not
+        If scores and weights are not of the three sequences, or of the two that were tested alone, a number is not
         finite or out of its range, the weights do not sum to 1, the folds do not belong to the scores, or the category
         is not the side of the threshold on which the score lies.
     """
@@ -103,7 +103,7 @@ def missing_words(finding: Finding) -> str:
     shown = f" (AUC {mode.auc:.2f}, {mode.patients} patients)" if mode else ""
     return (
         f"The study has no {' and no '.join(finding.missing)} series: it was scored by {_listed(finding.sequences)}, "
-        f"with weights and threshold that were validated for these alone{shown}."
+        f"with weights and threshold that were tested for these alone{shown}."
     )
 
 

@@ -54,8 +54,8 @@ class Selection:
     digest
         SHA-256 over the content of the selected instances; over the reason and all file names if the study is held.
     without
-        Of a study that is held because a single role has no series: the selection of the other two, under the same
-        digest; for models that were validated on these.
+        Of a study that is held because a single role has no series: the selection of the other two, under a digest of
+        their content; for models that were validated on these.
     """
 
     study_uid: str
@@ -105,15 +105,22 @@ def select_study(
         if not isinstance(held, RoleMissing):
             return nothing
         roles, volumes = _by_role(held.found)
-        return replace(nothing, without=replace(nothing, roles=roles, volumes=volumes, held=None))
+        found = replace(nothing, roles=roles, volumes=volumes, held=None, digest=input_digest(roles))
+        return replace(nothing, without=found)
     roles, volumes = _by_role(chosen)
     return Selection(study_uid, roles, volumes, candidates, headers.problems, None, input_digest(roles))
 
 
 def input_digest(roles: dict[Role, SelectedSeries]) -> str:
-    """Return the SHA-256 over roles and content of the selected instances; file names and order do not count."""
+    """Return the SHA-256 over roles and content of the selected instances; file names and order do not count.
+
+    A role that no series plays counts as missing, so that two sequences never share a digest with three.
+    """
     total = hashlib.sha256()
     for role in Role:
+        if role not in roles:
+            total.update(f"without {role}".encode())
+            continue
         total.update(role.encode())
         for digest in sorted(content_digest(path) for path in roles[role].files):
             total.update(bytes.fromhex(digest))

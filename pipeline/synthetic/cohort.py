@@ -147,7 +147,7 @@ class _Order:
 
     @property
     def patient(self) -> str:
-        return f"SYNTHETIC-{self.index + 1:04d}"
+        return f"SYNTHETIC-{self.seed}-{self.index + 1:04d}"
 
 
 def base_of(index: int, bases: tuple[BaseAnatomy, ...]) -> BaseAnatomy:
@@ -207,7 +207,7 @@ def _study_tags(order: _Order, age: int) -> StudyTags:
     signal = "+".join(order.signal)
     return StudyTags(
         study_uid=derive_uid("synthetic cohort", order.seed, order.base.group, order.index, signal),
-        patient_name=f"SYNTHETIC^{order.index + 1:04d}",
+        patient_name=f"SYNTHETIC^{order.seed}-{order.index + 1:04d}",
         patient_id=order.patient,
         birth_date=f"{int(_STUDY_DATE[:4]) - age}{_STUDY_DATE[4:]}",
         study_date=_STUDY_DATE,

@@ -68,7 +68,7 @@ def base_anatomies(label_maps: Path | None, seed: int) -> tuple[BaseAnatomy, ...
     """
     if label_maps is None:
         heads = (np.random.SeedSequence([seed, head]).generate_state(1) for head in range(PROCEDURAL_HEADS))
-        return tuple(BaseAnatomy(f"procedural-{head:02d}", int(state[0])) for head, state in enumerate(heads))
+        return tuple(BaseAnatomy(f"procedural-{seed}-{head:02d}", int(state[0])) for head, state in enumerate(heads))
     files = sorted(path for pattern in ("*.nii", "*.nii.gz") for path in label_maps.glob(pattern))
     if not files:
         raise ModelError("label_maps_missing", f"{label_maps} holds no label map: name a folder with *.nii.gz files.")

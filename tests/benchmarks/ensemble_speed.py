@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -95,8 +96,10 @@ class _Kind:
     def _logits(self, network: Callable, batch) -> list[float]:
         import torch
 
+        from models.inference import full_float32
+
         half = torch.autocast(self.device.type, torch.float16, enabled=self.plan.half)
-        with torch.no_grad(), half:
+        with torch.no_grad(), full_float32(), half:
             return network(batch).float().flatten().tolist()
 
     def _finish_cuda(self) -> None:
@@ -248,6 +251,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), action="append", help="both where there is a card")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    # Threads that wait by spinning keep a busy machine from the very thread they wait for: ten times slower then.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     report = {}
     with tempfile.TemporaryDirectory() as folder:
         tensors = Path(folder) / "tensors.npy"

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,7 @@ def build(run: Run, label_maps: Path, out: Path, seed: int) -> Path:
     made, cohort = out / f"studies-{name}", out / f"cohort-{name}"
     workers = ["--workers", str(PROCESSES)]
     if not (made / "labels.csv").exists():
+        shutil.rmtree(made, ignore_errors=True)  # the table is written last: what is there was cut off
         choice = ["--signal", run.signal, "--patients", str(run.patients), "--seed", str(seed)]
         dicom_node(["synthesize", "--label-maps", str(label_maps), "--out", str(made), *choice, *workers])
     if not (cohort / "cases.csv").exists():
@@ -105,9 +108,22 @@ def train(arguments: list[str]) -> None:
         )
         for rank in range(PROCESSES)
     ]
-    codes = [process.wait() for process in processes]
-    if any(codes):
+    # Each waits for the networks of the other, so one that ended with an error must end both.
+    while any(process.poll() is None for process in processes) and not any(process.poll() for process in processes):
+        time.sleep(1)
+    for process in processes:
+        process.terminate()
+    if any(process.wait() for process in processes):
         raise SystemExit("training failed")
+
+
+def claim(out: Path, choices: dict[str, Any]) -> None:
+    """Make the folder that of these choices, or end if it is that of others: their results would be judged again."""
+    out.mkdir(parents=True, exist_ok=True)
+    file, said = out / "experiment.json", json.dumps(choices) + "\n"
+    if file.exists() and file.read_text("utf-8") != said:
+        raise SystemExit(f"{out} holds another experiment: {file.read_text('utf-8').strip()}")
+    file.write_text(said, "utf-8")
 
 
 def verdicts(results: list[dict[str, Any]]) -> dict[str, bool]:
@@ -135,7 +151,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    claim(arguments.out, {key: getattr(arguments, key) for key in ("patients", "epochs", "seed")})
     results = [
         carry_out(run, arguments.label_maps, arguments.out.absolute(), arguments.seed)
         for run in runs(arguments.patients, arguments.epochs)

@@ -1,0 +1,54 @@
+"""Finished networks and all that belongs to them: what a bundle is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.training.cohort import Cohort
+from models.training.fit import NETWORK, Job, read_result
+from models.training.folds import Split
+from models.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Finished networks and all that belongs to them.
+
+    Attributes
+    ----------
+    cohort, parts, recipe
+        What they were trained on, and how.
+    fold_jobs
+        Each leaves a fold out.
+    member_jobs
+        Whose networks the bundle holds.
+    work
+        Folder with a folder of each job's name.
+    """
+
+    cohort: Cohort
+    parts: Split
+    recipe: Recipe
+    fold_jobs: tuple[Job, ...]
+    member_jobs: tuple[Job, ...]
+    work: Path
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every job once."""
+        return tuple(dict.fromkeys((*self.fold_jobs, *self.member_jobs)))
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the cohort was made."""
+        return self.cohort.description.synthetic is not None
+
+    def network_file(self, job: Job) -> Path:
+        """Return where the weights of a job lie."""
+        return self.work / job.name / NETWORK
+
+    def results(self, jobs: tuple[Job, ...]) -> dict[str, dict[str, Any]]:
+        """Return the results of jobs by name."""
+        return {job.name: read_result(self.work / job.name) for job in jobs}
