@@ -120,7 +120,7 @@ class Range(_Strict):
 
 
 class TwoSequences(_Strict):
-    """Weights and threshold of two sequences, for studies that lack the third; validated on their own."""
+    """Weights and threshold of two sequences, for studies that lack the third; tested on their own."""
 
     weights: dict[Sequence, float]
     threshold: float = Field(ge=0, le=1)

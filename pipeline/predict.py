@@ -134,7 +134,7 @@ class Finding:
 
     @property
     def missing(self) -> tuple[Role, ...]:
-        """The sequences that the study lacked; none but for a bundle that was validated on two."""
+        """The sequences that the study lacked; none but for a bundle that was tested on two."""
         return tuple(role for role in Role if role not in self.scores)
 
     def spread(self, role: Role | None = None) -> Spread | None:
@@ -193,7 +193,7 @@ def combine(
     scores, weights, threshold, model
         As in `Finding`.
     two_sequences
-        Whence weights and threshold are, if the study lacks a sequence and the bundle was validated on the others.
+        Whence weights and threshold are, if the study lacks a sequence and the bundle was tested on the others.
     members
         Scores of each sequence's networks.
     calibration

@@ -287,7 +287,7 @@ def _timed(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def scorable(selection: Selection, metadata: Metadata) -> tuple[Selection, TwoSequences | None]:
-    """Return what can be scored: two sequences only by a bundle that was validated on these two."""
+    """Return what can be scored: two sequences only by a bundle that was tested on these two."""
     found = selection.without
     for mode in metadata.two_sequences:
         if found is not None and {Role(name) for name in mode.weights} == set(found.roles):

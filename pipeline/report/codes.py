@@ -67,7 +67,7 @@ TERMS: Final = (
         "TSC031", "Caution, model range", "In what the study is, or may be, unlike those that the model was made with."
     ),
     Term("TSC032", "Evidence of performance", "Patients and test result of the model, or that it was not evaluated."),
-    Term("TSC033", "Missing sequence", "The sequence without which a study was scored, by weights validated for that."),
+    Term("TSC033", "Missing sequence", "The sequence without which a study was scored, by weights tested for that."),
 )
 
 _MEANINGS: Final = MappingProxyType({term.value: term.meaning for term in TERMS})

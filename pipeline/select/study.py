@@ -55,7 +55,7 @@ class Selection:
         SHA-256 over the content of the selected instances; over the reason and all file names if the study is held.
     without
         Of a study that is held because a single role has no series: the selection of the other two, under a digest of
-        their content; for models that were validated on these.
+        their content; for models that were tested on these.
     """
 
     study_uid: str
