@@ -267,6 +267,15 @@ def test_what_is_done_is_not_done_again(built: Built):
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
+def test_what_a_killed_build_had_begun_is_removed(built: Built, tmp_path: Path):
+    out = shutil.copytree(built.cohort.folder, tmp_path / "cohort")
+    left = [tensor_file(out, "ab").with_name("ab.safetensors.1-2.part"), out / "cases.csv.1-2.part"]
+    for file in left:
+        file.write_bytes(b"cut")
+    built.again(out=out)
+    assert not any(file.exists() for file in left)
+
+
 @pytest.mark.parametrize("lost", ["tensors", "record", "cut"])
 def test_what_is_lost_is_done_again(built: Built, tmp_path: Path, lost: str):
     out = shutil.copytree(built.cohort.folder, tmp_path / "cohort")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
-import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch import nn
 
 from models.bundle import ModelError
 from models.training.training_log import Epoch
+from models.training.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +82,3 @@ def save_network(file: Path, network: nn.Module, *, half: bool) -> None:
         for name, value in network.state_dict().items()
     }
     write_whole(file, save(tensors))
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one.
-
-    Processes may write the same file at the same time: one of their contents stays, whole.
-    """
-    temporary = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def drop_unfinished(folder: Path) -> None:
-    """Remove what `write_whole` had begun in a folder when its process was killed; no other process may write there."""
-    for left in folder.glob("*.part"):
-        left.unlink(missing_ok=True)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from models.bundle import SEQUENCES, Grid, Intensity, ModelError, Sequence
+from models.training.whole_files import write_whole
 
 DESCRIPTION = "cohort.json"
 CASES = "cases.csv"
@@ -183,21 +184,16 @@ def read_cases(file: Path) -> list[Case]:
 def write_cases(folder: Path, cases: Iterable[Case]) -> None:
     """Write ``cases.csv`` whole or not at all."""
     names = [field.name for field in fields(Case)]
-    temporary = folder / f"{CASES}.part"
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(names)
-        table.writerows([["" if (v := getattr(case, name)) is None else v for name in names] for case in cases])
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(folder / CASES)
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(names)
+    table.writerows([["" if (v := getattr(case, name)) is None else v for name in names] for case in cases])
+    write_whole(folder / CASES, stream.getvalue().encode())
 
 
 def write_description(folder: Path, description: CohortDescription) -> None:
     """Write ``cohort.json`` whole or not at all."""
-    temporary = folder / f"{DESCRIPTION}.part"
-    temporary.write_text(json.dumps(description.model_dump(), indent=2) + "\n", "utf-8")
-    temporary.replace(folder / DESCRIPTION)
+    write_whole(folder / DESCRIPTION, (json.dumps(description.model_dump(), indent=2) + "\n").encode())
 
 
 def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Sequence, np.ndarray]) -> None:
@@ -212,9 +208,7 @@ def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Sequence, np.nda
         raise ValueError(f"a case has {SEQUENCES}, not {sorted(tensors_zyx)}")
     file = tensor_file(folder, case)
     file.parent.mkdir(exist_ok=True)
-    temporary = file.with_suffix(".part")
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors_zyx.items()}, temporary)
-    temporary.replace(file)
+    write_whole(file, save({name: np.ascontiguousarray(tensor) for name, tensor in tensors_zyx.items()}))
 
 
 def tensor_file(folder: Path, case: str) -> Path:

@@ -23,6 +23,7 @@ from models.training.metrics import Summary, auc, summarise
 from models.training.plots import reliability_plot, roc_plot
 from models.training.predictions import Predictions
 from models.training.roc_area import auc_estimate
+from models.training.whole_files import write_whole
 from models.wae_net import WaeNet
 
 EQUAL: dict[Sequence, float] = dict.fromkeys(SEQUENCES, 1 / len(SEQUENCES))
@@ -217,11 +218,11 @@ def write_evaluation(out: Path, evaluation: Evaluation, predictions: Predictions
     content = asdict(evaluation)
     page = evaluation_page(content, {"ROC curves": roc, "Reliability": reliability})
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "roc.png", roc)
-    _write(out / "reliability.png", reliability)
-    _write(out / "predictions.csv", _table(evaluation, predictions, ensemble).encode())
-    _write(out / "evaluation.html", page.encode())
-    _write(out / "evaluation.json", (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_whole(out / "roc.png", roc)
+    write_whole(out / "reliability.png", reliability)
+    write_whole(out / "predictions.csv", _table(evaluation, predictions, ensemble).encode())
+    write_whole(out / "evaluation.html", page.encode())
+    write_whole(out / "evaluation.json", (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _table(evaluation: Evaluation, predictions: Predictions, ensemble: np.ndarray) -> str:
@@ -233,9 +234,3 @@ def _table(evaluation: Evaluation, predictions: Predictions, ensemble: np.ndarra
     for case, *scores in zip(predictions.cases, *columns, ensemble, strict=True):
         table.writerow([case.case, case.label, *(repr(float(score)) for score in scores), data])
     return stream.getvalue()
-
-
-def _write(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f"{file.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(file)

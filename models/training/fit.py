@@ -23,18 +23,12 @@ from torch.nn import functional as F
 from models.bundle import SEQUENCES, ModelError, Sequence
 from models.efficientnet3d import efficientnet3d_b0
 from models.inference import full_float32
-from models.training.checkpoint import (
-    Progress,
-    drop_unfinished,
-    load_progress,
-    save_network,
-    save_progress,
-    write_whole,
-)
+from models.training.checkpoint import Progress, load_progress, save_network, save_progress
 from models.training.cohort import Case, Cohort
 from models.training.recipe import Recipe
 from models.training.samples import Batch, Samples
 from models.training.training_log import Epoch, write_log
+from models.training.whole_files import drop_unfinished, write_whole
 from models.wae_net import load_network
 
 NETWORK: Final = "network.safetensors"

@@ -24,12 +24,12 @@ from models.bundle import SEQUENCES, ModelError, Sequence, sha256
 from models.efficientnet3d import SIDE_MULTIPLE
 from models.inflate import refuse_unless_inflated
 from models.training.assemble import assemble
-from models.training.checkpoint import write_whole
 from models.training.cohort import Case, Cohort, tensor_file
 from models.training.fit import Job, finished, fit, read_result
 from models.training.folds import Split, split
 from models.training.recipe import Recipe
 from models.training.trained import Trained
+from models.training.whole_files import write_whole
 from models.wae_net import refuse_torch_2_9
 
 IDENTITY: Final = "training.json"

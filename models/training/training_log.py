@@ -12,6 +12,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from models.training.whole_files import write_whole
+
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666")
 """Of the folds, and of a network trained on all; told apart by colour-blind readers (Okabe and Ito)."""
 
@@ -57,9 +59,7 @@ def write_log(file: Path, history: Sequence[Epoch]) -> None:
     table = csv.DictWriter(stream, names, lineterminator="\n")
     table.writeheader()
     table.writerows(asdict(epoch) for epoch in history)
-    temporary = file.with_name(f"{file.name}.part")
-    temporary.write_text(stream.getvalue(), "utf-8")
-    temporary.replace(file)
+    write_whole(file, stream.getvalue().encode())
 
 
 def training_plot(histories: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], notice: str) -> bytes:

@@ -19,6 +19,7 @@ from models.bundle import Grid, Intensity, ModelError
 from models.training.cohort import (
     CASES,
     DESCRIPTION,
+    TENSORS,
     Case,
     Cohort,
     CohortDescription,
@@ -27,6 +28,7 @@ from models.training.cohort import (
     write_cases,
     write_description,
 )
+from models.training.whole_files import drop_unfinished
 from pipeline.cohort.labels import LabelledStudy, Labels, read_labels
 from pipeline.cohort.parallel import read_all
 from pipeline.cohort.record import WORK, Making, Record
@@ -108,6 +110,8 @@ def _prepare(out: Path, description: CohortDescription) -> None:
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError("cohort_folder_taken", f"{out} holds something else than a cohort: name a new folder.")
     out.mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / TENSORS):
+        drop_unfinished(folder)
     write_description(out, description)
     (out / CASES).unlink(missing_ok=True)
 

@@ -21,6 +21,7 @@ import SimpleITK as sitk
 from threadpoolctl import threadpool_limits
 
 from models.bundle import ModelError
+from models.training.whole_files import write_whole
 from pipeline.select import Role
 from pipeline.synthetic.contrast import Plane, render
 from pipeline.synthetic.dicom_series import write_series
@@ -241,7 +242,7 @@ def _write_labels(file: Path, made: list[MadePatient]) -> Path:
     table.writerow(["patient", "study", "label", "group", *_INCLUSION])
     for one in made:
         table.writerow([one.patient, f"{STUDIES}/{one.patient}", one.label, one.group, *_INCLUSION.values()])
-    _write(file, text.getvalue())
+    write_whole(file, text.getvalue().encode())
     return file
 
 
@@ -262,7 +263,7 @@ def _write_facts(
         "labelled_1": sum(one.label for one in made),
         "patients": {one.patient: _record(one) for one in made},
     }
-    _write(file, json.dumps(facts, indent=1) + "\n")
+    write_whole(file, (json.dumps(facts, indent=1) + "\n").encode())
 
 
 def _record(one: MadePatient) -> dict[str, Any]:
@@ -279,12 +280,6 @@ def _record(one: MadePatient) -> dict[str, Any]:
         "label": one.label,
         "tubers": one.tubers,
     }
-
-
-def _write(file: Path, text: str) -> None:
-    temporary = file.with_name(f"{file.name}.part")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(file)
 
 
 @contextmanager
