@@ -15,9 +15,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from models.bundle import SEQUENCES, ModelError, Sequence
+from models.whole_files import write_whole
 
 EXPLAINED: Final = 0.9
 """Share of the variance that the axes hold where their number is not given."""
@@ -108,9 +109,7 @@ def save_axes(path: Path, spaces: Mapping[Sequence, Axes]) -> None:
         space = spaces[sequence]
         parts = {"mean": space.mean, "axes": space.axes, "variances": space.variances}
         tensors |= {f"{sequence}.{name}": np.ascontiguousarray(value) for name, value in parts.items()}
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    write_whole(path, save(tensors))
 
 
 def load_axes(path: Path) -> dict[Sequence, Axes]:

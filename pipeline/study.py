@@ -7,7 +7,6 @@ JSON value. Who calls it may pass a `step` that remembers those values: a step t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +26,7 @@ from models.brain_extractor import BrainExtractor
 from models.brain_weights import BrainWeights
 from models.bundle import Bundle, Grid, Intensity, Metadata, TwoSequences
 from models.wae_net import WaeNet
+from models.whole_files import write_whole
 from pipeline.brain import MaskFacts, WeightsIdentity, extract_brain
 from pipeline.errors import StudyHeld
 from pipeline.grid import ModelGrid, canonical
@@ -321,13 +321,7 @@ def _mask_facts(value: dict[str, Any]) -> dict[Role, MaskFacts]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
-    temporary = path.with_suffix(".part")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _read_images(work: Path, role: Role) -> tuple[sitk.Image, sitk.Image]:

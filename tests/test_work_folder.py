@@ -15,7 +15,7 @@ from models.training.cohort import Cohort
 from models.training.folds import Split
 from models.training.recipe import Recipe
 from models.training.train import IDENTITY, _claim
-from models.training.whole_files import drop_unfinished, write_whole
+from models.whole_files import drop_unfinished, write_whole
 from tests.cohorts import made_cohort
 
 ROUNDS = 60

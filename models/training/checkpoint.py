@@ -14,7 +14,7 @@ from torch import nn
 
 from models.bundle import ModelError
 from models.training.training_log import Epoch
-from models.training.whole_files import write_whole
+from models.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from models.bundle import SEQUENCES, Grid, Intensity, ModelError, Sequence
-from models.training.whole_files import write_whole
+from models.whole_files import write_whole
 
 DESCRIPTION = "cohort.json"
 CASES = "cases.csv"

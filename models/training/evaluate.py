@@ -23,8 +23,8 @@ from models.training.metrics import Summary, auc, summarise
 from models.training.plots import reliability_plot, roc_plot
 from models.training.predictions import Predictions
 from models.training.roc_area import auc_estimate
-from models.training.whole_files import write_whole
 from models.wae_net import WaeNet
+from models.whole_files import write_whole
 
 EQUAL: dict[Sequence, float] = dict.fromkeys(SEQUENCES, 1 / len(SEQUENCES))
 _SOFTWARE = ("torch", "monai", "numpy", "scipy", "scikit-learn")

@@ -28,8 +28,8 @@ from models.training.cohort import Case, Cohort
 from models.training.recipe import Recipe
 from models.training.samples import Batch, Samples
 from models.training.training_log import Epoch, write_log
-from models.training.whole_files import drop_unfinished, write_whole
 from models.wae_net import load_network
+from models.whole_files import drop_unfinished, write_whole
 
 NETWORK: Final = "network.safetensors"
 RESULT: Final = "result.json"

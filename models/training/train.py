@@ -29,8 +29,8 @@ from models.training.fit import Job, finished, fit, read_result
 from models.training.folds import Split, split
 from models.training.recipe import Recipe
 from models.training.trained import Trained
-from models.training.whole_files import write_whole
 from models.wae_net import refuse_torch_2_9
+from models.whole_files import write_whole
 
 IDENTITY: Final = "training.json"
 _POLL_S, _TELL_EVERY_S = 0.5, 60.0

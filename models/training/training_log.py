@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from models.training.whole_files import write_whole
+from models.whole_files import write_whole
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666")
 """Of the folds, and of a network trained on all; told apart by colour-blind readers (Okabe and Ito)."""

@@ -14,7 +14,7 @@ from models.bundle_metadata import DataFormat, NetworkDataFormat
 from models.efficientnet3d import PADDING_SIDE, block_strings
 from models.training.held_out import TRAINING_RECORD
 from models.training.recipe import Recipe
-from models.training.whole_files import write_whole
+from models.whole_files import write_whole
 
 LICENSE: Final = SHIPPED / "untrained-demo" / "LICENSE"
 SOFTWARE: Final = ("dicom-node", "torch", "monai", "numpy", "scipy", "scikit-learn", "safetensors")

@@ -28,7 +28,7 @@ from models.training.cohort import (
     write_cases,
     write_description,
 )
-from models.training.whole_files import drop_unfinished
+from models.whole_files import drop_unfinished
 from pipeline.cohort.labels import LabelledStudy, Labels, read_labels
 from pipeline.cohort.parallel import read_all
 from pipeline.cohort.record import WORK, Making, Record

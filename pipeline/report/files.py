@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +13,7 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from models.whole_files import write_whole
 from pipeline.brain import MaskFacts
 from pipeline.errors import StudyHeld
 from pipeline.predict import Finding, ModelIdentity
@@ -138,16 +138,7 @@ def _write_picture(picture: Image.Image, path: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, content)
     _sync_folder(path.parent)
 
 

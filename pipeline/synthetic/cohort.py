@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from threadpoolctl import threadpool_limits
 
 from models.bundle import ModelError
-from models.training.whole_files import write_whole
+from models.whole_files import write_whole
 from pipeline.select import Role
 from pipeline.synthetic.contrast import Plane, render
 from pipeline.synthetic.dicom_series import write_series
