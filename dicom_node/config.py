@@ -203,7 +203,7 @@ class Model(_Section):
     """The network."""
 
     bundle: str = Field(
-        default="untrained-demo", min_length=1, description="Model bundle: a name under models/bundles, or a path."
+        default="synthetic-demo", min_length=1, description="Model bundle: a name under models/bundles, or a path."
     )
     device: str = Field(
         default="auto",

@@ -34,7 +34,7 @@ def test_defaults_are_those_of_the_design():
     assert settings.selection.rules() == SiteRules(names=dict.fromkeys(SeriesRole, ()))
     assert settings.selection.min_slices == MIN_SLICES
     assert settings.brain.weights == "embedded"
-    assert (settings.model.bundle, settings.model.device) == ("untrained-demo", "auto")
+    assert (settings.model.bundle, settings.model.device) == ("synthetic-demo", "auto")
     assert (settings.report.send, settings.report.title) == (("sr", "summary"), "private")
     assert (settings.delivery.retry_s, settings.delivery.give_up_hours) == (30, 72)
     assert settings.delivery.commitment_timeout_s == 300

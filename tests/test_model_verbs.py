@@ -47,8 +47,9 @@ def install(config: Path, archive: Path, sha256: str | None = None) -> None:
 
 def test_what_ships_is_listed(config: Path):
     found = listed(config)
-    assert found.keys() == {"untrained-demo", "embedded"}
-    assert {(row.state, row.used) for row in found.values()} == {("ok", True)}
+    assert found.keys() == {"synthetic-demo", "untrained-demo", "embedded"}
+    assert {row.state for row in found.values()} == {"ok"}
+    assert {row.name for row in found.values() if row.used} == {"synthetic-demo", "embedded"}
     assert found["embedded"].digest == open_brain_weights("embedded", EMBEDDED).digest
     assert all(row.version for row in found.values())
 
