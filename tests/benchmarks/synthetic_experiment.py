@@ -3,7 +3,7 @@
 Three trainings on made patients, by the command line alone: all sequences carry signal; the same cohort with labels
 exchanged between patients; a cohort in which FLAIR alone carries signal. Bars: ensemble AUC of at least 0.90 on unseen
 patients; an interval that covers 0.5; the largest weight for FLAIR. The seed is fixed. What is finished in DIR is not
-done again. Takes hours on two cores, so it is no test; it says nothing about patients.
+done again. Takes an hour on two cores, so it is no test; it says nothing about patients.
 """
 
 from __future__ import annotations
