@@ -129,12 +129,11 @@ def test_missing_weights_are_refused(tmp_path: Path):
 def test_dice_on_held_out_maps(extractor: BrainExtractor):
     """Measure against the brain with its sulcal fluid (`brain_mask`), the neck in view.
 
-    The aim is 0.95 for every contrast and thickness. FLAIR reaches it, T1W but for thick slices, T2W does not (0.933 to
-    0.938), so the bounds are what is reached: see the model card.
+    The bar is 0.95 for every contrast and thickness, in the mean over the maps; the model card has each image.
     """
     from pipeline.synthetic import render
 
-    values = []
+    values: dict[tuple[Role, float], list[float]] = {}
     for number in HELD_OUT:
         labels = sitk.ReadImage(str(real_data("synthseg-labels", f"training_seg_{number:02d}.nii.gz")))
         brain = brain_mask(labels)
@@ -143,11 +142,13 @@ def test_dice_on_held_out_maps(extractor: BrainExtractor):
             image = canonical(sitk.Cast(image, sitk.sitkFloat32))
             truth = sitk.Resample(brain, image, sitk.Transform(), sitk.sitkNearestNeighbor)
             mask, facts = extract_brain(image, extractor)
-            values.append(dice(sitk.GetArrayFromImage(mask) > 0, sitk.GetArrayFromImage(truth) > 0))
-            print(f"map {number} {role} {slices_mm:g} mm: Dice {values[-1]:.3f}, {facts.volume_ml:.0f} ml")
-    print(f"mean {statistics.mean(values):.3f}, lowest {min(values):.3f}")
-    assert statistics.mean(values) >= 0.945
-    assert min(values) >= 0.92
+            value = dice(sitk.GetArrayFromImage(mask) > 0, sitk.GetArrayFromImage(truth) > 0)
+            values.setdefault((role, slices_mm), []).append(value)
+            print(f"map {number} {role} {slices_mm:g} mm: Dice {value:.3f}, {facts.volume_ml:.0f} ml")
+    for (role, slices_mm), reached in values.items():
+        print(f"{role} {slices_mm:g} mm: mean {statistics.mean(reached):.3f}, lowest {min(reached):.3f}")
+        assert statistics.mean(reached) >= 0.95
+        assert min(reached) >= 0.94
 
 
 @pytest.mark.parametrize("role", ["t1w", "t2w", "flair"])
