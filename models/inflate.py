@@ -16,11 +16,12 @@ from typing import Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from models.bundle import ModelError, sha256
 from models.efficientnet3d import efficientnet3d_b0
+from models.whole_files import write_whole
 
 _NEW_LAYER: Final = "_fc."
 """ImageNet's 1000 classes say nothing about the one logit."""
@@ -110,10 +111,8 @@ def inflate_checkpoint(checkpoint: Path, out: Path) -> InflationReport:
     if out.exists():
         raise ModelError("output_exists", f"'{out.name}' is there already; remove it or name another file.")
     state, report = inflate(_load(checkpoint))
-    unfinished = out.with_name(f"{out.name}.part")
     metadata = {_INFLATION: json.dumps(asdict(report)), "checkpoint_sha256": sha256(checkpoint)}
-    save_file(state, unfinished, metadata)
-    unfinished.rename(out)
+    write_whole(out, save(state, metadata))
     return report
 
 
