@@ -5,16 +5,29 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Final
+
+OWNER_ALONE: Final = 0o600
+"""Permissions of a file that holds patient data."""
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one.
+def write_whole(file: Path, content: bytes, permissions: int = 0o666) -> None:
+    """Write a file so that a crash or a power cut leaves the old one or the new one.
 
     Processes may write the same file at the same time: one of their contents stays, whole.
+
+    Parameters
+    ----------
+    file
+        In a folder that exists.
+    content
+        All of it.
+    permissions
+        Of a new file, less those that the process's umask takes away.
     """
     temporary = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("wb") as stream:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions), "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -22,9 +35,18 @@ def write_whole(file: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _sync_folder(file.parent)
 
 
 def drop_unfinished(folder: Path) -> None:
     """Remove what `write_whole` had begun in a folder when its process was killed; no other process may write there."""
     for left in folder.glob("*.part"):
         left.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

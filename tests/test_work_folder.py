@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from models.training.cohort import Cohort
 from models.training.folds import Split
 from models.training.recipe import Recipe
 from models.training.train import IDENTITY, _claim
-from models.whole_files import drop_unfinished, write_whole
+from models.whole_files import OWNER_ALONE, drop_unfinished, write_whole
 from tests.cohorts import made_cohort
 
 ROUNDS = 60
@@ -90,3 +91,11 @@ def test_what_a_killed_process_left_is_dropped(tmp_path: Path):
     (tmp_path / "checkpoint.pt").write_bytes(b"whole")
     drop_unfinished(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_what_holds_patient_data_is_its_owners_alone(tmp_path: Path):
+    write_whole(tmp_path / "report", b"", OWNER_ALONE)
+    write_whole(tmp_path / "weights", b"")
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    (tmp_path / "touched").touch()
+    assert modes == {"report": 0o600, "weights": stat.S_IMODE((tmp_path / "touched").stat().st_mode)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +12,7 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from models.whole_files import write_whole
+from models.whole_files import OWNER_ALONE, write_whole
 from pipeline.brain import MaskFacts
 from pipeline.errors import StudyHeld
 from pipeline.predict import Finding, ModelIdentity
@@ -128,23 +127,10 @@ def write_dataset(dataset: Dataset, path: Path) -> None:
     """
     buffer = BytesIO()
     dataset.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    _write(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue(), OWNER_ALONE)
 
 
 def _write_picture(picture: Image.Image, path: Path) -> None:
     buffer = BytesIO()
     picture.save(buffer, "PNG")
-    _write(path, buffer.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_whole(path, content)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(path, buffer.getvalue(), OWNER_ALONE)

@@ -38,6 +38,7 @@ def test_run_writes_the_result_objects(quick_study, sent: Path, tmp_path: Path):
         "report.enhanced.dcm", "result.json", "summary.dcm", "summary.png",
     ]  # fmt: skip
     assert pydicom.dcmread(out / "report.dcm").Modality == "SR"
+    assert (out / "report.dcm").stat().st_mode & 0o077 == 0, "a report names the patient"
     assert pydicom.dcmread(out / "summary.dcm").Rows == 1024
     drawn = np.asarray(Image.open(out / "summary.png"))
     assert np.array_equal(drawn, pydicom.dcmread(out / "summary.dcm").pixel_array)
