@@ -8,6 +8,8 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +76,14 @@ class Browser:
         """Return the text that the page shows."""
         return str(self.evaluate("document.body ? document.body.innerText : ''") or "")
 
-    def wait(self, expression: str, timeout_s: float, what: str) -> Any:
-        """Return the first true value of an expression; fail with the page's text after `timeout_s`."""
-        until_s = time.monotonic() + timeout_s
-        while time.monotonic() < until_s:
-            value = self.evaluate(expression)
-            if value:
-                return value
-            time.sleep(_POLL_S)
-        pytest.fail(f"{what} did not come within {timeout_s:g} s; the page says:\n{self.text()}\n{self.errors}")
+    def first(self, expression: str, timeout_s: float) -> Any:
+        """Return the first true value of an expression, or its last one after `timeout_s`."""
+        return first_true(partial(self.evaluate, expression), timeout_s)
+
+    def wait(self, expression: str, timeout_s: float, what: str) -> None:
+        """Wait until an expression is true; fail with the page's text after `timeout_s`."""
+        if not self.first(expression, timeout_s):
+            pytest.fail(f"{what} did not come within {timeout_s:g} s; the page says:\n{self.text()}\n{self.errors}")
 
     def double_click(self, x: float, y: float) -> None:
         """Double-click a point of the page, as a hand does."""
@@ -134,6 +135,14 @@ class Browser:
         said = _complaint(message["method"], message.get("params", {}))
         if said:
             self.errors.append(said)
+
+
+def first_true(ask: Callable[[], Any], timeout_s: float) -> Any:
+    """Return the first true answer, or the last one after `timeout_s`."""
+    until_s = time.monotonic() + timeout_s
+    while not (answer := ask()) and time.monotonic() < until_s:
+        time.sleep(_POLL_S)
+    return answer
 
 
 def _complaint(event: str, facts: dict[str, Any]) -> str | None:

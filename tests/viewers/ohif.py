@@ -102,6 +102,8 @@ def _configuration(host: str) -> str:
             "bulkDataURI": {"enabled": True},
         },
     }
+    # Drawn with WebGL, as in a reading room: the viewer's own fallback loses the page when its camera moves before an
+    # image has come.
     settings = {
         "routerBasename": "/",
         "extensions": [],
@@ -111,7 +113,7 @@ def _configuration(host: str) -> str:
         "showWarningMessageForCrossOrigin": False,
         "showCPUFallbackMessage": False,
         "showLoadingIndicator": True,
-        "useCPURendering": True,
+        "useCPURendering": False,
         "investigationalUseDialog": {"option": "never"},
         "dataSources": [source],
         "defaultDataSourceName": "pacs",
