@@ -65,9 +65,11 @@ def _models(config: Config) -> str:
     from dicom_node import worker  # noqa: PLC0415 - imports torch
 
     models = worker.open_models(config)
+    other = models.bundle.metadata.range.other_brain_weights(models.brain_weights.digest)
     return (
         f"{models.identity.notice}; bundle {models.identity.name} {models.identity.version}, "
-        f"brain weights {models.brain_weights.name} {models.brain_weights.digest[:12]}, on {models.ensemble.device}"
+        f"brain weights {models.brain_weights.name} {models.brain_weights.digest[:12]}"
+        f"{' (not those of the training of the bundle)' if other else ''}, on {models.ensemble.device}"
     )
 
 

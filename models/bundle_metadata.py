@@ -95,17 +95,21 @@ class FeatureSpace(_Strict):
         return self
 
 
-Check = Literal["age", "contrast", "field_strength", "features"]
+Check = Literal["age", "contrast", "field_strength", "features", "brain_weights"]
 Action = Literal["withhold", "flag"]
 
 
 class Range(_Strict):
-    """Where the cohort lay; None is not checked. What a study outside gets is said for each check in `actions`."""
+    """Where the cohort lay; None is not checked. What a study outside gets is said for each check in `actions`.
+
+    `brain_weights_digest` is of the weights that drew the cohort's brain masks: other masks make other tensors.
+    """
 
     age_years: tuple[float, float] | None = None
     field_strength_t: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
     contrast_agent: Literal["never", "unchecked"] = "unchecked"
     features: FeatureSpace | None = None
+    brain_weights_digest: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     actions: dict[Check, Action] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -114,9 +118,13 @@ class Range(_Strict):
             raise ValueError("age_years are the youngest and the oldest age")
         return self
 
+    def other_brain_weights(self, digest: str | None) -> bool | None:
+        """Return whether weights are others than drew the cohort's brain masks; None where that is not known."""
+        return None if None in (digest, self.brain_weights_digest) else digest != self.brain_weights_digest
+
     def action(self, check: Check) -> Action:
-        """Return what a study outside gets; without a word in the bundle only features are flagged."""
-        return self.actions.get(check, "flag" if check == "features" else "withhold")
+        """Return what a study outside gets; without a word in the bundle, what a header says withholds."""
+        return self.actions.get(check, "flag" if check in ("features", "brain_weights") else "withhold")
 
 
 class TwoSequences(_Strict):

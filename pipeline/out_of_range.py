@@ -1,4 +1,4 @@
-"""Is a study like those that a model was made with? Age, contrast agent, field strength, and how its images look.
+"""Is a study like those that a model was made with? Age, contrast agent, field strength, masks, looks of its images.
 
 A bundle says where its cohort lay and, check by check, whether a study outside is withheld or flagged
 (:class:`models.bundle.Range`). What a header does not tell is flagged and never withheld. The patient's age is
@@ -63,6 +63,31 @@ def check_headers(
         *(_judged("field_strength", doubt, limits) for doubt in _field_strength(volumes, limits)),
     ]
     return tuple(doubt for doubt in found if doubt is not None)
+
+
+def check_brain_weights(digest: str, limits: Range) -> tuple[OutOfRange, ...]:
+    """Return whether other weights draw the brain masks than drew those of the cohort.
+
+    Parameters
+    ----------
+    digest
+        SHA-256 of the weights in use.
+    limits
+        Of the bundle.
+
+    Raises
+    ------
+    StudyHeld
+        ``out_of_range_brain_weights``, where the bundle withholds.
+    """
+    if not limits.other_brain_weights(digest):
+        return ()
+    held = StudyHeld(
+        "out_of_range_brain_weights",
+        "The brain masks are drawn with other weights than those that the model was made with. Its score may not hold.",
+    )
+    doubt = _judged("brain_weights", held, limits)
+    return (doubt,) if doubt else ()
 
 
 def check_features(distances: Mapping[Role, float], limits: Range) -> tuple[OutOfRange, ...]:

@@ -31,7 +31,7 @@ from pipeline.brain import MaskFacts, WeightsIdentity, extract_brain
 from pipeline.errors import StudyHeld
 from pipeline.grid import ModelGrid, canonical
 from pipeline.mask_agreement import compare_masks
-from pipeline.out_of_range import OutOfRange, check_features, check_headers
+from pipeline.out_of_range import OutOfRange, check_brain_weights, check_features, check_headers
 from pipeline.patient_age import read_age_years
 from pipeline.predict import Finding, ModelIdentity, combine, model_tensor
 from pipeline.report import (
@@ -171,7 +171,8 @@ def run_study(
     try:
         if selection.held:
             raise selection.held
-        doubts = check_headers(selection.volumes, selection.candidates, limits)
+        doubts = check_brain_weights(models.brain_weights.digest, limits)
+        doubts += check_headers(selection.volumes, selection.candidates, limits)
         take("convert", lambda: convert(selection, work))
         brain = _mask_facts(take("strip", lambda: strip(selection, work, models.extractor)))
         read = take("predict", lambda: predict(work, models, selection.roles))

@@ -34,7 +34,7 @@ def made_cohort(
     description = CohortDescription(
         grid=grid,
         intensity=Intensity(clip_percentiles=(0.5, 99.5)),
-        brain_weights={"name": "none", "digest": "none"},
+        brain_weights={"name": "none", "digest": "0" * 64},
         software="tests",
         synthetic="labels alternate; a bright blob shows label 1",
     )

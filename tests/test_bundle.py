@@ -113,12 +113,12 @@ def test_words_of_monai_are_taken_and_typed(bundle: Path):
 
 
 def test_what_a_study_outside_gets(bundle: Path):
-    checks = ("age", "contrast", "field_strength", "features")
+    checks = ("age", "contrast", "field_strength", "features", "brain_weights")
     change(bundle, range={})
-    assert [open_bundle(bundle).metadata.range.action(check) for check in checks] == ["withhold"] * 3 + ["flag"]
+    assert [open_bundle(bundle).metadata.range.action(check) for check in checks] == ["withhold"] * 3 + ["flag"] * 2
     change(bundle, range={"actions": {"age": "flag", "features": "withhold"}})
     said = [open_bundle(bundle).metadata.range.action(check) for check in checks]
-    assert said == ["flag", "withhold", "withhold", "withhold"]
+    assert said == ["flag", "withhold", "withhold", "withhold", "flag"]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -245,6 +245,7 @@ def test_the_gravest_caution_comes_first(evaluated):
     page = evaluation_page(content, {})
     assert page.index("OPTIMISTIC BIAS") < page.index("<h2>Performance</h2>")
     assert cautions(content | {"synthetic": None, "weights_chosen_on": "out_of_fold", "basis": "held_out"}) == said[3:]
+    assert "other weights" in cautions(content | {"other_brain_weights": True})[-2]
 
 
 def test_what_is_not_determined_is_said(evaluated):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dicom_node.errors import ConfigError
 from dicom_node.model_verbs import Installable, InstallError, Row, install_archive, rows
 from dicom_node.worker import WorkerError, brain_weights, open_models
 from models.brain_weights import CONVERTED, EMBEDDED, open_brain_weights
-from models.bundle import sha256
+from models.bundle import SHIPPED, sha256, write_checksums
 from tests.hd_bet_models import write_model, write_release
 from tests.services import command
 from tests.test_cli import refused
@@ -95,6 +96,17 @@ def test_check_names_the_weights_that_are_used(tmp_path: Path, archive: Path):
     config = written(tmp_path, 'weights = "hd-bet"\n')
     install(config, archive)
     assert f"brain weights hd-bet {listed(config)['hd-bet'].digest[:12]}" in _models(load(config))
+
+
+def test_check_says_where_the_bundle_was_trained_with_other_brain_weights(tmp_path: Path):
+    bundle = Path(shutil.copytree(SHIPPED / "untrained-demo", tmp_path / "bundle"))
+    file = bundle / "configs" / "metadata.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"range": {"brain_weights_digest": "0" * 64}}))
+    write_checksums(bundle)
+    config = written(tmp_path)
+    assert "not those of the training" not in _models(load(config))
+    config.write_text(f'{config.read_text()}[model]\nbundle = "{bundle}"\n')
+    assert "(not those of the training of the bundle)" in _models(load(config))
 
 
 def test_refusals_have_codes(config: Path, archive: Path, tmp_path: Path):

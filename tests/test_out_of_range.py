@@ -12,7 +12,7 @@ from pydicom.uid import MRImageStorage
 from models.bundle import SEQUENCES, FeatureSpace, Range
 from pipeline.errors import StudyHeld
 from pipeline.headers import Frame, Volume
-from pipeline.out_of_range import check_features, check_headers
+from pipeline.out_of_range import check_brain_weights, check_features, check_headers
 from pipeline.select import Candidate, Role, Verdict
 from tests.reports import mr_header, write_header
 
@@ -53,6 +53,17 @@ def header(tmp_path: Path):
 def test_nothing_is_checked_that_the_bundle_does_not_limit(header):
     assert codes({Role.T1W: volume(header(), contrast_agent=True, field_strength_t=7.0)}, Range()) == []
     assert check_features({Role.T1W: 1e9}, Range()) == ()
+    assert check_brain_weights("1" * 64, Range()) == ()
+
+
+def test_masks_drawn_with_other_brain_weights_are_flagged_or_held():
+    limits = Range(brain_weights_digest="0" * 64)
+    assert check_brain_weights("0" * 64, limits) == ()
+    (doubt,) = check_brain_weights("1" * 64, limits)
+    assert doubt.code == "out_of_range_brain_weights"
+    with pytest.raises(StudyHeld) as caught:
+        check_brain_weights("1" * 64, limits.model_copy(update={"actions": {"brain_weights": "withhold"}}))
+    assert caught.value.code == "out_of_range_brain_weights"
 
 
 # --- age --------------------------------------------------------------------------------------------------------------

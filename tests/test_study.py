@@ -36,6 +36,7 @@ METADATA = {
     "range": {
         "age_years": [0, 120],
         "field_strength_t": [1.5],
+        "brain_weights_digest": "0" * 64,
         "contrast_agent": "never",
         "features": {"file": "models/features.safetensors", "limits": dict.fromkeys(SEQUENCES, 1e-3)},
         "actions": {"field_strength": "flag"},
@@ -131,7 +132,9 @@ def test_the_result_tells_folds_spread_calibration_and_doubts(scored: Run, model
         "probability": pytest.approx(calibrated(calibration, result["score"])), "method": "platt", "patients": 76,
     }  # fmt: skip
     assert result["flags"] == [doubt["code"] for doubt in result["out_of_range"]]
-    assert result["flags"] == ["out_of_range_field_strength", "out_of_range_features"]
+    assert result["flags"] == [
+        "out_of_range_brain_weights", "out_of_range_field_strength", "out_of_range_features",
+    ]  # fmt: skip
 
 
 def test_everything_in_the_result_stands_in_the_report(scored: Run):
@@ -151,9 +154,13 @@ def test_the_step_that_is_remembered_holds_numbers_and_no_features(scored: Run):
     [
         ({"age_years": [110, 120]}, "out_of_range_age"),
         ({"field_strength_t": [1.5]}, "out_of_range_field_strength"),
+        (
+            {"brain_weights_digest": "0" * 64, "actions": {"brain_weights": "withhold"}},
+            "out_of_range_brain_weights",
+        ),
     ],
 )
-def test_headers_outside_hold_the_study_before_anything_is_computed(
+def test_what_is_known_to_lie_outside_holds_the_study_before_anything_is_computed(
     quick_study: Any, models: Models, tmp_path: Path, limits: dict[str, Any], code: str
 ):
     held = run(quick_study.all_files, tmp_path / "sent", limited(models, **limits))

@@ -143,6 +143,7 @@ def test_the_range_is_where_the_development_patients_lay(trained: Path, cohort: 
     assert set(limits.field_strength_t) == {case.field_strength_t for case in cases}
     assert limits.contrast_agent == "unchecked"
     assert limits.action("features") == "flag"
+    assert limits.brain_weights_digest == cohort.description.brain_weights["digest"]
     networks = WaeNet(open_bundle(trained), torch.device("cpu"))
     axes = load_axes(trained / limits.features.file)
     features = [networks.read("FLAIR", cohort.tensor(case, "FLAIR")).features for case in cases]

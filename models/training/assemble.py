@@ -178,6 +178,7 @@ def _range(trained: Trained) -> Range:
         age_years=_whole_years(ages) if ages else None,
         field_strength_t=tuple(fields) or None,
         contrast_agent="never" if all(case.contrast_agent is False for case in cases) else "unchecked",
+        brain_weights_digest=trained.cohort.description.brain_weights.get("digest"),
         actions=_actions(trained),
     )
 

@@ -43,6 +43,8 @@ class Evaluation:
         Of the cohort; for made data the sentence that says so.
     basis, left_out
         Which cases were taken and how many were refused; see `models.training.held_out.EvaluationSet`.
+    other_brain_weights
+        Whether other weights drew the cohort's brain masks than those of the training; None where that is not known.
     weights, weights_chosen_on
         Of the ensemble, and on whom they were chosen; None where the bundle does not say.
     ensemble, sequences
@@ -68,6 +70,7 @@ class Evaluation:
     synthetic: str | None
     basis: Basis
     left_out: int
+    other_brain_weights: bool | None
     weights: dict[Sequence, float]
     weights_chosen_on: str | None
     ensemble: Summary
@@ -172,6 +175,7 @@ def judge(
         synthetic=cohort.description.synthetic,
         basis=chosen.basis,
         left_out=chosen.left_out,
+        other_brain_weights=metadata.range.other_brain_weights(cohort.description.brain_weights.get("digest")),
         weights=dict(metadata.weights),
         weights_chosen_on=metadata.evidence.weights_chosen_on if metadata.evidence else None,
         ensemble=summary(ensemble),

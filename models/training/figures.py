@@ -51,6 +51,11 @@ def cautions(evaluation: Mapping[str, Any]) -> list[str]:
         )
     if evaluation["basis"] == "development_unknown":
         said.append(BASES["development_unknown"])
+    if evaluation["other_brain_weights"]:
+        said.append(
+            "The brain masks of these studies were drawn with other weights than those of the bundle's training; the "
+            "figures of a node that uses the latter may differ."
+        )
     few = min(evaluation["ensemble"]["events"], evaluation["ensemble"]["studies"] - evaluation["ensemble"]["events"])
     if few < 100:
         said.append(
