@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import DeliveryError
 from dicom_node.log import say
-from dicom_node.spool import check_uid
+from dicom_node.spool import check_uid, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +51,7 @@ def write_commitment(data_dir: Path, information: Dataset) -> Path:
     }
     path = commitment_file(data_dir, transaction_uid)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(result, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_json(path, result)
     say(logger, "storage commitment", committed=len(result["committed"]), failed=len(result["failed"]))
     return path
 

@@ -82,7 +82,7 @@ def _caveats(result: dict[str, Any]) -> Iterator[str]:
     missing = [role for role in ROLES if role not in result["sequences_used"]]
     if missing:
         used = " and ".join(result["sequences_used"])
-        yield f"Scored without {' and '.join(missing)}, with weights and threshold validated for {used} alone"
+        yield f"Scored without {' and '.join(missing)}, with weights and threshold tested for {used} alone"
     for doubt in result["out_of_range"]:
         yield f"{doubt['code']}: {doubt['sentence']}"
     for role, facts in result["brain"].items():

@@ -90,7 +90,7 @@ def test_a_score_comes_with_its_caveats(tmp_path):
     whole = table(state="scored", roles={"T2W": series(5, "T2W")}) | numbers | caveats | result
     assert list(scored(whole, tmp_path, 200))[4:-1] == [
         "Spread over 5 folds: SD 0.0321, from 0.4000 to 0.6100",
-        "Scored without FLAIR, with weights and threshold validated for T1W and T2W alone",
+        "Scored without FLAIR, with weights and threshold tested for T1W and T2W alone",
         f"out_of_range_age: {LONG}",
         "Brain mask of T2W: two_parts, odd",
     ]
