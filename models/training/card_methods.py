@@ -196,7 +196,8 @@ def _feature_space(metadata: Metadata, training: Mapping[str, Any]) -> str:
     beyond = ", ".join(f"{sequence} {count}" for sequence, count in found["test_studies_beyond"].items())
     return (
         f"For each sequence the distance within which {found['within']:.1%} of the development studies lie, each "
-        "measured by the network, and in the axes, of the training that left its fold out; of "
+        "measured by the network, and in the axes, of the training that left its fold out, or by the "
+        "bundle's own where that is more; of "
         f"{found['test_studies']} test studies lie beyond: {beyond}, any {found['test_studies_beyond_any']}"
     )
 

@@ -2,6 +2,8 @@
 
 A network draws the patients that trained it closer together than others. A limit is therefore the distance of patients
 that neither the network nor the axes have seen: those of each fold, by the network of the training that left it out.
+Those networks and axes are not the bundle's, and their distances may be smaller: a limit is never below that of the
+same patients by the bundle itself.
 """
 
 from __future__ import annotations
@@ -78,9 +80,9 @@ def measure_feature_space(trained: Trained, device: torch.device) -> FeatureLimi
             for job in trained.fold_jobs
             if sequence in job.sequences
         ]
-        limits[sequence] = _limit(np.concatenate(left_out))
-        tested = np.array([distance(spaces[sequence], row) for row in bundle[len(development) :]])
-        beyond[sequence] = tested > limits[sequence]
+        own = _distances(spaces[sequence], bundle)
+        limits[sequence] = max(_limit(np.concatenate(left_out)), _limit(own[: len(development)]))
+        beyond[sequence] = own[len(development) :] > limits[sequence]
     return FeatureLimits(spaces, limits, beyond)
 
 
@@ -103,8 +105,11 @@ def _left_out(features: np.ndarray, job: Job, cases: tuple[Case, ...]) -> np.nda
     """Return how far the fold that a job left out lies from the cases that trained it; features (n, C) of all cases."""
     names = {case.case for case in job.validation}
     unseen = np.array([case.case in names for case in cases])
-    axes = fit_feature_space(features[~unseen])
-    return np.array([distance(axes, row) for row in features[unseen]])
+    return _distances(fit_feature_space(features[~unseen]), features[unseen])
+
+
+def _distances(axes: Axes, features: np.ndarray) -> np.ndarray:
+    return np.array([distance(axes, row) for row in features])
 
 
 def _limit(distances: np.ndarray) -> float:
