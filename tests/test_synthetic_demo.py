@@ -34,8 +34,16 @@ def test_it_says_what_it_is(bundle: Bundle):
     assert metadata.grid.size_xyz == (128, 128, 64)
     assert metadata.evidence.synthetic
     assert metadata.evidence.weights_chosen_on == "out_of_fold"
+    assert metadata.range.brain_weights_digest == open_brain_weights("embedded", EMBEDDED).digest
     card = (SHIPPED / "synthetic-demo" / "docs" / "README.md").read_text("utf-8")
     assert f"| AUC | {metadata.evidence.auc:.3f} " in card
+
+
+def test_it_knows_studies_like_its_own():
+    """Few of the patients that were set aside look unlike those that it was trained on; 2.5 % are to be expected."""
+    found = json.loads((SHIPPED / "synthetic-demo" / "configs" / "training.json").read_text("utf-8"))["feature_space"]
+    assert found["test_studies"] == 20
+    assert found["test_studies_beyond_any"] <= 3
 
 
 def test_it_tells_many_lesions_from_few(bundle: Bundle, tmp_path: Path):
