@@ -273,6 +273,16 @@ def _value_of(item: Dataset) -> str:
     return str(item.get("TextValue", item.get("UID", "")))
 
 
+def predecessors(report: Dataset) -> list[str]:
+    """Return the SOP Instance UIDs of the reports that a report revises."""
+    return [
+        item.ReferencedSOPInstanceUID
+        for study in report.PredecessorDocumentsSequence
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    ]
+
+
 def check_round_trip(result: dict[str, Any], report: Dataset) -> None:
     """Fail unless everything that ``result.json`` says of the finding stands in the report under its code."""
     values, roles = values_of(report), [Role(name) for name in result["sequences_used"]]

@@ -59,13 +59,20 @@ def free_port() -> int:
 
 def wait_for(condition: Callable[[], Any], timeout_s: float, what: str, poll_s: float = 0.05) -> Any:
     """Return the first true value of `condition`; fail after `timeout_s`."""
+    value = first_true(condition, timeout_s, poll_s)
+    if not value:
+        pytest.fail(f"{what} did not come within {timeout_s:g} s")
+    return value
+
+
+def first_true(condition: Callable[[], Any], timeout_s: float, poll_s: float = 0.05) -> Any:
+    """Return the first true value of `condition`; None after `timeout_s`."""
     until_s = time.monotonic() + timeout_s
     while time.monotonic() < until_s:
-        value = condition()
-        if value:
+        if value := condition():
             return value
         time.sleep(poll_s)
-    pytest.fail(f"{what} did not come within {timeout_s:g} s")
+    return None
 
 
 def listens(port: int) -> bool:

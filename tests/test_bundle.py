@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from models.bundle import SEQUENCES, SHIPPED, ModelError, open_bundle, sha256, write_checksums
 from models.efficientnet3d import efficientnet3d_b0
 from models.wae_net import WaeNet, refuse_torch_2_9
+from tests.bundles import change_metadata
 
 CPU = torch.device("cpu")
 FILES = {"T1W": ["models/T1W.safetensors"], "T2W": ["models/T2W.safetensors"], "FLAIR": ["models/T1W.safetensors"]}
@@ -47,16 +48,8 @@ def full(bundle: Path, weights: dict[str, torch.Tensor]) -> Path:
     save_arrays(arrays, bundle / "models" / "features.safetensors")
     (bundle / "configs" / "inference.json").write_text("{}")
     features = {"file": "models/features.safetensors", "limits": LIMITS}
-    change(bundle, seed=None, network_files=FILES, range={"features": features})
+    change_metadata(bundle, seed=None, network_files=FILES, range={"features": features})
     return bundle
-
-
-def change(folder: Path, **facts: object) -> None:
-    """Change the metadata of a bundle and make its checksums right again."""
-    file = folder / "configs" / "metadata.json"
-    metadata = json.loads(file.read_text()) | facts
-    file.write_text(json.dumps({key: value for key, value in metadata.items() if value is not None}))
-    write_checksums(folder)
 
 
 def refusal(folder: Path | str) -> ModelError:
@@ -81,7 +74,7 @@ def test_a_digest_covers_every_member(full: Path, weights: dict[str, torch.Tenso
     assert set(one.values()) == {sha256(full / "models" / "T1W.safetensors")}
     (full / "models" / "second.safetensors").write_bytes((full / "models" / "T1W.safetensors").read_bytes())
     both = {sequence: [*FILES[sequence], "models/second.safetensors"] for sequence in SEQUENCES}
-    change(full, network_files=both)
+    change_metadata(full, network_files=both)
     two = open_bundle(full).network_digest("T1W")
     assert two not in one.values()
     save_file(weights | {"_fc.bias": torch.ones(1, dtype=torch.int8)}, full / "models" / "second.safetensors")
@@ -102,21 +95,21 @@ def test_words_of_monai_are_taken_and_typed(bundle: Path):
     image = {"type": "image", "format": "magnitude", "modality": "MR", "num_channels": 1, "dtype": "float32",
              "spatial_shape": [128, 256, 256], "value_range": [-5, 5], "channel_def": {"0": "image"}}  # fmt: skip
     score = {"type": "probability", "format": "classification", "num_channels": 1, "dtype": "float32"}
-    change(
+    change_metadata(
         bundle, task="score", description="d", authors="a", copyright="c", monai_version="1.6.1", changelog={"1": "x"},
         pytorch_version="2.13.0", numpy_version="2.4.6", required_packages_version={"safetensors": "0.8.0"},
         network_data_format={"inputs": {"image": image}, "outputs": {"pred": score}},
     )  # fmt: skip
     assert open_bundle(bundle).metadata.network_data_format.inputs["image"].spatial_shape == (128, 256, 256)
-    change(bundle, network_data_format={"inputs": {"image": image | {"num_channels": "one"}}, "outputs": {}})
+    change_metadata(bundle, network_data_format={"inputs": {"image": image | {"num_channels": "one"}}, "outputs": {}})
     assert refusal(bundle).code == "bundle_invalid"
 
 
 def test_what_a_study_outside_gets(bundle: Path):
     checks = ("age", "contrast", "field_strength", "features", "brain_weights")
-    change(bundle, range={})
+    change_metadata(bundle, range={})
     assert [open_bundle(bundle).metadata.range.action(check) for check in checks] == ["withhold"] * 3 + ["flag"] * 2
-    change(bundle, range={"actions": {"age": "flag", "features": "withhold"}})
+    change_metadata(bundle, range={"actions": {"age": "flag", "features": "withhold"}})
     said = [open_bundle(bundle).metadata.range.action(check) for check in checks]
     assert said == ["flag", "withhold", "withhold", "withhold", "flag"]
 
@@ -164,9 +157,9 @@ def test_no_checksums(bundle: Path):
 @pytest.mark.parametrize("name", ["../bundle/models/T1W.safetensors", "/models/T1W.safetensors", "models/T1W.pth",
                                   "models/./T1W.safetensors", "models\\T1W.safetensors"])  # fmt: skip
 def test_a_name_that_leads_elsewhere(full: Path, name: str):
-    change(full, network_files=FILES | {"T1W": [name]})
+    change_metadata(full, network_files=FILES | {"T1W": [name]})
     assert refusal(full).code == "bundle_invalid"
-    change(full, network_files=FILES, range={"features": {"file": name, "limits": LIMITS}})
+    change_metadata(full, network_files=FILES, range={"features": {"file": name, "limits": LIMITS}})
     assert refusal(full).code == "bundle_invalid"
 
 
@@ -244,14 +237,14 @@ def test_a_safetensors_file_that_begins_like_a_pickle_is_none(full: Path):
     ],
 )  # fmt: skip
 def test_metadata_that_cannot_be_right(bundle: Path, facts: dict[str, object], code: str):
-    change(bundle, **facts)
+    change_metadata(bundle, **facts)
     assert refusal(bundle).code == code
 
 
 @pytest.mark.parametrize("members", [[[], [], []], [["a"], ["b"], ["c", "d"]], [["a"] * 2] * 3, [list("abcdef")] * 3])
 def test_members_that_cannot_be_right(full: Path, members: list[list[str]]):
     named = ([f"models/{name}.safetensors" for name in names] for names in members)
-    change(full, network_files=dict(zip(SEQUENCES, named, strict=True)))
+    change_metadata(full, network_files=dict(zip(SEQUENCES, named, strict=True)))
     assert refusal(full).code == "bundle_invalid"
 
 
@@ -301,7 +294,7 @@ def test_a_feature_space_that_does_not_fit(full: Path, damage: str):
 
 
 def test_a_grid_the_network_cannot_halve(bundle: Path):
-    change(bundle, grid={"size_xyz": [250, 256, 128], "spacing_xyz_mm": [1, 1, 1.5], "centre": "brain"})
+    change_metadata(bundle, grid={"size_xyz": [250, 256, 128], "spacing_xyz_mm": [1, 1, 1.5], "centre": "brain"})
     with pytest.raises(ModelError) as caught:
         WaeNet(open_bundle(bundle), CPU)
     assert caught.value.code == "grid_unfit"

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from models.brain_extractor import BrainExtractor
 from models.brain_weights import EMBEDDED, open_brain_weights
-from models.bundle import SEQUENCES, SHIPPED, ModelError, open_bundle, write_checksums
+from models.bundle import SEQUENCES, SHIPPED, ModelError, open_bundle
 from models.efficientnet3d import efficientnet3d_b0
 from models.training.cohort import Case, Cohort, case_name, open_cohort, tensor_file
 from models.wae_net import WaeNet
@@ -25,6 +25,7 @@ from pipeline.cohort.labels import LabelledStudy, read_labels
 from pipeline.cohort.record import Record
 from pipeline.select import Role, SiteRules
 from pipeline.study import Models, run_study
+from tests.bundles import change_metadata
 from tests.services import SEEDED
 
 CPU = torch.device("cpu")
@@ -250,11 +251,8 @@ def small_bundle(folder: Path) -> Path:
     for seed, sequence in enumerate(SEQUENCES):
         save_file(efficientnet3d_b0(2, seed=seed).state_dict(), folder / "models" / f"{sequence}.safetensors")
     (folder / "configs" / "inference.json").write_text("{}")
-    file = folder / "configs" / "metadata.json"
-    changes = {"grid": SMALL.model_dump(), "network_files": {s: [f"models/{s}.safetensors"] for s in SEQUENCES}}
-    metadata = {name: value for name, value in json.loads(file.read_text()).items() if name != "seed"} | changes
-    file.write_text(json.dumps(metadata))
-    write_checksums(folder)
+    files = {s: [f"models/{s}.safetensors"] for s in SEQUENCES}
+    change_metadata(folder, seed=None, grid=SMALL.model_dump(), network_files=files)
     return folder
 
 

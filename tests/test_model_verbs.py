@@ -15,7 +15,8 @@ from dicom_node.errors import ConfigError
 from dicom_node.model_verbs import Installable, InstallError, Row, install_archive, rows
 from dicom_node.worker import WorkerError, brain_weights, open_models
 from models.brain_weights import CONVERTED, EMBEDDED, open_brain_weights
-from models.bundle import SHIPPED, sha256, write_checksums
+from models.bundle import SHIPPED, sha256
+from tests.bundles import change_metadata
 from tests.hd_bet_models import write_model, write_release
 from tests.services import command
 from tests.test_cli import refused
@@ -100,9 +101,7 @@ def test_check_names_the_weights_that_are_used(tmp_path: Path, archive: Path):
 
 def test_check_says_where_the_bundle_was_trained_with_other_brain_weights(tmp_path: Path):
     bundle = Path(shutil.copytree(SHIPPED / "untrained-demo", tmp_path / "bundle"))
-    file = bundle / "configs" / "metadata.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"range": {"brain_weights_digest": "0" * 64}}))
-    write_checksums(bundle)
+    change_metadata(bundle, range={"brain_weights_digest": "0" * 64})
     config = written(tmp_path)
     assert "not those of the training" not in _models(load(config))
     config.write_text(f'{config.read_text()}[model]\nbundle = "{bundle}"\n')

@@ -19,6 +19,7 @@ from tests.reports import (
     complaints,
     document_of,
     held_of,
+    predecessors,
     report_of,
     summary_of,
     template_complaints,
@@ -44,8 +45,8 @@ def test_a_revision_is_valid_and_names_its_predecessor(inputs, tmp_path):
     predecessor = Predecessor(first.SeriesInstanceUID, first.SOPClassUID, first.SOPInstanceUID)
     revised = dataclasses.replace(PROVENANCE, input_digest="0e" * 32, predecessor=predecessor)
     second = report_of(inputs, revised)
-    reference = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
-    assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
+    assert predecessors(second) == [first.SOPInstanceUID]
+    assert first.SOPInstanceUID != second.SOPInstanceUID
     check_report(written(second, tmp_path))
     again = report_of(inputs, dataclasses.replace(PROVENANCE, predecessor=predecessor))
     assert "PredecessorDocumentsSequence" not in again, "a report that is written again revises itself"

@@ -18,7 +18,7 @@ from pydicom import dcmread
 from safetensors.torch import save_file
 
 from models.brain_weights import EMBEDDED, open_brain_weights
-from models.bundle import SEQUENCES, SHIPPED, Range, open_bundle, write_checksums
+from models.bundle import SEQUENCES, SHIPPED, Range, open_bundle
 from models.calibration import calibrated
 from models.efficientnet3d import efficientnet3d_b0
 from models.feature_space import fit_feature_space, save_axes
@@ -26,6 +26,7 @@ from pipeline.report import render_tree
 from pipeline.report.files import REPORT_FILES
 from pipeline.select import Role, select_study
 from pipeline.study import RESULT_FILE, Models, load_models, run_study
+from tests.bundles import change_metadata
 from tests.reports import check_round_trip
 
 FOLDS = ["models/0.safetensors", "models/1.safetensors"]
@@ -69,10 +70,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     space = fit_feature_space(np.random.default_rng(0).normal(size=(5, 1280)), 2)
     save_axes(folder / "models" / "features.safetensors", dict.fromkeys(SEQUENCES, space))
     (folder / "configs" / "inference.json").write_text("{}")
-    file = folder / "configs" / "metadata.json"
-    metadata = {name: value for name, value in json.loads(file.read_text()).items() if name != "seed"}
-    file.write_text(json.dumps(metadata | METADATA))
-    write_checksums(folder)
+    change_metadata(folder, seed=None, **METADATA)
     return load_models(open_bundle(folder), open_brain_weights("embedded", EMBEDDED), torch.device("cpu"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.bundle import SEQUENCES, SHIPPED, ModelError, Sequence, open_bundle, write_checksums
+from models.bundle import SEQUENCES, SHIPPED, ModelError, Sequence, open_bundle
 from models.efficientnet3d import efficientnet3d_b0
 from models.feature_space import distance, fit_feature_space, save_axes
 from models.saliency import grad_cam
 from models.wae_net import WaeNet
+from tests.bundles import change_metadata
 
 CPU = torch.device("cpu")
 VOLUME = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
@@ -54,10 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def change(folder: Path, **facts: object) -> None:
-    file = folder / "configs" / "metadata.json"
-    metadata = json.loads(file.read_text()) | {"seed": None, "grid": GRID, "range": {}} | facts
-    file.write_text(json.dumps(metadata))
-    write_checksums(folder)
+    change_metadata(folder, **{"seed": None, "grid": GRID, "range": {}} | facts)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.select import Role
 from pipeline.synthetic.study_tags import derive_uid
+from tests.reports import predecessors
 from tests.services import DCIODVFY, DSRDUMP, SEEDED, Node, Orthanc, command, node_and_pacs, real_data, require
 
 PATIENTS = ("patient03-study2", "patient04-study1")
@@ -131,8 +132,7 @@ def test_a_late_slice_makes_a_revision(served: tuple[Node, Orthanc], quick_study
     reports = [pydicom.dcmread(pacs.fetch(i, tmp_path / f"{i}.dcm")) for i in pacs.instances(study_uid, "SR")]
     assert len(reports) == 2
     (second,) = (report for report in reports if report.SOPInstanceUID != first.SOPInstanceUID)
-    named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
-    assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert predecessors(second) == [first.SOPInstanceUID]
     assert "PredecessorDocumentsSequence" not in first
 
 

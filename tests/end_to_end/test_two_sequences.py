@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from models.bundle import METADATA, SHIPPED, write_checksums
+from models.bundle import SHIPPED
 from pipeline.select import Role
-from tests.reports import check_round_trip
+from tests.bundles import change_metadata
+from tests.reports import check_round_trip, predecessors
 from tests.services import Node, Orthanc, node_and_pacs
 
 MODE = {"weights": {"T1W": 0.25, "T2W": 0.75}, "threshold": 0.9, "patients": 20, "auc": 0.8}
@@ -22,9 +22,7 @@ MODE = {"weights": {"T1W": 0.25, "T2W": 0.75}, "threshold": 0.9, "patients": 20,
 def served(tmp_path: Path) -> Iterator[tuple[Node, Orthanc]]:
     """Yield a running node whose bundle was tested on T1W and T2W alone too, and its PACS."""
     bundle = Path(shutil.copytree(SHIPPED / "synthetic-demo", tmp_path / "bundle"))
-    metadata = json.loads((bundle / METADATA).read_text("utf-8"))
-    (bundle / METADATA).write_text(json.dumps(metadata | {"two_sequences": [MODE]}))
-    write_checksums(bundle)
+    change_metadata(bundle, two_sequences=[MODE])
     with node_and_pacs(tmp_path, extra=f'[model]\nbundle = "{bundle}"\n') as (node, pacs):
         node.start("serve")
         node.wait_listening()
@@ -52,10 +50,4 @@ def test_two_sequences_give_a_report_and_the_third_another(served: tuple[Node, O
     (second,) = set(pacs.instances(uid, "SR")) - {first}
     revised = pydicom.dcmread(pacs.fetch(second, tmp_path / "second.dcm"))
     check_round_trip(whole, revised)
-    predecessors = [
-        item.ReferencedSOPInstanceUID
-        for study in revised.PredecessorDocumentsSequence
-        for series in study.ReferencedSeriesSequence
-        for item in series.ReferencedSOPSequence
-    ]
-    assert predecessors == [report.SOPInstanceUID]
+    assert predecessors(revised) == [report.SOPInstanceUID]

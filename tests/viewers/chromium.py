@@ -7,15 +7,13 @@ import json
 import os
 import subprocess
 import threading
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.services import end
+from tests.services import end, first_true
 
 CHROMIUM = Path("/usr/bin/chromium")
 WINDOW = (1400, 900)
@@ -77,8 +75,8 @@ class Browser:
         return str(self.evaluate("document.body ? document.body.innerText : ''") or "")
 
     def first(self, expression: str, timeout_s: float) -> Any:
-        """Return the first true value of an expression, or its last one after `timeout_s`."""
-        return first_true(partial(self.evaluate, expression), timeout_s)
+        """Return the first true value of an expression; None after `timeout_s`."""
+        return first_true(partial(self.evaluate, expression), timeout_s, _POLL_S)
 
     def wait(self, expression: str, timeout_s: float, what: str) -> None:
         """Wait until an expression is true; fail with the page's text after `timeout_s`."""
@@ -135,14 +133,6 @@ class Browser:
         said = _complaint(message["method"], message.get("params", {}))
         if said:
             self.errors.append(said)
-
-
-def first_true(ask: Callable[[], Any], timeout_s: float) -> Any:
-    """Return the first true answer, or the last one after `timeout_s`."""
-    until_s = time.monotonic() + timeout_s
-    while not (answer := ask()) and time.monotonic() < until_s:
-        time.sleep(_POLL_S)
-    return answer
 
 
 def _complaint(event: str, facts: dict[str, Any]) -> str | None:

@@ -32,11 +32,11 @@ from tests.reports import (
     write_inputs,
     written,
 )
-from tests.services import Orthanc, free_port, require
-from tests.viewers.chromium import CHROMIUM, Browser, first_true
+from tests.services import Orthanc, first_true, free_port, require
+from tests.viewers.chromium import CHROMIUM, Browser
 from tests.viewers.ohif import OHIF, Viewer
 
-LOADS_S, SHOWS_S, BLANK_S, TRIES = 120, 30, 6, 3
+LOADS_S, SHOWS_S, BLANK_S, POLL_S, TRIES = 120, 30, 6, 0.3, 3
 SR_LABEL, PAGE_LABEL = "AED-refractory score SR - RESEARCH ONLY", "AED-refractory score page - RESEARCH ONLY"
 # Where words end on the page, as a share of the window.
 BOTTOM = """(() => {
@@ -78,7 +78,7 @@ class ReadingRoom:
             place = self.browser.first(FIRST_IMAGE, LOADS_S) and self.browser.first(PLACE % label, LOADS_S)
             if place:
                 self.browser.double_click(*place)
-                if first_true(shown, SHOWS_S):
+                if first_true(shown, SHOWS_S, POLL_S):
                     return
         pytest.fail(f"{label} does not open; the page says:\n{self.browser.text()}\n{self.browser.errors}")
 
