@@ -27,6 +27,7 @@ from models.brain_weights import BrainWeights
 from models.bundle import Bundle, Grid, Intensity, Metadata, TwoSequences
 from models.wae_net import WaeNet
 from models.whole_files import write_whole
+from pipeline.activation import activation_image
 from pipeline.brain import MaskFacts, WeightsIdentity, extract_brain
 from pipeline.errors import StudyHeld
 from pipeline.grid import ModelGrid, canonical
@@ -44,7 +45,6 @@ from pipeline.report import (
     write_saliency,
 )
 from pipeline.result import describe_study, finding_values
-from pipeline.saliency import activation_image
 from pipeline.select import BUILT_IN, Role, Selection, SiteRules, select_study
 from pipeline.volume import read_volume
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import SEEDED
+from tests.support.services import SEEDED
 
 # Where patient attributes belong: received objects, result objects, the PACS, and the studies that tests send.
 _OBJECT_FOLDERS = {"spool", "orthanc", "sent"}
@@ -46,7 +46,7 @@ def quick_study(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture
 def inputs(tmp_path: Path):
     """Return three series of made headers, by role."""
-    from tests.reports import write_inputs
+    from tests.support.reports import write_inputs
 
     return write_inputs(tmp_path)
 

@@ -39,7 +39,7 @@ def test_imports_point_down(package: str):
 
 def test_only_the_workflow_module_knows_the_engine():
     users = [path.relative_to(ROOT) for package in PACKAGES for path in modules(package) if "dbos" in imports(path)]
-    assert users == [Path("dicom_node/workflow.py")]
+    assert users == [Path("dicom_node/engine/workflow.py")]
 
 
 @pytest.mark.parametrize("package", ["pipeline", "models"])
@@ -49,7 +49,14 @@ def test_imaging_knows_no_network_and_no_queue(package: str):
 
 
 @pytest.mark.parametrize(
-    "module", ["dicom_node.processes", "dicom_node.cli", "dicom_node.scp", "dicom_node.collect", "pipeline.explain"]
+    "module",
+    [
+        "dicom_node.engine.processes",
+        "dicom_node.cli.app",
+        "dicom_node.net.scp",
+        "dicom_node.studies.collect",
+        "pipeline.explain",
+    ],
 )
 def test_the_receiver_does_not_import_torch(module: str):
     code = f"import sys, {module}; print(sorted({{'torch', 'monai', 'nnunetv2'}} & set(sys.modules)))"

@@ -17,9 +17,13 @@ from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_
 from pynetdicom._globals import DEFAULT_MAX_LENGTH
 from typer import Typer
 
-from dicom_node import cli, config, config_text, processes, scp, scu, worker, workflow
+from dicom_node import config
+from dicom_node.cli import app as cli
 from dicom_node.config import Config, example_toml, load, parse
-from dicom_node.spool import Study
+from dicom_node.config import sentences as config_text
+from dicom_node.engine import processes, worker, workflow
+from dicom_node.net import scp, scu
+from dicom_node.studies.spool import Study
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML
 from pipeline.report import codes, headers, structured_report, uids
 from pipeline.report.page import SIZE
@@ -110,14 +114,14 @@ def node_codes() -> set[str]:
         code = None if position is None else constant(call, position)
         if code and re.fullmatch(r"[a-z]+(_[a-z]+)+", code):
             found.add(code)
-    for path in (ROOT / "dicom_node").glob("*.py"):
+    for path in (ROOT / "dicom_node").rglob("*.py"):
         found |= set(re.findall(r'^    code = "(\w+)"$', path.read_text("utf-8"), re.MULTILINE))
     return found
 
 
 def states(folder: Path) -> set[str]:
     """Return every state that a study may be noted with."""
-    sources = [*(ROOT / "dicom_node").glob("*.py"), ROOT / "pipeline/study.py"]
+    sources = [*(ROOT / "dicom_node").rglob("*.py"), ROOT / "pipeline/study.py"]
     found = {Study("1.2", folder).state()}
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -23,11 +23,11 @@ import torch
 from models.bundle import SEQUENCES, ModelError, Sequence, sha256
 from models.efficientnet3d import SIDE_MULTIPLE
 from models.inflate import refuse_unless_inflated
-from models.training.assemble import assemble
+from models.training.bundling.assemble import assemble
 from models.training.cohort import Case, Cohort, tensor_file
-from models.training.fit import Job, finished, fit, read_result
-from models.training.folds import Split, split
-from models.training.recipe import Recipe
+from models.training.fit.folds import Split, split
+from models.training.fit.job import Job, finished, fit, read_result
+from models.training.fit.recipe import Recipe
 from models.training.trained import Trained
 from models.wae_net import refuse_torch_2_9
 from models.whole_files import write_whole

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from models.training.cohort import Cohort
-from models.training.fit import NETWORK, Job, read_result
-from models.training.folds import Split
-from models.training.recipe import Recipe
+from models.training.fit.folds import Split
+from models.training.fit.job import NETWORK, Job, read_result
+from models.training.fit.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

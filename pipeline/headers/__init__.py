@@ -6,7 +6,7 @@ Pixels are not read here.
 """
 
 from pipeline.headers.files import content_digest
+from pipeline.headers.reading import read_headers
 from pipeline.headers.records import Frame, Headers, Problem, Vector, Volume
-from pipeline.headers.study import read_headers
 
 __all__ = ["Frame", "Headers", "Problem", "Vector", "Volume", "content_digest", "read_headers"]

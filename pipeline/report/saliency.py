@@ -48,7 +48,7 @@ def build_saliency(
     role
         Whose series is the source of the map and of its frame of reference.
     activation
-        As :func:`pipeline.saliency.activation_image` returns it: float32 in patient space, on the network's own
+        As :func:`pipeline.activation.activation_image` returns it: float32 in patient space, on the network's own
         features. It is written as it is, neither interpolated nor scaled, as axial frames.
     inputs, provenance, finding
         Of the run; equal arguments give equal bytes and UIDs.

@@ -8,7 +8,7 @@ is held for a human choice.
 from pipeline.select.choose import select_roles
 from pipeline.select.judge import Candidate, Verdict, judge
 from pipeline.select.rules import BUILT_IN, Role, SiteRules
-from pipeline.select.study import SelectedSeries, Selection, input_digest, select_study
+from pipeline.select.selection import SelectedSeries, Selection, input_digest, select_study
 
 __all__ = [
     "BUILT_IN",

@@ -26,7 +26,7 @@ from pipeline.select import Role
 from pipeline.synthetic.contrast import Plane, render
 from pipeline.synthetic.dicom_series import write_series
 from pipeline.synthetic.label_rule import RULE, achievable_auc, mean_burden_ml, probability, reached_auc
-from pipeline.synthetic.study import Acquisition
+from pipeline.synthetic.study_files import Acquisition
 from pipeline.synthetic.study_tags import StudyTags, derive_uid, series_tags
 from pipeline.synthetic.tubers import FEW, MANY, Tuber, TuberLoad, place_tubers
 from pipeline.synthetic.warp import BaseAnatomy, base_anatomies, read_base, warp

@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from dicom_node.threads import bound_threads
+from dicom_node.engine.threads import bound_threads
 from models.brain_extractor import BrainExtractor
 from models.brain_weights import EMBEDDED, open_brain_weights
 from models.bundle import open_bundle

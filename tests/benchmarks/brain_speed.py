@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.hd_bet_models import OFFICIAL_FEATURES, write_model
-from tests.services import DATA
+from tests.support.hd_bet_models import OFFICIAL_FEATURES, write_model
+from tests.support.services import DATA
 
 VOLUMES = tuple(DATA / "open-ms" / f"patient04-study1-{role}.nii.gz" for role in ("t1w", "t2w", "flair"))
 BAR_S, BAR_GB = 30.0, 3.0
@@ -51,7 +51,7 @@ def _extract(volumes: list[Path]) -> Cost:
     import SimpleITK as sitk
     import torch
 
-    from dicom_node.threads import bound_threads
+    from dicom_node.engine.threads import bound_threads
     from models.brain_extractor import BrainExtractor
     from models.brain_weights import EMBEDDED, open_brain_weights
     from pipeline.brain import extract_brain

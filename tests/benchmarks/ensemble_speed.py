@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.services import DATA
+from tests.support.services import DATA
 
 BAR_RATIO, BAR_DIFFERENCE = 4.0, 1e-3
 STEEP = 2.0

@@ -28,7 +28,7 @@ import SimpleITK as sitk
 
 from pipeline.select import Role
 from pipeline.synthetic import SeriesTags, StudyTags, derive_uid, series_tags, write_series
-from tests.services import DATA
+from tests.support.services import DATA
 
 SCRIPTS = Path(sys.executable).parent
 DICOM_NODE, DCM2NIIX = SCRIPTS / "dicom-node", SCRIPTS / "dcm2niix"

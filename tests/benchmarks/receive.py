@@ -22,7 +22,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from tests.services import ORTHANC, STORESCU, free_port
+from tests.support.services import ORTHANC, STORESCU, free_port
 
 STORESCP = Path("/usr/bin/storescp")
 AE_TITLE = "TSCNODE"
@@ -60,7 +60,7 @@ def node_command(folder: Path, port: int) -> list[str]:
     settings = f'[node]\nae_title = "{AE_TITLE}"\nbind = "127.0.0.1"\nport = {port}\ndata_dir = "data"\n'
     path = folder / "node.toml"
     path.write_text(settings + '[receive]\naccept = "any"\ndisk_reserve_gb = 0.1\n')
-    return [sys.executable, "-m", "dicom_node.cli", "receive", "--config", str(path)]
+    return [sys.executable, "-P", "-m", "dicom_node", "receive", "--config", str(path)]
 
 
 def storescp_command(folder: Path, port: int) -> list[str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.services import DATA
+from tests.support.services import DATA
 
 AUC_BAR = 0.90
 RECIPE = ("--folds", "2", "--batch", "12", "--loss-threshold", "0.25")
@@ -93,12 +93,12 @@ def split(training: dict[str, Any], cohort: Path) -> dict[str, Any]:
 
 def dicom_node(arguments: list[str]) -> None:
     """Run a verb; the benchmark ends with it if it fails."""
-    subprocess.run([sys.executable, "-m", "dicom_node.cli", *arguments], check=True, stdout=sys.stderr)
+    subprocess.run([sys.executable, "-P", "-m", "dicom_node", *arguments], check=True, stdout=sys.stderr)
 
 
 def train(arguments: list[str]) -> None:
     """Run ``train`` in several processes, as torchrun would on several GPUs."""
-    command = [sys.executable, "-m", "dicom_node.cli", *arguments]
+    command = [sys.executable, "-P", "-m", "dicom_node", *arguments]
     processes = [
         subprocess.Popen(
             command,

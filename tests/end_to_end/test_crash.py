@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.workflow import MAX_RECOVERIES
-from tests.services import Node, Orthanc, copy_study, node_and_pacs, wait_for
+from dicom_node.engine.workflow import MAX_RECOVERIES
+from tests.support.services import Node, Orthanc, copy_study, node_and_pacs, wait_for
 
 # One workflow is recovered three times and no more, so the kills are spread over two studies.
 KILLED_IN = (("select", "convert", "strip", "send"), ("recall", "predict", "report", "verify"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.explain import DCM2NIIX
-from tests.services import require
+from tests.support.services import require
 
 ROOT = Path(__file__).parents[2]
 MOST_TIMES_THE_PROCESSOR = 2.0

@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.select import Role
 from pipeline.synthetic.study_tags import derive_uid
-from tests.reports import predecessors
-from tests.services import DCIODVFY, DSRDUMP, SEEDED, Node, Orthanc, command, node_and_pacs, real_data, require
+from tests.support.reports import predecessors
+from tests.support.services import DCIODVFY, DSRDUMP, SEEDED, Node, Orthanc, command, node_and_pacs, real_data, require
 
 PATIENTS = ("patient03-study2", "patient04-study1")
 

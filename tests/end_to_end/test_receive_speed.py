@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.receive import STORESCP, compare, print_table
-from tests.services import ORTHANC, STORESCU, require
+from tests.support.services import ORTHANC, STORESCU, require
 
 
 @pytest.mark.measures

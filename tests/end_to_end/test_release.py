@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.select import Role
 from pipeline.synthetic.study_tags import derive_uid
-from tests.services import Node, Orthanc, node_and_pacs
+from tests.support.services import Node, Orthanc, node_and_pacs
 
 
 @pytest.fixture

@@ -15,8 +15,19 @@ from pydicom.uid import UID
 
 from pipeline.report import codes
 from pipeline.select import Role
-from tests.reports import check_round_trip, named
-from tests.services import DSRDUMP, SEEDED, Node, Orthanc, end, free_port, listens, node_and_pacs, require, wait_for
+from tests.support.reports import check_round_trip, named
+from tests.support.services import (
+    DSRDUMP,
+    SEEDED,
+    Node,
+    Orthanc,
+    end,
+    free_port,
+    listens,
+    node_and_pacs,
+    require,
+    wait_for,
+)
 
 STORESCP = Path("/usr/bin/storescp")
 # What a PACS of another age takes: DCMTK's names of SOP classes, the reports' and the page's.

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.report.views import OUTLINE
 from pipeline.select import Role
-from tests.services import command, copy_study
+from tests.support.services import command, copy_study
 
 NOTICE = "SYNTHETIC DATA"
 
@@ -117,7 +117,7 @@ def test_the_demo_prints_the_report(tmp_path: Path):
 
 def test_progress_goes_to_a_terminal_only(quick_study, sent: Path, tmp_path: Path):
     folder = copy_study({Role.T1W: quick_study.files[Role.T1W]}, sent / "study")
-    arguments = [sys.executable, "-m", "dicom_node.cli", "run", str(folder), "--out", str(tmp_path / "out")]
+    arguments = [sys.executable, "-P", "-m", "dicom_node", "run", str(folder), "--out", str(tmp_path / "out")]
     piped = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert piped.stderr == ""
     script = shutil.which("script")

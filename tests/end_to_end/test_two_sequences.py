@@ -11,9 +11,9 @@ import pytest
 
 from models.bundle import SHIPPED
 from pipeline.select import Role
-from tests.bundles import change_metadata
-from tests.reports import check_round_trip, predecessors
-from tests.services import Node, Orthanc, node_and_pacs
+from tests.support.bundles import change_metadata
+from tests.support.reports import check_round_trip, predecessors
+from tests.support.services import Node, Orthanc, node_and_pacs
 
 MODE = {"weights": {"T1W": 0.25, "T2W": 0.75}, "threshold": 0.9, "patients": 20, "auc": 0.8}
 

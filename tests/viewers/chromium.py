@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.services import end, first_true
+from tests.support.services import end, first_true
 
 CHROMIUM = Path("/usr/bin/chromium")
 WINDOW = (1400, 900)

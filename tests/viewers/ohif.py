@@ -10,7 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.services import free_port
+from tests.support.services import free_port
 
 VIEWERS = Path(os.environ.get("DICOM_NODE_VIEWERS", Path(__file__).parents[2] / ".venv" / "viewers"))
 OHIF = VIEWERS / "ohif-3.13.2"

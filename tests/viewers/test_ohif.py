@@ -18,7 +18,7 @@ from pipeline.report import build_document, build_reports, build_summary, draw_p
 from pipeline.report.pen import NOTICE_FILL
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.select import Role, SelectedSeries
-from tests.reports import (
+from tests.support.reports import (
     BRAIN,
     FINDING,
     MODEL,
@@ -32,7 +32,7 @@ from tests.reports import (
     write_inputs,
     written,
 )
-from tests.services import Orthanc, first_true, free_port, require
+from tests.support.services import Orthanc, first_true, free_port, require
 from tests.viewers.chromium import CHROMIUM, Browser
 from tests.viewers.ohif import OHIF, Viewer
 

@@ -1,0 +1,1 @@
+"""The command line: one module of verbs for each reader, and what they share."""

@@ -1,0 +1,78 @@
+"""Check that everything is there that the node needs: ``dicom-node check``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from dicom_node.config import Config, Peer
+from dicom_node.engine import workflow
+from dicom_node.errors import NodeError, SpoolFull
+from dicom_node.net import scu
+from dicom_node.studies.spool import Spool
+
+_GB = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Outcome of one check."""
+
+    what: str
+    good: bool
+    sentence: str
+
+
+def check(config: Config) -> list[Verdict]:
+    """Return a verdict on data folder, database, models, device and every peer."""
+    checks: list[tuple[str, Callable[[Config], str]]] = [
+        ("data folder", _data_folder),
+        ("database", _database),
+        ("models and device", _models),
+    ]
+    called = [peer for peer in config.peers if peer.port is not None]
+    verdicts = [_verdict(what, partial(function, config)) for what, function in checks]
+    return verdicts + [_verdict(f"peer {peer.name}", partial(_echo, config, peer)) for peer in called]
+
+
+def _verdict(what: str, function: Callable[[], str]) -> Verdict:
+    try:
+        return Verdict(what, True, function())
+    except NodeError as error:
+        return Verdict(what, False, f"{error.code}: {error}")
+    except Exception as error:
+        return Verdict(what, False, f"unexpected: {type(error).__name__}")
+
+
+def _data_folder(config: Config) -> str:
+    free_gb = Spool(config.node.data_dir).free_bytes() / _GB
+    if free_gb < config.receive.disk_reserve_gb:
+        raise SpoolFull(f"{free_gb:.1f} GB free, less than disk_reserve_gb: free space on the disk.")
+    return f"{config.node.data_dir}, {free_gb:.0f} GB free"
+
+
+def _database(config: Config) -> str:
+    try:
+        workflow.migrate(config)
+    except Exception as error:
+        raise NodeError(
+            f"The database cannot be used ({type(error).__name__}): check node.database_url.", "database_unusable"
+        ) from None
+    return "PostgreSQL" if config.node.database_url else "SQLite in the data folder"
+
+
+def _models(config: Config) -> str:
+    from dicom_node.engine import worker
+
+    models = worker.open_models(config)
+    other = models.bundle.metadata.range.other_brain_weights(models.brain_weights.digest)
+    return (
+        f"{models.identity.notice}; bundle {models.identity.name} {models.identity.version}, "
+        f"brain weights {models.brain_weights.name} {models.brain_weights.digest[:12]}"
+        f"{' (not those of the training of the bundle)' if other else ''}, on {models.ensemble.device}"
+    )
+
+
+def _echo(config: Config, peer: Peer) -> str:
+    return f"C-ECHO answered in {1000 * scu.echo(config, peer):.0f} ms"

@@ -1,0 +1,94 @@
+"""The verbs of who runs the node: set it up, check it, run it, try it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicom_node.cli.printing import print_json, print_table, progress
+from dicom_node.cli.settings import ConfigOption, JsonOption, load_config, quiet, service
+from dicom_node.errors import ConfigError
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="File to write.")] = Path("node.toml"),
+    force: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write a commented configuration."""
+    from dicom_node.config import example_toml
+
+    if file.exists() and not force:
+        raise ConfigError(f"{file} is there already: name another file, or pass --force.", "config_exists")
+    file.write_text(example_toml(), "utf-8")
+    print(f"Wrote {file}. Set the AE titles, then run `dicom-node check`.")
+
+
+def check_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check configuration, disk, database, models, device and every peer."""
+    from dicom_node.cli.check import check
+
+    quiet()
+    verdicts = check(load_config(config))
+    good = all(verdict.good for verdict in verdicts)
+    if as_json:
+        rows = [{"what": v.what, "good": v.good, "sentence": v.sentence} for v in verdicts]
+        print_json({"good": good, "checks": rows})
+    else:
+        print_table(("", "check", "verdict"), [("ok" if v.good else "FAIL", v.what, v.sentence) for v in verdicts])
+    raise typer.Exit(0 if good else 1)
+
+
+def serve(config: ConfigOption = None) -> None:
+    """Run receiver and worker on this machine, supervised."""
+    from dicom_node.engine import processes
+
+    with service(config) as (settings, file), processes.until_signal() as stop:
+        processes.serve(settings, file, stop)
+
+
+def receive(config: ConfigOption = None) -> None:
+    """Run the receiver alone."""
+    from dicom_node.engine import processes
+
+    with service(config) as (settings, _), processes.until_signal() as stop:
+        processes.receive(settings, stop)
+
+
+def work(
+    config: ConfigOption = None,
+    executor: Annotated[
+        str | None, typer.Option(help="Name of this worker, stable over restarts; default host and device.")
+    ] = None,
+) -> None:
+    """Run one worker alone."""
+    from dicom_node.engine import processes
+
+    with service(config) as (settings, _), processes.until_signal() as stop:
+        processes.work(settings, stop, executor)
+
+
+def demo(
+    keep: Annotated[Path | None, typer.Option(help="Keep study, node data and log in this folder.")] = None,
+) -> None:
+    """Send a synthetic study through a node on loopback and print the report that comes back."""
+    from dicom_node.cli.demo import run_demo
+
+    quiet()
+    with tempfile.TemporaryDirectory(prefix="dicom-node-demo-") as temporary, progress() as tell:
+        folder = keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = run_demo(folder, tell)
+    print(report)
+
+
+def echo(peer: Annotated[str, typer.Argument(help="Name of a peer.")], config: ConfigOption = None) -> None:
+    """Send a C-ECHO to a peer."""
+    from dicom_node.net import scu
+
+    quiet()
+    settings = load_config(config)
+    seconds = scu.echo(settings, settings.peer(peer))
+    print(f"{peer} answered in {1000 * seconds:.0f} ms.")

@@ -1,0 +1,84 @@
+"""What every verb shares: its options, the configuration that it reads, and what it may log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dicom_node import log
+from dicom_node.errors import NodeError
+from dicom_node.studies.spool import Spool
+
+if TYPE_CHECKING:
+    from dicom_node.config import Config
+    from dicom_node.engine.workflow import Engine
+    from pipeline.select import SiteRules
+
+HELD = 3
+"""Exit status of a verb whose study gets no score."""
+CONFIGS = (Path("node.toml"), Path("/etc/dicom-node/node.toml"))
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file; default node.toml, then /etc/dicom-node/node.toml.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+FolderArgument = Annotated[Path, typer.Argument(help="Folder with the DICOM files of one study.")]
+StudyArgument = Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID.")]
+
+
+def load_config(file: Path | None, *, offline: bool = False) -> Config:
+    """Return the configuration; a verb that needs no network does without a file where none was named."""
+    from dicom_node.config import Config, load
+
+    found = config_file(file)
+    return Config.offline() if offline and not (file or found.exists()) else load(found)
+
+
+def site_rules(file: Path | None) -> SiteRules:
+    """Return the site's rules; without a configuration none is loaded, which would take as long as a series."""
+    from pipeline.select import BUILT_IN
+
+    return load_config(file).selection.rules() if file or config_file(None).exists() else BUILT_IN
+
+
+def config_file(file: Path | None) -> Path:
+    """Return the file that was named, else the first default that is there, else the first default."""
+    return file or next((candidate for candidate in CONFIGS if candidate.exists()), CONFIGS[0])
+
+
+@contextmanager
+def engine_of(config: Config) -> Iterator[Engine]:
+    """Yield a connection to the queues."""
+    from dicom_node.engine import workflow
+
+    workflow.migrate(config)
+    engine = workflow.Engine(config)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+@contextmanager
+def service(file: Path | None) -> Iterator[tuple[Config, Path]]:
+    """Yield configuration and file of a long-running verb, whose stderr is JSON lines from here on."""
+    config = load_config(file)
+    Spool(config.node.data_dir)
+    log.configure(key=log.read_key(config.node.data_dir))
+    try:
+        yield config, config_file(file).resolve()
+    except NodeError as error:
+        log.say(logging.getLogger(__name__), "stopped", level=logging.ERROR, code=error.code, sentence=str(error))
+        sys.exit(error.exit_code)
+
+
+def quiet() -> None:
+    """Keep library warnings, which may quote headers, off the terminal."""
+    log.configure(level=logging.CRITICAL)
+    logging.disable(logging.ERROR)

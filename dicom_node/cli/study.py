@@ -1,0 +1,194 @@
+"""The verbs about one study: score it, explain it, see what became of it, queue it again, choose for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dicom_node.cli import explained
+from dicom_node.cli.printing import print_json, print_lines, print_table, progress
+from dicom_node.cli.settings import (
+    HELD,
+    ConfigOption,
+    FolderArgument,
+    JsonOption,
+    StudyArgument,
+    engine_of,
+    load_config,
+    quiet,
+    site_rules,
+)
+from dicom_node.errors import CommandError, NodeError
+from dicom_node.studies.spool import Spool, Study
+
+if TYPE_CHECKING:
+    from dicom_node.config import Config
+    from pipeline.select import SiteRules
+
+
+def run(
+    folder: FolderArgument,
+    out: Annotated[Path, typer.Option(help="Folder for report.dcm, summary.dcm and result.json.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score one study from files, without a network; exit 3 if it is held."""
+    quiet()
+    files = _files(folder)
+    settings = load_config(config, offline=True)
+    with progress() as tell:
+        tell("loading the models")
+        from dicom_node.engine.worker import open_models
+        from pipeline.study import run_study
+
+        def step(name: str, function: Any) -> Any:
+            tell(name)
+            return function()
+
+        models = open_models(settings)
+        rules = settings.selection.rules()
+        title, saliency = settings.report.title, "saliency" in settings.report.send
+        result = run_study(files, out, models, rules=rules, title=title, saliency=saliency, step=step)
+    if as_json:
+        print_json(result)
+    else:
+        print_lines(explained.scored(result, out, explained.width()))
+    raise typer.Exit(HELD if result["state"] == "held" else 0)
+
+
+def explain_(
+    folder: Annotated[Path | None, typer.Argument(help="Folder with the DICOM files of one study.")] = None,
+    replay: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Judge the last N studies of the node again instead.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which series would play which role, and why; exit 3 if the study is held, or a replayed one changed."""
+    if (folder is None) == (replay is None):
+        raise CommandError("Name a folder, or give --replay N: one of the two.")
+    quiet()
+    if folder:
+        raise typer.Exit(_explain(folder, site_rules(config), as_json=as_json))
+    raise typer.Exit(_replay(replay or 1, load_config(config), as_json=as_json))
+
+
+def _explain(folder: Path, rules: SiteRules, *, as_json: bool) -> int:
+    from pipeline.explain import explain
+    from pipeline.select import select_study
+
+    table = explain(select_study(_files(folder), rules))
+    if as_json:
+        print_json(table)
+    else:
+        print_lines(explained.explained(table, explained.width()))
+    return HELD if table["state"] == "held" else 0
+
+
+def _replay(last: int, settings: Config, *, as_json: bool) -> int:
+    from dicom_node.studies.replay import replay, summary
+
+    rows = []
+    with progress() as tell:
+        for row in replay(Spool(settings.node.data_dir), settings.selection.rules(), last):
+            rows.append(row)
+            tell(f"{len(rows)} of at most {last} studies judged again")
+    counts = summary(rows)
+    if as_json:
+        print_json({"studies": rows, "summary": counts})
+    else:
+        for row in rows:
+            print_lines(explained.replayed(row, explained.width()))
+        print(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
+    return HELD if counts["changed"] else 0
+
+
+def studies(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the received studies with their states."""
+    rows = [_study_row(study) for study in Spool(load_config(config).node.data_dir).studies()]
+    if as_json:
+        print_json(rows)
+    else:
+        keys = ("study_uid", "state", "code", "instances", "changed")
+        print_table(keys, [tuple(str(row[key]) for key in keys) for row in rows])
+
+
+def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the timeline of a study, and which series play which role, or why it is held."""
+    from dicom_node.studies.inputs import last_table
+
+    study = Spool(load_config(config).node.data_dir).study(uid)
+    timeline, selection, row = study.timeline(), last_table(study), _study_row(study)
+    if as_json:
+        print_json({**row, "timeline": timeline, "selection": selection, "choices": study.choices()})
+        return
+    rows = []
+    for entry in timeline:
+        facts = {key: value for key, value in entry.items() if key not in ("time", "event")}
+        rows.append((entry["time"], entry["event"], ", ".join(f"{key} {value}" for key, value in facts.items())))
+    print_table(("time", "event", "facts"), rows)
+    if selection:
+        print_lines(explained.shown(selection, explained.width()))
+    if row["code"]:
+        print(f"{row['state']}: {row['code']}: {row['sentence']}")
+
+
+def retry(uid: StudyArgument, config: ConfigOption = None) -> None:
+    """Queue a study again: read it anew, or, if it has a report, send the stored one."""
+    settings = load_config(config)
+    study = Spool(settings.node.data_dir).study(uid)
+    with engine_of(settings) as engine:
+        print(f"Queued as attempt {engine.retry(study)}.")
+
+
+def release_(
+    uid: StudyArgument,
+    role: Annotated[list[str] | None, typer.Option(metavar="ROLE=SERIES_UID", help="Series for a role.")] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Remove the earlier choices.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Choose series of a study by hand and queue it again; exit 3 if it would still be held."""
+    from dicom_node.studies import choices as release
+
+    quiet()
+    chosen = release.read_choices(role or [])
+    settings = load_config(config)
+    study = Spool(settings.node.data_dir).study(uid)
+    if not chosen and not forget:
+        raise CommandError("Give --role ROLE=SERIES_UID, or --forget.")
+    if not chosen:
+        release.forget(study)
+        print("Forgotten. `dicom-node retry` selects the series by the rules alone.")
+        return
+    with engine_of(settings) as engine:
+        selection = release.release(study, chosen, settings.selection.rules(), anew=forget)
+        if selection.held:
+            print(f"{selection.held.code}: {selection.held.sentence}", file=sys.stderr)
+            raise typer.Exit(HELD)
+        print(f"Queued as attempt {engine.retry(study)}.")
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise NodeError(f"{folder} is not a folder: name the folder with the study's files.", "folder_missing")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if not files:
+        raise NodeError(f"{folder} holds no files: name the folder with the study's files.", "folder_empty")
+    return files
+
+
+def _study_row(study: Study) -> dict[str, Any]:
+    timeline = study.timeline()
+    state = study.state()
+    last: dict[str, Any] = next((entry for entry in reversed(timeline) if entry.get("state") == state), {})
+    return {
+        "study_uid": study.uid,
+        "state": state,
+        "code": last.get("code", ""),
+        "sentence": last.get("sentence", ""),
+        "instances": len(study.instances()),
+        "changed": last.get("time", ""),
+    }

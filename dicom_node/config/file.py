@@ -1,0 +1,65 @@
+"""TOML file -> validated `Config`.
+
+Unknown keys, bad values and contradictions are refused as `ConfigError` with the key, the value and the remedy, before
+a socket is opened. `example_toml` writes the commented file from the same definitions; the words of both stand in
+`sentences`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from dicom_node.config.sections import Config
+from dicom_node.config.sentences import example, refusal
+from dicom_node.errors import ConfigError
+
+
+def load(path: Path) -> Config:
+    """Return the configuration in the TOML file `path`.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing (``config_missing``), is not TOML (``config_syntax``), has an unknown key
+        (``config_unknown_key``), lacks one (``config_missing_key``) or holds a bad or contradictory value
+        (``config_bad_value``, ``config_contradiction``).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no configuration at {path}: write one with `dicom-node init {path}`.", "config_missing"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({type(error).__name__}): make it a readable UTF-8 text file.", "config_unreadable"
+        ) from None
+    return parse(text, source=str(path), folder=path.resolve().parent)
+
+
+def parse(text: str, *, source: str = "The configuration", folder: Path | None = None) -> Config:
+    """Return the configuration in the TOML `text`, named `source` in errors; relative paths start at `folder`.
+
+    Raises
+    ------
+    ConfigError
+        As `load`.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source} is not valid TOML: {error}; correct that line.", "config_syntax") from None
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise refusal(Config, source, error) from None
+    data_dir = (folder or Path.cwd()) / config.node.data_dir.expanduser()
+    return config.model_copy(update={"node": config.node.model_copy(update={"data_dir": data_dir})})
+
+
+def example_toml() -> str:
+    """Return a commented configuration with every key, its meaning and its default; `load` accepts it."""
+    return example(Config)

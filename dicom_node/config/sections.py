@@ -1,0 +1,299 @@
+"""The sections of a configuration, frozen and validated; every key is documented where it is defined."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from dicom_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.select import SiteRules
+
+# PS3.5 6.2, VR AE: 1-16 characters of the default repertoire without backslash and control characters.
+_AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
+# A Series Description has at most 64 characters (PS3.5 6.2, VR LO).
+_LONGEST_PATTERN = 200
+
+
+def _ae_title(value: str) -> str:
+    if not _AE_TITLE.fullmatch(value) or value != value.strip():
+        raise ValueError("an AE title has 1 to 16 ASCII characters, no backslash and no space at either end")
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
+def _pattern(value: str) -> str:
+    """Refuse a regular expression that is broken or that says nothing about a description."""
+    if len(value) > _LONGEST_PATTERN:
+        raise ValueError(f"a pattern has at most {_LONGEST_PATTERN} characters; write several shorter ones")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            matches_nothing = re.compile(value, re.IGNORECASE).search("")
+    except (re.error, RecursionError, OverflowError, Warning) as error:
+        raise ValueError(
+            f"it is no regular expression ({error}); put \\ before a character that is meant itself"
+        ) from None
+    if matches_nothing:
+        raise ValueError("it matches every description, an empty one too; name at least one character")
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+class Role(StrEnum):
+    """What a peer is to the node."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+    QUERY = "query"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Node(_Section):
+    """The application entity and where it keeps its data."""
+
+    ae_title: AETitle = Field(default="TSCNODE", description="AE title the PACS sends to; 1 to 16 characters.")
+    bind: str = Field(default="0.0.0.0", min_length=1, description="Address the DICOM port listens on.")  # noqa: S104
+    port: Port = Field(default=11112, description="DICOM port.")
+    data_dir: Path = Field(
+        default=Path("/var/lib/dicom-node"),
+        description="Folder of spool, queue and results, mode 0700. A relative path starts at this file.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="Database of the study engine. Default: SQLite in data_dir.",
+        examples=["postgresql+psycopg://user@host/dicom_node"],
+    )
+
+
+class Receive(_Section):
+    """Who may send, and when a study is taken as complete."""
+
+    accept: Literal["peers", "any"] = Field(
+        default="peers",
+        description='"peers": [[peers]] with the role "source" only; "any": every caller, for a first test.',
+    )
+    quiet_s: Seconds = Field(
+        default=60.0, description="Seconds without a new instance after which a study is complete."
+    )
+    deadline_s: Seconds = Field(
+        default=5400.0,
+        description="Seconds after the first instance at which a study that still arrives is shown to IT.",
+    )
+    disk_reserve_gb: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = Field(
+        default=5.0,
+        description="Free space (GB) below which instances are refused with status A700, so that senders wait.",
+    )
+
+    @model_validator(mode="after")
+    def _quiet_before_deadline(self) -> Receive:
+        if self.deadline_s < self.quiet_s:
+            raise ValueError(
+                f"deadline_s ({self.deadline_s:g}) is shorter than quiet_s ({self.quiet_s:g}): make deadline_s longer"
+            )
+        return self
+
+
+class Peer(_Section):
+    """One PACS, router or scanner. Repeat [[peers]] for each."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$",
+        description="Short name used on the command line and in logs.",
+        examples=["pacs"],
+    )
+    ae_title: AETitle = Field(description="AE title of the peer.", examples=["PACS"])
+    host: str = Field(
+        min_length=1,
+        description="Host name or address; a source is recognised by AE title and address.",
+        examples=["127.0.0.1"],
+    )
+    port: Port | None = Field(
+        default=None, description="DICOM port; needed for destination and query.", examples=[4242]
+    )
+    roles: tuple[Role, ...] = Field(
+        min_length=1,
+        description='"source": sends studies; "destination": receives reports; "query": C-FIND and C-MOVE are allowed.',
+        examples=[["source", "destination"]],
+    )
+    verify: Literal["commitment", "find", "none"] = Field(
+        default="commitment", description="How a delivery is proved: storage commitment, C-FIND, or not at all."
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Peer:
+        called = [role.value for role in self.roles if role is not Role.SOURCE]
+        if called and self.port is None:
+            raise ValueError(f'port is missing: the role "{called[0]}" needs the port of "{self.name}"')
+        return self
+
+
+class Selection(_Section):
+    """What this site knows of its own series; `dicom-node explain --replay 50` shows what a change would do."""
+
+    t1w: tuple[Pattern, ...] = Field(
+        default=(),
+        description="Regular expressions of series descriptions that mean T1W here, such as ['^sag bravo', 't1_km$'].",
+    )
+    t2w: tuple[Pattern, ...] = Field(default=(), description="The same for T2W.")
+    flair: tuple[Pattern, ...] = Field(default=(), description="The same for FLAIR.")
+    never: tuple[Pattern, ...] = Field(
+        default=(),
+        description="Regular expressions of series descriptions that are never chosen, such as ['_research'].",
+    )
+    contrast: Literal["refuse", "allow"] = Field(
+        default="refuse", description='Whether a series after contrast agent may be T1W: "refuse" or "allow".'
+    )
+    min_slices: Annotated[int, Field(strict=True, ge=15, le=400)] = Field(
+        default=15, description="Fewest slices of a usable series; 15 to 400."
+    )
+    plane: Literal["any", "axial", "coronal", "sagittal"] = Field(
+        default="axial",
+        description='Plane preferred among two-dimensional series: "any", "axial", "coronal", "sagittal".',
+    )
+
+    def rules(self) -> SiteRules:
+        """Return these rules as the selection takes them."""
+        from pipeline.select import Role as Sequence  # noqa: PLC0415 - loads image readers, which receiving does not need
+        from pipeline.select import SiteRules  # noqa: PLC0415
+
+        names = {Sequence.T1W: self.t1w, Sequence.T2W: self.t2w, Sequence.FLAIR: self.flair}
+        return SiteRules(names, self.never, self.contrast, self.min_slices, self.plane)
+
+
+class Brain(_Section):
+    """Brain extraction."""
+
+    weights: Literal["embedded", "hd-bet"] = Field(
+        default="embedded",
+        description='"embedded": the small set that ships; "hd-bet": the official weights, once installed.',
+    )
+    digest: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Digest that the weights must have, as `dicom-node models list --json` prints it. Default: any.",
+        examples=["0" * 64],
+    )
+
+
+class Model(_Section):
+    """The network."""
+
+    bundle: str = Field(
+        default="synthetic-demo", min_length=1, description="Model bundle: a name under models/bundles, or a path."
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda:\d+)$",
+        description='"auto", "cpu" or "cuda:0"; a device that is named and missing is an error, never a fallback.',
+    )
+
+
+class Report(_Section):
+    """What is written and sent."""
+
+    send: tuple[Literal["sr", "summary", "pdf", "saliency"], ...] = Field(
+        default=("sr", "summary"),
+        min_length=1,
+        description='Objects to deliver: "sr" structured report, "summary" page as an image, "pdf" page as a document, '
+        '"saliency" maps of what the scores depend on.',
+    )
+    title: Literal["private", "126000"] = Field(
+        default="private", description='Document title: "private" code, or "126000" (Imaging Measurement Report, DCM).'
+    )
+    held: Literal["none", "sr"] = Field(
+        default="none", description='Studies without a score: "none" sends nothing, "sr" a short report that says why.'
+    )
+
+
+class Delivery(_Section):
+    """How long and how often a report is offered to its destinations."""
+
+    retry_s: Seconds = Field(default=30.0, description="Seconds before the second attempt; later ones wait longer.")
+    give_up_hours: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
+        default=72.0, description="Hours after which a delivery is set aside for an operator."
+    )
+    commitment_timeout_s: Annotated[float, Field(strict=True, gt=0, le=1500)] = Field(
+        default=300.0, description="Seconds to wait for a storage commitment result; at most 1500."
+    )
+
+
+class Web(_Section):
+    """Operator pages, health and metrics."""
+
+    bind: str = Field(default="127.0.0.1", min_length=1, description="Address of the web pages.")
+    port: Port = Field(default=8080, description="Port of the web pages.")
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    node: Node = Field(default_factory=Node)
+    receive: Receive = Field(default_factory=Receive)
+    peers: tuple[Peer, ...] = ()
+    selection: Selection = Field(default_factory=Selection)
+    brain: Brain = Field(default_factory=Brain)
+    model: Model = Field(default_factory=Model)
+    report: Report = Field(default_factory=Report)
+    delivery: Delivery = Field(default_factory=Delivery)
+    web: Web = Field(default_factory=Web)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        for name, count in Counter(peer.name for peer in self.peers).items():
+            if count > 1:
+                raise ValueError(f'peers.name "{name}" is used {count} times: give every peer its own name')
+        if self.receive.accept == "peers" and not self.sources:
+            raise ValueError(
+                'receive.accept is "peers" but no peer has the role "source": add "source" to the roles of the '
+                'sending PACS, or set accept = "any" for a first test'
+            )
+        return self
+
+    @property
+    def sources(self) -> tuple[Peer, ...]:
+        """The peers that may send studies."""
+        return self._having(Role.SOURCE)
+
+    @property
+    def destinations(self) -> tuple[Peer, ...]:
+        """The peers that receive reports."""
+        return self._having(Role.DESTINATION)
+
+    def peer(self, name: str) -> Peer:
+        """Return the peer called `name`.
+
+        Raises
+        ------
+        ConfigError
+            With code ``peer_unknown`` if there is none.
+        """
+        for peer in self.peers:
+            if peer.name == name:
+                return peer
+        known = ", ".join(peer.name for peer in self.peers) or "none"
+        raise ConfigError(f'There is no peer "{name}" in the configuration: use one of {known}.', "peer_unknown")
+
+    def _having(self, role: Role) -> tuple[Peer, ...]:
+        return tuple(peer for peer in self.peers if role in peer.roles)
+
+    @classmethod
+    def offline(cls) -> Config:
+        """Return the defaults, for verbs that open no DICOM port and need no configuration file."""
+        return cls(receive=Receive(accept="any"))

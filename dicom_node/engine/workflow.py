@@ -1,0 +1,291 @@
+"""The durable life of one study: the only module that imports dbos.
+
+::
+
+    receive --> [intake] open_study --> [studies] read_study --> [deliver-<peer>] deliver, one per object and peer
+
+Each box is a queue in the database; each workflow is replayed after a crash, and its finished steps return what they
+returned before. Ids make work idempotent: ``open_study`` is keyed by the study and all it holds, ``read_study`` by the
+study and the content of its selected series, ``deliver`` by the peer and the object. A retry by hand adds its number.
+Inputs and outputs are UIDs, digests, names and numbers: no patient data reaches the database.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from dbos import DBOS, DBOSClient, SetWorkflowID
+from dbos._serialization import Serializer
+
+from dicom_node.config import Config
+from dicom_node.log import say
+from dicom_node.studies.spool import Study
+
+logger = logging.getLogger(__name__)
+
+WORKFLOW_VERSION = "1"
+"""Raised only when the order or meaning of steps changes; every worker is drained first."""
+MAX_RECOVERIES = 3
+STEP_LIMIT_S = 1800.0
+_DEAD_LETTER_LOOK_S = 5.0
+_INTAKE, _STUDIES = "intake", "studies"
+_DELIVERIES_AT_ONCE = 4
+_TEMPORARY_FAILURE = 75
+"""EX_TEMPFAIL of sysexits.h: the supervisor starts the worker again."""
+
+_NOT_READ_YET = ("receiving", "arriving_late", "held")
+
+Value = dict[str, Any]
+
+
+class Hands(Protocol):
+    """What the worker does in a step; everything is safe to repeat."""
+
+    def select(self, study_uid: str) -> Value:
+        """Return ``input_digest`` of the study as it is now, and write down which files it holds."""
+        ...
+
+    def read(self, study_uid: str, input_digest: str, step: Callable[[str, Callable[[], Value]], Value]) -> Value:
+        """Score the study; return its ``state``, and ``known`` if its result is this one already."""
+        ...
+
+    def destinations(self) -> list[str]:
+        """Return the names of the peers that get results."""
+        ...
+
+    def deliveries(self, study_uid: str, state: str) -> list[tuple[str, str]]:
+        """Return peer and kind of every object that a study in this state sends."""
+        ...
+
+    def send(self, study_uid: str, input_digest: str, kind: str, peer: str) -> Value:
+        """Offer an object to a peer; return ``ok`` and, if not, ``permanent``."""
+        ...
+
+    def verify(self, study_uid: str, input_digest: str, kind: str, peer: str, file: str) -> Value:
+        """Ask the peer whether it has what was sent; return ``ok``."""
+        ...
+
+    def give_up(self, study_uid: str, kind: str, peer: str) -> Value:
+        """Set a delivery aside for an operator."""
+        ...
+
+    def failed(self, study_uid: str, workflow_id: str, cause: str) -> None:
+        """Note, once for each workflow, that a study was set aside because of a fault in the node."""
+        ...
+
+    def delays_s(self) -> Iterator[float]:
+        """Yield the pauses between attempts to deliver, until it is time to give up."""
+        ...
+
+
+class _Json(Serializer):
+    """Readable rows instead of pickles."""
+
+    def serialize(self, data: Any) -> str:
+        return json.dumps(data, default=_plain)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        return json.loads(serialized_data)
+
+    def name(self) -> str:
+        return "json"
+
+
+def _plain(value: Any) -> Any:
+    """Exceptions reach the serializer too: only their type is stored, since a text could quote a header."""
+    return {"error": type(value).__name__}
+
+
+def database_url(config: Config) -> str:
+    """Return the database of the engine: the configured one, else SQLite in the data folder."""
+    return config.node.database_url or f"sqlite:///{config.node.data_dir / 'engine.sqlite'}"
+
+
+def migrate(config: Config) -> None:
+    """Create the engine's tables, or bring them up to date."""
+    DBOS.migrate(database_url(config))
+
+
+class Engine:
+    """Hands work to the queues from outside the worker; connects to the migrated database."""
+
+    def __init__(self, config: Config) -> None:
+        self._client = DBOSClient(system_database_url=database_url(config), serializer=_Json())
+
+    def submit(self, study: Study, reason: str) -> None:
+        """Queue a study as it is now; the same content again is the same work."""
+        self._enqueue(study, study.digest(), reason, attempt=0)
+
+    def retry(self, study: Study) -> int:
+        """Queue a study again whatever became of it; return the number of the attempt."""
+        attempt = 1 + [entry["event"] for entry in study.timeline()].count("retried")
+        study.note("retried", attempt=attempt)
+        self._enqueue(study, f"{study.digest()}.retry{attempt}", "retry", attempt)
+        return attempt
+
+    def _enqueue(self, study: Study, key: str, reason: str, attempt: int) -> None:
+        # Noted first: the worker's own notes come after it, and the last state noted is the study's. Late bystanders
+        # of a study that has its result must not make it look unfinished: the same selection is not read again.
+        facts = {"state": "queued"} if attempt or study.state() in _NOT_READ_YET else {}
+        study.note("queued", reason=reason, **facts)
+        options = {
+            "workflow_name": "open_study",
+            "queue_name": _INTAKE,
+            "workflow_id": f"{study.uid}.{key}",
+            "app_version": WORKFLOW_VERSION,
+        }
+        self._client.enqueue(options, study.uid, attempt)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.destroy()
+
+
+def run(hands: Hands, config: Config, executor: str, stop: threading.Event, drain_s: int) -> None:
+    """Take work from the queues until `stop` is set, then finish the study at hand.
+
+    Parameters
+    ----------
+    hands
+        What is done in the steps, with its models loaded: work begins at once.
+    executor
+        Stable over restarts and held by no other process: unfinished work is found again by this name.
+    drain_s
+        Longest wait for the study at hand.
+    """
+    DBOS(
+        config={
+            "name": "dicom-node",
+            "system_database_url": database_url(config),
+            "application_version": WORKFLOW_VERSION,
+            "executor_id": executor,
+            "serializer": _Json(),
+            "log_level": "WARNING",
+            "notification_listener_polling_interval_sec": 1.0,
+        }
+    )
+    _quieten()
+    _register(hands)
+    peers = sorted(hands.destinations())
+    queues = {_INTAKE: 1, _STUDIES: 1} | {_delivery_queue(peer): _DELIVERIES_AT_ONCE for peer in peers}
+    DBOS.listen_queues(list(queues))
+    DBOS.launch()
+    for name, concurrency in queues.items():
+        DBOS.register_queue(name, worker_concurrency=concurrency, polling_interval_sec=0.5, on_conflict="always_update")
+    say(logger, "worker ready", executor=executor)
+    while not stop.wait(_DEAD_LETTER_LOOK_S):
+        _note_dead_letters(hands)
+    DBOS.destroy(workflow_completion_timeout_sec=drain_s)
+
+
+def _delivery_queue(peer: str) -> str:
+    return f"deliver-{peer}"
+
+
+def _register(hands: Hands) -> None:
+    """Define the workflows around the hands."""
+
+    @DBOS.workflow(name="deliver", max_recovery_attempts=MAX_RECOVERIES)
+    def deliver(study_uid: str, input_digest: str, kind: str, peer: str) -> str:
+        step = _durable(study_uid)
+        with _set_aside(hands, study_uid):
+            for delay_s in hands.delays_s():
+                sent = step("send", lambda: hands.send(study_uid, input_digest, kind, peer))
+                if sent.get("permanent"):
+                    break
+                if sent["ok"] and _verified(step, hands, (study_uid, input_digest, kind, peer, sent["file"])):
+                    return "delivered"
+                DBOS.sleep(delay_s)
+            step("give_up", lambda: hands.give_up(study_uid, kind, peer))
+        return "failed"
+
+    @DBOS.workflow(name="read_study", max_recovery_attempts=MAX_RECOVERIES)
+    def read_study(study_uid: str, input_digest: str, attempt: int) -> str:
+        with _set_aside(hands, study_uid):
+            read = hands.read(study_uid, input_digest, _durable(study_uid))
+        state = str(read["state"])
+        # What is on its way already, or there, is sent again by a retry only, never because bystanders came late.
+        for peer, kind in hands.deliveries(study_uid, state) if attempt or not read.get("known") else ():
+            with SetWorkflowID(_key(f"{study_uid}.{input_digest}.{kind}.{peer}", attempt)):
+                DBOS.enqueue_workflow(_delivery_queue(peer), deliver, study_uid, input_digest, kind, peer)
+        return state
+
+    @DBOS.workflow(name="open_study", max_recovery_attempts=MAX_RECOVERIES)
+    def open_study(study_uid: str, attempt: int) -> str:
+        with _set_aside(hands, study_uid):
+            input_digest = str(_durable(study_uid)("select", lambda: hands.select(study_uid))["input_digest"])
+        with SetWorkflowID(_key(f"{study_uid}.{input_digest}", attempt)):
+            DBOS.enqueue_workflow(_STUDIES, read_study, study_uid, input_digest, attempt)
+        return input_digest
+
+
+def _verified(step: Callable[..., Value], hands: Hands, sent: tuple[str, str, str, str, str]) -> bool:
+    return bool(step("verify", lambda: hands.verify(*sent))["ok"])
+
+
+def _key(base: str, attempt: int) -> str:
+    return f"{base}.retry{attempt}" if attempt else base
+
+
+def _durable(study_uid: str) -> Callable[[str, Callable[[], Value]], Value]:
+    """Return a runner of steps whose values the database remembers."""
+
+    def step(name: str, function: Callable[[], Value]) -> Value:
+        def run_step() -> Value:
+            say(logger, "step started", study=study_uid, step=name)
+            with _clock(study_uid, name):
+                value = function()
+            say(logger, "step finished", study=study_uid, step=name)
+            return value
+
+        return DBOS.run_step({"name": name}, run_step)
+
+    return step
+
+
+@contextmanager
+def _clock(study_uid: str, name: str) -> Iterator[None]:
+    """End the process if a step hangs; the recovery count then keeps it from hanging for ever."""
+
+    def end() -> None:
+        say(logger, "step hangs, worker ends", level=logging.ERROR, study=study_uid, step=name)
+        os._exit(_TEMPORARY_FAILURE)
+
+    timer = threading.Timer(STEP_LIMIT_S, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _set_aside(hands: Hands, study_uid: str) -> Iterator[None]:
+    """Note a fault of the node at the study before the engine records it."""
+    try:
+        yield
+    except Exception as error:
+        hands.failed(study_uid, str(DBOS.workflow_id), type(error).__name__)
+        raise
+
+
+def _note_dead_letters(hands: Hands) -> None:
+    """Show studies that the engine will not try again because they ended the worker too often."""
+    for status in DBOS.list_workflows(status="MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+        if status.input:
+            hands.failed(str(status.input["args"][0]), status.workflow_id, "it ended the worker too often")
+
+
+def _quieten() -> None:
+    """Let the engine speak through the node's own log."""
+    library = logging.getLogger("dbos")
+    library.handlers.clear()
+    library.propagate = True
+    library.setLevel(logging.WARNING)

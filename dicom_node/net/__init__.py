@@ -1,0 +1,1 @@
+"""Bytes on wires: DICOM associations both ways, storage commitment, downloads."""

@@ -1,0 +1,79 @@
+"""Results of storage commitment: the receiver writes down what a peer reports, the worker waits for it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import DeliveryError
+from dicom_node.log import say
+from dicom_node.studies.spool import check_uid, write_json
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+
+
+def commitment_file(data_dir: Path, transaction_uid: str) -> Path:
+    """Return where the result of a storage commitment is kept."""
+    return data_dir / "commitments" / f"{transaction_uid}.json"
+
+
+def write_commitment(data_dir: Path, information: Dataset) -> Path:
+    """Keep the result of a storage commitment as JSON, atomically, and return its path.
+
+    Parameters
+    ----------
+    data_dir
+        The node's data folder.
+    information
+        Event Information of the N-EVENT-REPORT (PS3.4 J.3.3.1).
+
+    Raises
+    ------
+    SpoolError
+        If the transaction UID is none (``uid_invalid``).
+    """
+    transaction_uid = str(information.get("TransactionUID", ""))
+    check_uid(transaction_uid)
+    result = {
+        "transaction_uid": transaction_uid,
+        "committed": [str(item.ReferencedSOPInstanceUID) for item in information.get("ReferencedSOPSequence") or ()],
+        "failed": [
+            [str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason") or 0)]
+            for item in information.get("FailedSOPSequence") or ()
+        ],
+    }
+    path = commitment_file(data_dir, transaction_uid)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_json(path, result)
+    say(logger, "storage commitment", committed=len(result["committed"]), failed=len(result["failed"]))
+    return path
+
+
+def await_commitment(file: Path, peer: str, timeout_s: float) -> dict[str, Any]:
+    """Return the answer of the peer named `peer`, once it stands in `file`; the file is used up.
+
+    Raises
+    ------
+    DeliveryError
+        ``commitment_timeout``.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not file.exists():
+        if time.monotonic() > deadline_s:
+            raise DeliveryError(
+                f"Peer {peer} did not answer the storage commitment request within {timeout_s:g} s: see that it knows "
+                "our AE title, host and port.",
+                "commitment_timeout",
+            )
+        time.sleep(_POLL_S)
+    answer: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    file.unlink()
+    say(logger, "storage commitment answered", peer=peer, committed=len(answer["committed"]))
+    return answer

@@ -1,0 +1,383 @@
+"""The DICOM port: C-ECHO, C-STORE, and the results of storage commitment; bytes to the spool, then the answer.
+
+Of a data set only as much is read as it takes to find the study it belongs to. Success means the file is fsynced.
+Only configured peers may associate, by AE title and address, and only those with the role "source" may store.
+
+Storage commitment: the node is the SCU of that service, so the PACS opens an association of its own to report a result
+and proposes the SCP role for itself (PS3.4 J.3.3); the result is kept as
+``<data_dir>/commitments/<transaction_uid>.json``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import sys
+import threading
+import time
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from io import BytesIO
+from typing import Any, Protocol, cast
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import ThreadedAssociationServer
+
+from dicom_node.config import Config, Peer, Role
+from dicom_node.errors import ConfigError, SpoolFull
+from dicom_node.log import say
+from dicom_node.net.commitments import write_commitment
+from dicom_node.net.scu import send_at_once
+from dicom_node.studies.spool import Outcome, Spool, is_uid
+
+logger = logging.getLogger(__name__)
+
+MAXIMUM_ASSOCIATIONS = 64
+# Modalities hold an association open between the series of an examination.
+IDLE_TIMEOUT_S = 1800
+MESSAGE_TIMEOUT_S = 120
+REQUEST_TIMEOUT_S = 30
+MAXIMUM_PDU_BYTES = 128 * 1024
+
+# Transient, by the service provider (presentation): local limit exceeded (PS3.8 9.3.4).
+_LOCAL_LIMIT = (0x02, 0x03, 0x02)
+_STUDY_INSTANCE_UID = 0x0020000D
+_INFLATE_BYTES = 64 * 1024
+# What a sender offers in one context is accepted in this order: plain, then lossless, then the rest.
+_PREFERRED = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    *("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.57"),  # RLE, JPEG lossless
+    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"),  # JPEG-LS, JPEG 2000 lossless
+)
+# JPIP and SMPTE ST 2110 transfer syntaxes refer to pixels that are elsewhere.
+_ELSEWHERE = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205")
+_STREAMED = "1.2.840.10008.1.2.7."
+
+
+class Status(IntEnum):
+    """The DIMSE statuses the node answers with (PS3.4 B.2.3, PS3.7 C)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    NOT_AUTHORISED = 0x0124
+    OUT_OF_RESOURCES = 0xA700
+    NO_STUDY = 0xA900
+    CANNOT_UNDERSTAND = 0xC000
+
+
+class Refusal(IntEnum):
+    """Why an association is rejected for good: diagnostic of the service user (PS3.8 9.3.4)."""
+
+    CALLING_AE_TITLE = 3
+    CALLED_AE_TITLE = 7
+
+
+class Listener(Protocol):
+    """Who is told of arrivals; `collect.Collector` is one. Calls come from many threads and must return at once."""
+
+    def stored(self, association: int, study_uid: str, outcome: Outcome) -> None:
+        """Take note that an instance is in the spool."""
+
+    def closed(self, association: int) -> None:
+        """Take note that the association is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    ae_title: str
+    address: str
+    may_store: bool
+    studies: set[str]
+
+
+class Receiver:
+    """The listening application entity.
+
+    Parameters
+    ----------
+    config
+        Whole configuration; `reload` takes over another list of peers.
+    spool
+        Where instances go.
+    listener
+        Told of every stored instance and every closed association.
+    """
+
+    def __init__(self, config: Config, spool: Spool, listener: Listener | None = None) -> None:
+        self._config = config
+        self._spool = spool
+        self._listener = listener
+        self._callers: dict[Association, _Caller] = {}
+        self._lock = threading.Lock()
+        self._server: ThreadedAssociationServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        if self._server is None:
+            raise RuntimeError("the receiver is not started")
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Remove what a crash left half-written, then listen.
+
+        Raises
+        ------
+        ConfigError
+            If the port cannot be opened (``port_unavailable``).
+        """
+        self._spool.clean()
+        node = self._config.node
+        # pynetdicom would decode and print every message, patient attributes included.
+        _config.LOG_HANDLER_LEVEL = "none"
+        try:
+            self._server = _application_entity(node.ae_title).start_server(
+                (node.bind, node.port), block=False, evt_handlers=self._events()
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"Port {node.port} on {node.bind} cannot be opened ({error.strerror}): change node.port or node.bind.",
+                "port_unavailable",
+            ) from None
+        if self._server and self._server.socket:
+            self._server.socket.listen(MAXIMUM_ASSOCIATIONS)
+        say(logger, "listening", ae_title=node.ae_title, bind=node.bind, port=self.port)
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """Take no new association, let open ones finish for `grace_s`, then abort them."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.shutdown()
+        until_s = time.monotonic() + grace_s
+        while server.active_associations and time.monotonic() < until_s:
+            time.sleep(0.05)
+        for association in server.active_associations:
+            association.abort()
+        say(logger, "stopped")
+
+    def reload(self, config: Config) -> None:
+        """Take over the peers and rules of `config`; AE title and port need a restart."""
+        self._config = config
+
+    def open_studies(self) -> dict[str, int]:
+        """Return how many open associations have carried each study."""
+        counts: dict[str, int] = {}
+        with self._lock:
+            for caller in self._callers.values():
+                for study_uid in caller.studies:
+                    counts[study_uid] = counts.get(study_uid, 0) + 1
+        return counts
+
+    def _events(self) -> list[Any]:
+        return [
+            (evt.EVT_CONN_OPEN, send_at_once),
+            (evt.EVT_CONN_CLOSE, _let_go),
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_EVENT_REPORT, self._on_commitment),
+        ]
+
+    def _on_requested(self, event: evt.Event) -> None:
+        association = event.assoc
+        request = cast(A_ASSOCIATE, association.requestor.primitive)
+        called, calling = request.called_ae_title.strip(), request.calling_ae_title.strip()
+        address = _plain_address(association.requestor.address)
+        roles = self._roles(calling, address)
+        if called != self._config.node.ae_title:
+            _reject(association, Refusal.CALLED_AE_TITLE, calling, called, address)
+        elif roles is None:
+            _reject(association, Refusal.CALLING_AE_TITLE, calling, called, address)
+        elif len(self._callers) >= MAXIMUM_ASSOCIATIONS:
+            say(logger, "association put off, too many are open", level=logging.WARNING, calling=calling)
+            association.acse.send_reject(*_LOCAL_LIMIT)
+            association.kill()
+        else:
+            with self._lock:
+                self._callers[association] = _Caller(calling, address, Role.SOURCE in roles, set())
+            # Not every end of an association has an event (a lost connection): wait for its thread.
+            threading.Thread(target=self._await_end, args=(association,), name="association-end", daemon=True).start()
+
+    def _roles(self, calling: str, address: str) -> set[Role] | None:
+        """Return the roles of who is calling, None for a stranger."""
+        known = [peer for peer in self._config.peers if peer.ae_title == calling and address in _addresses(peer)]
+        if self._config.receive.accept == "any":
+            return {Role.SOURCE}
+        return {role for peer in known for role in peer.roles} if known else None
+
+    def _await_end(self, association: Association) -> None:
+        association.join()
+        with self._lock:
+            del self._callers[association]
+        if self._listener:
+            self._listener.closed(id(association))
+
+    def _on_store(self, event: evt.Event) -> Dataset:
+        try:
+            return _answer(*self._store(event))
+        except SpoolFull:
+            say(logger, "refused, disk full", level=logging.ERROR)
+            return _answer(Status.OUT_OF_RESOURCES, "disk full, send again later")
+        except Exception:
+            say(logger, "instance not stored", level=logging.ERROR)
+            return _answer(Status.PROCESSING_FAILURE, "could not be stored")
+
+    def _store(self, event: evt.Event) -> tuple[Status, str]:
+        caller, request = self._callers[event.assoc], cast(C_STORE, event.request)
+        if not caller.may_store:
+            say(logger, "refused, not a source", level=logging.WARNING, ae_title=caller.ae_title)
+            return Status.NOT_AUTHORISED, "this AE title is not a source"
+        try:
+            study_uid = find_study_uid(cast(BytesIO, request.DataSet), event.context.transfer_syntax)
+        except Exception:
+            say(logger, "refused, unreadable data set", level=logging.ERROR, ae_title=caller.ae_title)
+            return Status.CANNOT_UNDERSTAND, "unreadable data set"
+        sop_instance_uid = str(request.AffectedSOPInstanceUID)
+        if study_uid is None or not is_uid(sop_instance_uid):
+            say(logger, "refused, no valid UID", level=logging.WARNING, ae_title=caller.ae_title)
+            return Status.NO_STUDY, "no valid Study or SOP Instance UID"
+        stored = self._spool.store(study_uid, sop_instance_uid, event.encoded_dataset())
+        self._arrived(event.assoc, caller, study_uid, stored.outcome)
+        return Status.SUCCESS, ""
+
+    def _arrived(self, association: Association, caller: _Caller, study_uid: str, outcome: Outcome) -> None:
+        if outcome is Outcome.CONFLICT:
+            say(logger, "instance kept beside another with its UID", level=logging.WARNING, study=study_uid)
+        if study_uid not in caller.studies:
+            with self._lock:
+                caller.studies.add(study_uid)
+            self._spool.study(study_uid).note("association", calling=caller.ae_title, address=caller.address)
+        if self._listener:
+            self._listener.stored(id(association), study_uid, outcome)
+
+    def _on_commitment(self, event: evt.Event) -> tuple[int, None]:
+        try:
+            write_commitment(self._spool.data_dir, event.event_information)
+        except Exception:
+            say(logger, "storage commitment result not kept", level=logging.ERROR)
+            return Status.PROCESSING_FAILURE, None
+        return Status.SUCCESS, None
+
+
+def find_study_uid(data_set: BytesIO, transfer_syntax: UID) -> str | None:
+    """Return the Study Instance UID of an encoded data set, None if there is no valid one; reads no further.
+
+    Raises
+    ------
+    Exception
+        Whatever pydicom meets in a data set it cannot read.
+    """
+    if transfer_syntax == DeflatedExplicitVRLittleEndian:
+        return _find_deflated(data_set.getvalue())
+    data_set.seek(0)
+    uid, _ = _scan(data_set, transfer_syntax)
+    return uid
+
+
+def _find_deflated(data_set: bytes) -> str | None:
+    """Inflate a little, then all the more, until an element behind the place of the UID is reached."""
+    size_bytes = _INFLATE_BYTES
+    while True:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        start = inflater.decompress(data_set, size_bytes)
+        uid, passed = _scan(BytesIO(start), ExplicitVRLittleEndian)
+        if passed or len(start) < size_bytes:
+            return uid
+        size_bytes *= 8
+
+
+def _scan(stream: BytesIO, transfer_syntax: UID) -> tuple[str | None, bool]:
+    """Return the UID, and whether an element behind its place was seen."""
+    passed = False
+
+    def behind(tag: BaseTag, _vr: str | None, _length_bytes: int) -> bool:
+        nonlocal passed
+        passed = int(tag) > _STUDY_INSTANCE_UID
+        return passed
+
+    elements = read_dataset(stream, transfer_syntax.is_implicit_VR, transfer_syntax.is_little_endian, stop_when=behind)
+    if _STUDY_INSTANCE_UID not in elements:
+        return None, passed
+    element: Any = elements.get_item(_STUDY_INSTANCE_UID)
+    text = element.value.decode("ascii", "replace").strip(" \0") if len(element.value or b"") == element.length else ""
+    return (text if is_uid(text) else None), passed
+
+
+def storage_transfer_syntaxes() -> list[str]:
+    """Return the transfer syntaxes whose data sets can be kept as bytes, in the order they are preferred."""
+    rest = [uid for uid in ALL_TRANSFER_SYNTAXES if uid not in (*_PREFERRED, *_ELSEWHERE) and _STREAMED not in uid]
+    return [*_PREFERRED, *rest]
+
+
+def _application_entity(ae_title: str) -> AE:
+    entity = AE(ae_title)
+    # pynetdicom counts connections that never ask for an association too; `Receiver` counts those that do.
+    entity.maximum_associations = sys.maxsize
+    entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
+    entity.acse_timeout = REQUEST_TIMEOUT_S
+    entity.dimse_timeout = MESSAGE_TIMEOUT_S
+    entity.network_timeout = IDLE_TIMEOUT_S
+    syntaxes = storage_transfer_syntaxes()
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(context.abstract_syntax, syntaxes)  # type: ignore[arg-type]
+    entity.add_supported_context(Verification)
+    # The PACS is the SCP of this service although it opens the association.
+    entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+    return entity
+
+
+def _reject(association: Association, refusal: Refusal, calling: str, called: str, address: str) -> None:
+    facts = {"reason": refusal.name.lower(), "calling": calling, "called": called, "address": address}
+    say(logger, "association refused", level=logging.WARNING, **facts)
+    association.acse.send_reject(0x01, 0x01, int(refusal))
+    association.kill()
+
+
+def _answer(status: Status, comment: str) -> Dataset:
+    answer = Dataset()
+    answer.Status = int(status)
+    if comment:
+        answer.ErrorComment = comment
+    return answer
+
+
+def _addresses(peer: Peer) -> set[str]:
+    """Return the addresses the host of `peer` has now."""
+    try:
+        found = socket.getaddrinfo(peer.host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        say(logger, "peer host unknown", level=logging.WARNING, peer=peer.name, host=peer.host)
+        return set()
+    return {_plain_address(str(entry[4][0])) for entry in found}
+
+
+def _plain_address(text: str) -> str:
+    """Return an address in one spelling; IPv4 inside IPv6 is IPv4."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def _let_go(event: evt.Event) -> None:
+    """End the thread of a connection that closed before it asked for anything, such as a load balancer's probe."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]

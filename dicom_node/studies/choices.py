@@ -1,0 +1,64 @@
+"""A human's choice of series: checked against the study, kept with it, and held to ever after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dicom_node.errors import CommandError
+from dicom_node.studies.inputs import choices
+from dicom_node.studies.spool import Study, is_uid
+from pipeline.select import Role, Selection, SiteRules, select_study
+
+
+def read_choices(arguments: Sequence[str]) -> dict[Role, str]:
+    """Return the choices of arguments such as ``FLAIR=1.2.840.1``.
+
+    Raises
+    ------
+    CommandError
+        ``role_invalid``.
+    """
+    chosen: dict[Role, str] = {}
+    for argument in arguments:
+        name, _, series_uid = argument.partition("=")
+        if name not in set(Role) or not is_uid(series_uid):
+            example = "write T1W, T2W or FLAIR, = and a Series Instance UID, as in FLAIR=1.2.840.1"
+            raise CommandError(f"--role {argument} is not understood: {example}.", "role_invalid")
+        if Role(name) in chosen:
+            raise CommandError(f"--role names {name} twice: choose one series for it.", "role_invalid")
+        chosen[Role(name)] = series_uid
+    return chosen
+
+
+def release(study: Study, chosen: Mapping[Role, str], rules: SiteRules, *, anew: bool = False) -> Selection:
+    """Keep a human's choices with a study if they make its selection complete.
+
+    Parameters
+    ----------
+    study
+        A received study.
+    chosen
+        Series Instance UIDs by role; they are added to earlier choices.
+    rules
+        By which the roles that nobody chose are filled.
+    anew
+        Earlier choices do not count any more.
+
+    Returns
+    -------
+    Selection
+        As it is from now on; if it is held, nothing was changed.
+    """
+    together = {} if anew else choices(study)
+    together |= chosen
+    selection = select_study(study.instances(), rules, together)
+    if selection.held is None:
+        study.choose({role.value: series_uid for role, series_uid in together.items()})
+        study.note("released", series_numbers={role.value: selection.roles[role].series_number for role in together})
+    return selection
+
+
+def forget(study: Study) -> None:
+    """Remove the choices of a study; its next selection is made by the rules alone."""
+    study.choose({})
+    study.note("released", series_numbers={})

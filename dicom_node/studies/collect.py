@@ -1,0 +1,254 @@
+"""When is a study complete? A pure decision, and the loop that asks it and hands studies on.
+
+`decide` knows only a monotonic clock, what arrived and the rules. The `Collector` records arrivals over any number of
+associations, senders and retries, and starts again from the files: a study whose digest is not the one last noted as
+collected is taken up as if it had just arrived.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dicom_node.log import say
+from dicom_node.studies.spool import Outcome, Spool, Study
+
+logger = logging.getLogger(__name__)
+
+_TURN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How long to wait: see `config.Receive`."""
+
+    quiet_s: float
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What of a study has arrived, on a monotonic clock.
+
+    Parameters
+    ----------
+    first_s, last_s
+        When the first and the last new instance came.
+    open_associations
+        How many associations that carried the study are still open.
+    instances
+        How many new instances came.
+    """
+
+    first_s: float
+    last_s: float
+    open_associations: int
+    instances: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before `until_s`, unless something arrives or an association ends."""
+
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The study is complete; `reason` is the evidence, ``quiet`` or ``deadline``."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The deadline is over and instances still arrive: to be shown, and collected once they stop."""
+
+
+def decide(now_s: float, arrivals: Arrivals, rules: Rules) -> Wait | Complete | Expired:
+    """Return whether a study is complete.
+
+    Quiet without an open association completes it. An open association lengthens the wait, up to the deadline; from
+    then on quiet alone completes it. Without quiet at the deadline it is `Expired`.
+
+    Parameters
+    ----------
+    now_s
+        The same monotonic clock as in `arrivals`.
+    arrivals
+        At least one instance.
+    rules
+        Quiet time and deadline.
+    """
+    quiet_from_s = arrivals.last_s + rules.quiet_s
+    deadline_s = arrivals.first_s + rules.deadline_s
+    if now_s >= quiet_from_s and not arrivals.open_associations:
+        return Complete("quiet")
+    if now_s >= deadline_s:
+        return Complete("deadline") if now_s >= quiet_from_s else Expired()
+    return Wait(deadline_s if arrivals.open_associations else min(quiet_from_s, deadline_s))
+
+
+@dataclass(slots=True)
+class _Record:
+    first_s: float
+    last_s: float
+    instances: int = 0
+    expired: bool = False
+    retry_s: float = 0.0
+
+
+class Collector:
+    """Collects what the receiver stores and submits complete studies.
+
+    Parameters
+    ----------
+    spool
+        The received studies.
+    rules
+        Quiet time and deadline; may be replaced while running.
+    submit
+        Called with a complete study and the reason, from one thread. If it raises, it is called again later.
+    retry_s
+        Seconds before a failed submission is tried again.
+    clock
+        Monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        rules: Rules,
+        submit: Callable[[Study, str], None],
+        *,
+        retry_s: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.rules = rules
+        self._spool = spool
+        self._submit = submit
+        self._retry_s = retry_s
+        self._clock = clock
+        self._records: dict[str, _Record] = {}
+        self._carried: dict[int, set[str]] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take up what an earlier process left, then decide about once a second until `stop`."""
+        self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop deciding; nothing is lost, the next start goes on from the files."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
+
+    def stored(self, association: int, study_uid: str, outcome: Outcome) -> None:
+        """Record an instance; one that was there already starts nothing again."""
+        with self._lock:
+            if outcome is not Outcome.SAME:
+                self._arrived(study_uid)
+            self._carried.setdefault(association, set()).add(study_uid)
+
+    def closed(self, association: int) -> None:
+        """Record that an association is over."""
+        with self._lock:
+            self._carried.pop(association, None)
+
+    def waiting(self) -> dict[str, Arrivals]:
+        """Return what is being collected, by Study Instance UID."""
+        with self._lock:
+            return {uid: self._arrivals(uid, record) for uid, record in self._records.items()}
+
+    def resume(self) -> None:
+        """Take up every study whose files are not the ones last noted as collected."""
+        for study in self._spool.studies():
+            if _collected_digest(study) != study.digest():
+                with self._lock:
+                    if study.uid not in self._records:
+                        self._arrived(study.uid)
+
+    def turn(self) -> None:
+        """Decide once about every study, and submit the complete ones."""
+        with self._lock:
+            now_s = self._clock()
+            due = [
+                (uid, self._arrivals(uid, record)) for uid, record in self._records.items() if now_s >= record.retry_s
+            ]
+        for uid, arrivals in due:
+            decision = decide(now_s, arrivals, self.rules)
+            if isinstance(decision, Complete):
+                self._complete(uid, arrivals, decision.reason)
+            elif isinstance(decision, Expired):
+                self._expire(uid)
+
+    def _run(self) -> None:
+        resumed = False
+        while not self._stopping.is_set():
+            try:
+                if not resumed:
+                    self.resume()
+                    resumed = True
+                self.turn()
+            except Exception:
+                say(logger, "collecting failed, tried again", level=logging.ERROR)
+            self._stopping.wait(min(_TURN_S, self.rules.quiet_s / 4))
+
+    def _arrivals(self, uid: str, record: _Record) -> Arrivals:
+        carrying = sum(uid in carried for carried in self._carried.values())
+        return Arrivals(record.first_s, record.last_s, carrying, record.instances)
+
+    def _arrived(self, study_uid: str) -> None:
+        now_s = self._clock()
+        record = self._records.setdefault(study_uid, _Record(now_s, now_s))
+        record.last_s = now_s
+        record.instances += 1
+
+    def _complete(self, uid: str, arrivals: Arrivals, reason: str) -> None:
+        try:
+            study = self._spool.study(uid)
+            digest = study.digest()
+            if digest != _collected_digest(study):
+                self._submit(study, reason)
+                study.note("collected", digest=digest, reason=reason, instances=len(study.instances()))
+                say(logger, "study complete", study=uid, reason=reason, instances=arrivals.instances)
+        except Exception:
+            say(logger, "study not submitted, tried again", level=logging.ERROR, study=uid)
+            self._put_off(uid)
+            return
+        self._forget(uid, arrivals)
+
+    def _forget(self, uid: str, arrivals: Arrivals) -> None:
+        """Drop the record, unless something arrived while the study was submitted: that starts a new wait."""
+        with self._lock:
+            record = self._records[uid]
+            if record.instances == arrivals.instances:
+                del self._records[uid]
+            else:
+                record.first_s, record.expired = record.last_s, False
+
+    def _put_off(self, uid: str) -> None:
+        with self._lock:
+            self._records[uid].retry_s = self._clock() + self._retry_s
+
+    def _expire(self, uid: str) -> None:
+        with self._lock:
+            record = self._records[uid]
+            first_time, record.expired = not record.expired, True
+        if first_time:
+            study = self._spool.study(uid)
+            # Late instances of a study that is already read say nothing about its state.
+            facts = {"state": "arriving_late"} if study.state() == "receiving" else {}
+            study.note("deadline", **facts)
+            say(logger, "study still arrives after the deadline", level=logging.WARNING, study=uid)
+
+
+def _collected_digest(study: Study) -> str | None:
+    digests = [entry.get("digest") for entry in study.timeline() if entry["event"] == "collected"]
+    return str(digests[-1]) if digests else None

@@ -1,0 +1,175 @@
+"""The model card of a bundle: what TRIPOD+AI (BMJ 2024;385:e078378) and CLAIM ask, filled from the run.
+
+What the run cannot know is said to be not stated; it is for the authors of a study to add.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from models.bundle import SEQUENCES, Metadata
+from models.training.bundling.card_methods import NOT_STATED, methods, participants
+from models.training.evaluation.figures import BASES, MEASURES, cautions, counts_text, estimate_text
+
+OUTCOME = (
+    "Seizures not controlled within the first year of anti-seizure medication (label 1) or controlled (label 0). This "
+    "is not drug resistance as the ILAE defined it in 2010, which takes two adequate trials."
+)
+Row = tuple[str, str, str]
+
+
+def model_card(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
+    """Return the card as Markdown.
+
+    Parameters
+    ----------
+    metadata
+        Of the bundle.
+    training
+        Content of ``configs/training.json``; what is absent is said to be not stated.
+    evaluation
+        Content of ``evaluation.json`` on patients that took no part in training; None if there was no evaluation.
+    """
+    rows = sorted(_rows(metadata, training, evaluation), key=_place)
+    parts = [
+        f"# {metadata.name} {metadata.version}",
+        f"**{_plain(metadata.notice)}**",
+        *(f"**{_plain(warning)}**" for warning in _warnings(metadata, training, evaluation)),
+        _plain(metadata.intended_use),
+        "## Performance",
+        *_performance(metadata, evaluation),
+        "## What TRIPOD+AI and CLAIM ask",
+        "Items are those of TRIPOD+AI; those of CLAIM without a counterpart there bear its name.",
+        _table(("Item", "Subject", "This model"), rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _warnings(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> Iterable[str]:
+    said = cautions(evaluation) if evaluation else []
+    made = (training.get("cohort") or {}).get("synthetic")
+    synthetic = made is not None or (metadata.evidence is not None and metadata.evidence.synthetic)
+    if synthetic and not any(caution.startswith("SYNTHETIC") for caution in said):
+        yield f"SYNTHETIC DATA, NO EVIDENCE ABOUT PATIENTS: {made or 'the cohort was made, not scanned'}"
+    yield from said
+    on_test = metadata.evidence is not None and metadata.evidence.weights_chosen_on == "test"
+    if on_test and not any(caution.startswith("OPTIMISTIC") for caution in said):
+        yield (
+            "OPTIMISTIC BIAS: the weights of the ensemble were chosen on the test patients, as the patent does it; "
+            "figures on those patients are too good."
+        )
+    if (training.get("recipe") or {}).get("shuffle_labels"):
+        yield "CONTROL RUN: the labels were shuffled before training; the score has no meaning."
+
+
+def _performance(metadata: Metadata, evaluation: Mapping[str, Any] | None) -> Iterable[str]:
+    if evaluation is None:
+        yield f"Not available: this bundle came without an evaluation.{_evidence(metadata)}"
+        return
+    columns = {"Ensemble": evaluation["ensemble"]}
+    if evaluation["calibrated"] is not None:
+        columns["Calibrated"] = evaluation["calibrated"]
+    columns |= evaluation["sequences"] | evaluation["two_sequences"]
+    yield f"{counts_text(evaluation['ensemble'])}. {BASES[evaluation['basis']]}"
+    yield _table(
+        ("Measure (95 % interval)", *columns),
+        ((label, *(estimate_text(s[key]) for s in columns.values())) for key, label in MEASURES.items()),
+    )
+    yield (
+        f"AUC with equal weights: {estimate_text(evaluation['equal_weights_auc'])}; change by the bundle's weights: "
+        f"{estimate_text(evaluation['gain_over_equal_weights'])}. Threshold {metadata.threshold:.4g} on the "
+        "score, fixed before the evaluation. Figures are over studies, intervals over patients."
+    )
+
+
+def _evidence(metadata: Metadata) -> str:
+    evidence = metadata.evidence
+    if evidence is None or evidence.auc is None:
+        return ""
+    bounds = evidence.auc_interval
+    interval = f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else " (interval not stated)"
+    return f" The bundle states an AUC of {evidence.auc:.3f}{interval} on {evidence.test_patients} test patients."
+
+
+def _rows(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> Iterable[Row]:
+    yield "1", "Title", f"{metadata.name} {metadata.version}: prediction by an ensemble of 3-D convolutional networks"
+    yield "3a", "Healthcare context", "Epilepsy in tuberous sclerosis complex; method of patent CN114170162A"
+    yield "3b", "Target population and intended use", metadata.intended_use
+    yield "3c", "Known health inequalities", NOT_STATED
+    yield "4", "Objectives", "Development" if evaluation is None else "Development and evaluation"
+    yield from participants(training)
+    yield "8a", "Outcome", OUTCOME
+    yield "8b, 8c", "Who assessed the outcome; blinding", NOT_STATED
+    yield from methods(metadata, training)
+    yield from _results(metadata, training, evaluation)
+
+
+def _results(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> Iterable[Row]:
+    tested = "not available" if evaluation is None else "see Performance"
+    made = (training.get("cohort") or {}).get("synthetic") is not None
+    yield "12e", "Performance measures", "; ".join(MEASURES.values()) + "; all with 95 % intervals by patient"
+    yield "14", "Fairness", "Not examined: no subgroup was analysed"
+    yield "15", "Output", f"Score in [0, 1]; positive at or above {metadata.threshold:.4g}{_probability(metadata)}"
+    yield "16", "Differences between training and evaluation data", _difference(evaluation)
+    yield "17", "Ethical approval", "Not applicable: made data" if made else NOT_STATED
+    yield "18a-18f", "Funding, conflicts, protocol, registration, data and code sharing", NOT_STATED
+    yield "19", "Patient and public involvement", NOT_STATED
+    yield "22", "Specification of the model", "Weights and pipeline settings are in this bundle, under SHA256SUMS"
+    yield "23a", "Performance with intervals", tested
+    yield "23b", "Heterogeneity between sites", "Not examined"
+    yield "25, 26", "Interpretation and limitations", _limitations(metadata, evaluation)
+    yield "27a", "Poor or missing input", f"The node withholds the score unless it can use {_needed(metadata)}"
+    yield "27b, 27c", "Use and next steps", "A physician reads the score beside clinical findings; external validation"
+    yield "CLAIM", "Robustness, failure analysis", "Not examined"
+    yield "CLAIM", "Explainability", "Saliency maps (Grad-CAM) of each sequence on demand; not validated"
+    yield "CLAIM", "External test", _difference(evaluation)
+
+
+def _probability(metadata: Metadata) -> str:
+    found = metadata.calibration
+    if found is None:
+        return "; not calibrated, hence no probability"
+    figures = f"slope {found.slope:.3g}, intercept {found.intercept:.3g}"
+    return f"; {found.method} calibration fitted on {found.patients} patients ({figures})"
+
+
+def _difference(evaluation: Mapping[str, Any] | None) -> str:
+    if evaluation is None:
+        return "not available"
+    if evaluation["basis"] == "held_out":
+        return "None by design: held-out patients of the same cohort; no external data"
+    return "Another cohort than that of the training; differences not examined"
+
+
+def _needed(metadata: Metadata) -> str:
+    pairs = [" + ".join(mode.weights) for mode in metadata.two_sequences]
+    return ", or ".join([" + ".join(SEQUENCES), *pairs])
+
+
+def _limitations(metadata: Metadata, evaluation: Mapping[str, Any] | None) -> str:
+    said = [] if evaluation is None else [caution.rstrip(".") for caution in cautions(evaluation)]
+    said.append("The score does not replace clinical predictors; whether it adds to them was not examined")
+    if metadata.range.age_years is None:
+        said.append("no age range is enforced")
+    if metadata.range.features is None:
+        said.append("studies unlike those of the cohort are not recognised by their features")
+    return ". ".join(sentence[0].upper() + sentence[1:] for sentence in said)
+
+
+def _place(row: Row) -> int:
+    """Return the place of a row: items in their order, then what CLAIM alone asks."""
+    first = re.match(r"\d+", row[0])
+    return int(first[0]) if first else 100
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    names = list(head)
+    lines = [names, ["---"] * len(names), *([_plain(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Return text that stays one cell and one line of Markdown."""
+    return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")

@@ -1,0 +1,116 @@
+"""The feature space of a training: its axes, its limits, and how many test studies lie beyond them.
+
+A network draws the patients that trained it closer together than others. A limit is therefore the distance of patients
+that neither the network nor the axes have seen: those of each fold, by the network of the training that left it out.
+Those networks and axes are not the bundle's, and their distances may be smaller: a limit is never below that of the
+same patients by the bundle itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from models import inference
+from models.bundle import SEQUENCES, Sequence
+from models.feature_space import Axes, distance, fit_feature_space
+from models.training.cohort import Case
+from models.training.fit.job import Job
+from models.training.trained import Trained
+from models.wae_net import load_network
+
+WITHIN: Final = 0.975
+"""Share of the development studies that lie within the limit."""
+_LIMIT_MIN: Final = 1e-6
+_Features = dict[Sequence, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureLimits:
+    """The feature space of each sequence.
+
+    Attributes
+    ----------
+    spaces
+        Of the bundle's features of the development studies.
+    limits
+        Distance that few development studies exceed.
+    beyond
+        Which test studies lie beyond, bool (n,).
+    """
+
+    spaces: dict[Sequence, Axes]
+    limits: dict[Sequence, float]
+    beyond: dict[Sequence, np.ndarray]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        outside = np.stack(list(self.beyond.values()))
+        return {
+            "within": WITHIN,
+            "test_studies": int(outside.shape[1]),
+            "test_studies_beyond": {sequence: int(found.sum()) for sequence, found in self.beyond.items()},
+            "test_studies_beyond_any": int(outside.any(axis=0).sum()),
+        }
+
+
+def measure_feature_space(trained: Trained, device: torch.device) -> FeatureLimits:
+    """Return the feature space of finished networks; the test patients set nothing in it.
+
+    Parameters
+    ----------
+    trained
+        All jobs are finished.
+    device
+        Where the networks run.
+    """
+    development, test = trained.parts.development, trained.parts.test
+    cases = (*development, *test)
+    read = {job.name: _features(trained, job, cases, device) for job in trained.jobs}
+    spaces, limits, beyond = {}, {}, {}
+    for sequence in SEQUENCES:
+        members = [read[job.name][sequence] for job in trained.member_jobs if sequence in job.sequences]
+        bundle = np.mean(members, axis=0)
+        spaces[sequence] = fit_feature_space(bundle[: len(development)])
+        left_out = [
+            _left_out(read[job.name][sequence][: len(development)], job, development)
+            for job in trained.fold_jobs
+            if sequence in job.sequences
+        ]
+        own = _distances(spaces[sequence], bundle)
+        limits[sequence] = max(_limit(np.concatenate(left_out)), _limit(own[: len(development)]))
+        beyond[sequence] = own[len(development) :] > limits[sequence]
+    return FeatureLimits(spaces, limits, beyond)
+
+
+@torch.inference_mode()
+@inference.full_float32()
+def _features(trained: Trained, job: Job, cases: tuple[Case, ...], device: torch.device) -> _Features:
+    """Return what one network makes of some cases, float32 (n, 1280) for each of its sequences."""
+    network = load_network(trained.network_file(job), trained.recipe.first_block_stride).to(device).eval()
+    reading = inference.for_inference(network, device)
+
+    def pooled(case: Case, sequence: Sequence) -> np.ndarray:
+        batch = torch.from_numpy(trained.cohort.tensor(case, sequence))[None, None].to(device)
+        features: np.ndarray = inference.read(reading, batch)[1][0].float().cpu().numpy()
+        return features
+
+    return {sequence: np.stack([pooled(case, sequence) for case in cases]) for sequence in job.sequences}
+
+
+def _left_out(features: np.ndarray, job: Job, cases: tuple[Case, ...]) -> np.ndarray:
+    """Return how far the fold that a job left out lies from the cases that trained it; features (n, C) of all cases."""
+    names = {case.case for case in job.validation}
+    unseen = np.array([case.case in names for case in cases])
+    return _distances(fit_feature_space(features[~unseen]), features[unseen])
+
+
+def _distances(axes: Axes, features: np.ndarray) -> np.ndarray:
+    return np.array([distance(axes, row) for row in features])
+
+
+def _limit(distances: np.ndarray) -> float:
+    return max(float(np.quantile(distances, WITHIN, method="higher")), _LIMIT_MIN)

@@ -1,0 +1,122 @@
+"""Write a bundle in MONAI's layout; see `models.bundle` for the folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from models.bundle import INFERENCE, METADATA, SHIPPED, Metadata, write_checksums
+from models.bundle_metadata import DataFormat, NetworkDataFormat
+from models.efficientnet3d import PADDING_SIDE, block_strings
+from models.training.evaluation.held_out import TRAINING_RECORD
+from models.training.fit.recipe import Recipe
+from models.whole_files import write_whole
+
+LICENSE: Final = SHIPPED / "untrained-demo" / "LICENSE"
+SOFTWARE: Final = ("dicom-node", "torch", "monai", "numpy", "scipy", "scikit-learn", "safetensors")
+_SYNTHETIC = "SYNTHETIC DATA - "
+_PURPOSE = (
+    "Score of the risk that seizures are not controlled in the first year of anti-seizure medication, in tuberous "
+    "sclerosis complex, from T1W, T2W and FLAIR images of the brain."
+)
+
+
+def write_bundle(folder: Path, metadata: Metadata, training: Mapping[str, Any], card: str) -> None:
+    """Write all of a bundle but its ``models``, which lie in it already, and the checksums of everything."""
+    for name in ("configs", "docs"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    _write_json(folder / METADATA, metadata.model_dump(mode="json", exclude_none=True))
+    _write_json(folder / INFERENCE, inference(metadata))
+    _write_json(folder / TRAINING_RECORD, training)
+    write_whole(folder / "docs" / "README.md", card.encode())
+    shutil.copyfile(LICENSE, folder / "LICENSE")
+    write_checksums(folder)
+
+
+def inference(metadata: Metadata) -> dict[str, Any]:
+    """Return what a reader needs to run the networks without this project; plain facts, nothing to be executed."""
+    return {
+        "description": (
+            "Score of a sequence: mean of sigmoid(logit) over its networks. Score of the study: weighted sum over the "
+            "sequences, positive at or above the threshold."
+        ),
+        "network_def": {
+            "_target_": "monai.networks.nets.efficientnet.EfficientNet",
+            "blocks_args_str": block_strings(metadata.architecture.first_block_stride),
+            "spatial_dims": 3,
+            "in_channels": 1,
+            "num_classes": 1,
+            "image_size": PADDING_SIDE,
+        },
+        "first_block_stride": metadata.architecture.first_block_stride,
+        "preprocessing": {
+            "axes": "(z, y, x): inferior to superior, posterior to anterior, left to right",
+            "grid": metadata.grid.model_dump(mode="json"),
+            "intensity": {**metadata.intensity.model_dump(mode="json"), "then": "z-score in the brain, 0 outside"},
+        },
+        "networks": metadata.model_dump(mode="json")["network_files"],
+        "weights": dict(metadata.weights),
+        "threshold": metadata.threshold,
+    }
+
+
+def monai_words(metadata_grid_xyz: tuple[int, int, int], release: str) -> dict[str, Any]:
+    """Return the entries of the metadata that MONAI's bundles have and a node does not need."""
+    image = DataFormat(
+        type="image", format="magnitude", modality="MR", num_channels=1, dtype="float32",
+        spatial_shape=metadata_grid_xyz[::-1], channel_def={"0": "one of T1W, T2W and FLAIR"},
+    )  # fmt: skip
+    logit = DataFormat(
+        type="probabilities", format="logit", num_channels=1, dtype="float32",
+        channel_def={"0": "label 1 after a sigmoid"},
+    )  # fmt: skip
+    return {
+        "task": "Classification of a study of three MR sequences",
+        "description": _PURPOSE,
+        "changelog": {release: "trained"},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch"),
+        "numpy_version": version("numpy"),
+        "required_packages_version": {"safetensors": version("safetensors")},
+        "network_data_format": NetworkDataFormat(inputs={"image": image}, outputs={"pred": logit}),
+    }
+
+
+def notice(recipe: Recipe, *, synthetic: bool, patients: int) -> str:
+    """Return the sentence that every result of the bundle bears, in ASCII and at most 120 characters."""
+    start = _SYNTHETIC if synthetic else ""
+    if recipe.shuffle_labels:
+        return f"{start}CONTROL RUN with shuffled labels; the score has no meaning"
+    if recipe.reproduce_patent_selection:
+        return f"{start}OPTIMISTIC: weights chosen on the test patients; not for clinical use"
+    if synthetic:
+        return f"{start}trained on {patients} made patients; the score says nothing about any person"
+    return f"INVESTIGATIONAL - trained on {patients} patients; not validated for clinical use"
+
+
+def intended_use(recipe: Recipe, *, synthetic: bool) -> str:
+    """Return what the bundle is for; the wording of every output follows from it."""
+    if recipe.shuffle_labels:
+        return (
+            "FOR DEMONSTRATION ONLY - NOT FOR DIAGNOSTIC USE. A control run whose labels were exchanged between "
+            "patients: it shows that training does not leak, and its score has no meaning."
+        )
+    if synthetic:
+        return (
+            "FOR DEMONSTRATION ONLY - NOT FOR DIAGNOSTIC USE. The networks were trained on synthetic data whose labels "
+            "follow a made rule. The output shows that the machinery works; it says nothing about any person."
+        )
+    return f"FOR RESEARCH USE ONLY - NOT FOR DIAGNOSTIC USE. {_PURPOSE} Not validated in clinical use."
+
+
+def software() -> dict[str, str]:
+    """Return the versions that a training depends on."""
+    return {name: version(name) for name in SOFTWARE}
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    write_whole(file, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

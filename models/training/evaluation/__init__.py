@@ -1,0 +1,1 @@
+"""Scores against labels: areas, intervals, curves, and the page that shows them."""

@@ -1,0 +1,240 @@
+"""Test a bundle on labelled patients it has not been developed on, and say what the result is worth."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.bundle import SEQUENCES, Bundle, Metadata, ModelError, Sequence
+from models.calibration import calibrated
+from models.training.cohort import Case, Cohort
+from models.training.evaluation.held_out import Basis, EvaluationSet, choose_evaluation_set
+from models.training.evaluation.intervals import RESAMPLES, Estimate, bootstrap_estimate
+from models.training.evaluation.metrics import Summary, auc, summarise
+from models.training.evaluation.page import evaluation_page
+from models.training.evaluation.plots import reliability_plot, roc_plot
+from models.training.evaluation.predictions import Predictions
+from models.training.evaluation.roc_area import auc_estimate
+from models.wae_net import WaeNet
+from models.whole_files import write_whole
+
+EQUAL: dict[Sequence, float] = dict.fromkeys(SEQUENCES, 1 / len(SEQUENCES))
+_SOFTWARE = ("torch", "monai", "numpy", "scipy", "scikit-learn")
+_TELL_EVERY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Content of ``evaluation.json``.
+
+    Attributes
+    ----------
+    bundle, version, digest, notice, intended_use
+        Of the bundle that was tested.
+    cohort_digest, synthetic
+        Of the cohort; for made data the sentence that says so.
+    basis, left_out
+        Which cases were taken and how many were refused; see `models.training.evaluation.held_out.EvaluationSet`.
+    other_brain_weights
+        Whether other weights drew the cohort's brain masks than those of the training; None where that is not known.
+    weights, weights_chosen_on
+        Of the ensemble, and on whom they were chosen; None where the bundle does not say.
+    ensemble, sequences
+        At the bundle's threshold.
+    calibrated
+        Of the calibrated ensemble; None without a calibration.
+    two_sequences
+        Of the modes with two sequences that the bundle has, at their own thresholds.
+    equal_weights_auc, gain_over_equal_weights
+        AUC with a third each, and by how much the bundle's weights differ from it, paired by patient.
+    resamples, seed
+        Of the bootstrap.
+    software
+        Versions.
+    """
+
+    bundle: str
+    version: str
+    digest: str
+    notice: str
+    intended_use: str
+    cohort_digest: str
+    synthetic: str | None
+    basis: Basis
+    left_out: int
+    other_brain_weights: bool | None
+    weights: dict[Sequence, float]
+    weights_chosen_on: str | None
+    ensemble: Summary
+    sequences: dict[Sequence, Summary]
+    calibrated: Summary | None
+    two_sequences: dict[str, Summary]
+    equal_weights_auc: Estimate
+    gain_over_equal_weights: Estimate
+    resamples: int
+    seed: int
+    software: dict[str, str]
+
+
+def evaluate(
+    bundle: Bundle,
+    cohort: Cohort,
+    out: Path,
+    tell: Callable[[str], None],
+    cases: Iterable[Case] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Evaluation:
+    """Test a bundle and write ``evaluation.json``, ``predictions.csv``, the plots and ``evaluation.html``.
+
+    Parameters
+    ----------
+    bundle, cohort
+        What is tested, and on whom; cases of patients that the bundle was developed on are refused.
+    out
+        Folder for the result; made if missing.
+    tell
+        Takes a line about the progress.
+    cases
+        Test on these alone; None means those held out in training, or all of another cohort.
+    device
+        Where the networks run.
+    seed, resamples
+        Of the bootstrap.
+
+    Raises
+    ------
+    ModelError
+        ``grid_unfit`` if the cohort's tensors were made for another grid or intensity, ``evaluation_no_cases`` or
+        ``evaluation_one_class`` if the cases do not suffice, and what `WaeNet` and `Cohort.tensor` raise.
+    """
+    refuse_other_tensors(bundle.metadata, cohort)
+    chosen = choose_evaluation_set(bundle, cohort, cases)
+    if chosen.left_out:
+        tell(f"{chosen.left_out} cases are left out: their patients or groups took part in training")
+    predictions = predict(bundle, cohort, chosen.cases, tell, device)
+    tell(f"computing intervals for {len(chosen.cases)} studies")
+    evaluation = judge(bundle, cohort, chosen, predictions, seed=seed, resamples=resamples)
+    write_evaluation(out, evaluation, predictions, bundle.metadata)
+    return evaluation
+
+
+def refuse_other_tensors(metadata: Metadata, cohort: Cohort) -> None:
+    """Raise `ModelError` ``grid_unfit`` unless the cohort's tensors are what the bundle's networks expect."""
+    description = cohort.description
+    if (description.grid, description.intensity) != (metadata.grid, metadata.intensity):
+        raise ModelError(
+            "grid_unfit",
+            "The cohort was built for another grid or other clip percentiles than the bundle's: build it again with "
+            f"{metadata.grid.size_xyz} voxels of {metadata.grid.spacing_xyz_mm} mm.",
+        )
+
+
+def predict(
+    bundle: Bundle, cohort: Cohort, cases: tuple[Case, ...], tell: Callable[[str], None], device: torch.device | str
+) -> Predictions:
+    """Return the scores of the bundle's networks for cases."""
+    networks = WaeNet(bundle, torch.device(device))
+    scores = np.empty((len(SEQUENCES), len(cases)))
+    for number, case in enumerate(cases):
+        if number % _TELL_EVERY == 0:
+            tell(f"reading study {number + 1} of {len(cases)}")
+        scores[:, number] = [networks.score(sequence, cohort.tensor(case, sequence)) for sequence in SEQUENCES]
+    return Predictions(cases, dict(zip(SEQUENCES, scores, strict=True)))
+
+
+def judge(
+    bundle: Bundle, cohort: Cohort, chosen: EvaluationSet, predictions: Predictions, *, seed: int, resamples: int
+) -> Evaluation:
+    """Return the evaluation of predictions; the parameters are those of `evaluate`."""
+    metadata = bundle.metadata
+    labels, patients = predictions.labels, predictions.patients
+    ensemble, equal = predictions.ensemble(metadata.weights), predictions.ensemble(EQUAL)
+
+    def summary(scores: np.ndarray, threshold: float = metadata.threshold) -> Summary:
+        return summarise(labels, scores, patients, threshold, seed, count=resamples)
+
+    probability = calibrated_scores(metadata, ensemble)
+    return Evaluation(
+        bundle=metadata.name,
+        version=metadata.version,
+        digest=bundle.digest,
+        notice=metadata.notice,
+        intended_use=metadata.intended_use,
+        cohort_digest=cohort.digest,
+        synthetic=cohort.description.synthetic,
+        basis=chosen.basis,
+        left_out=chosen.left_out,
+        other_brain_weights=metadata.range.other_brain_weights(cohort.description.brain_weights.get("digest")),
+        weights=dict(metadata.weights),
+        weights_chosen_on=metadata.evidence.weights_chosen_on if metadata.evidence else None,
+        ensemble=summary(ensemble),
+        sequences={sequence: summary(scores) for sequence, scores in predictions.scores.items()},
+        calibrated=None
+        if probability is None
+        else summary(probability, float(np.asarray(calibrated_scores(metadata, np.array([metadata.threshold])))[0])),
+        two_sequences={
+            " + ".join(mode.weights): summary(predictions.ensemble(mode.weights), mode.threshold)
+            for mode in metadata.two_sequences
+        },
+        equal_weights_auc=auc_estimate(labels, equal, patients, seed, resamples),
+        gain_over_equal_weights=bootstrap_estimate(
+            lambda y, s: auc(y, s[:, 0]) - auc(y, s[:, 1]),
+            labels,
+            np.stack([ensemble, equal], axis=1),
+            patients,
+            seed,
+            count=resamples,
+        ),
+        resamples=resamples,
+        seed=seed,
+        software={name: version(name) for name in _SOFTWARE},
+    )
+
+
+def calibrated_scores(metadata: Metadata, scores: np.ndarray) -> np.ndarray | None:
+    """Return calibrated scores (n,); None if the bundle has no calibration."""
+    calibration = metadata.calibration
+    return None if calibration is None else np.array([calibrated(calibration, float(score)) for score in scores])
+
+
+def write_evaluation(out: Path, evaluation: Evaluation, predictions: Predictions, metadata: Metadata) -> None:
+    """Write everything that a reader or a later analysis needs, each file whole or not at all."""
+    labels, ensemble = predictions.labels, predictions.ensemble(metadata.weights)
+    notice = f"{evaluation.bundle} {evaluation.version}: {evaluation.notice}"
+    if evaluation.synthetic is not None:
+        notice += " - tested on SYNTHETIC DATA"
+    curves = {"Score": ensemble}
+    if (probability := calibrated_scores(metadata, ensemble)) is not None:
+        curves["Calibrated"] = probability
+    roc = roc_plot(labels, ensemble, dict(predictions.scores.items()), metadata.threshold, notice)
+    reliability = reliability_plot(labels, curves, notice)
+    content = asdict(evaluation)
+    page = evaluation_page(content, {"ROC curves": roc, "Reliability": reliability})
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "roc.png", roc)
+    write_whole(out / "reliability.png", reliability)
+    write_whole(out / "predictions.csv", _table(evaluation, predictions, ensemble).encode())
+    write_whole(out / "evaluation.html", page.encode())
+    write_whole(out / "evaluation.json", (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _table(evaluation: Evaluation, predictions: Predictions, ensemble: np.ndarray) -> str:
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["case", "label", *SEQUENCES, "score", "data"])
+    data = "patients" if evaluation.synthetic is None else "synthetic"
+    columns = [predictions.scores[sequence] for sequence in SEQUENCES]
+    for case, *scores in zip(predictions.cases, *columns, ensemble, strict=True):
+        table.writerow([case.case, case.label, *(repr(float(score)) for score in scores), data])
+    return stream.getvalue()

@@ -1,0 +1,1 @@
+"""One network's training: folds, samples, augmentation, checkpoints."""

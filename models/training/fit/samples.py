@@ -1,0 +1,70 @@
+"""What a network is shown in one epoch: every image of its cases, as the original and as augmented copies."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from models.bundle import SEQUENCES, Sequence
+from models.training.cohort import Case, Cohort
+from models.training.fit.augment import augmented
+from models.training.fit.recipe import Recipe
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Samples(Dataset[Batch]):
+    """Network inputs and labels, made when asked for.
+
+    Parameters
+    ----------
+    cohort
+        Read from its folder; the operating system keeps it in memory as far as there is room.
+    cases, sequences
+        Every sequence of every case is an image.
+    recipe
+        Seed and augmentation.
+    fold, epoch
+        Draws depend on them, and on case, sequence and copy.
+    copies
+        Samples of each image; the first is the original.
+    """
+
+    def __init__(
+        self, cohort: Cohort, cases: tuple[Case, ...], sequences: tuple[Sequence, ...], recipe: Recipe,
+        *, fold: int, epoch: int, copies: int,
+    ) -> None:  # fmt: skip
+        self._cohort = cohort
+        self._items = [(case, sequence, copy) for case in cases for sequence in sequences for copy in range(copies)]
+        self._recipe = recipe
+        self._fold, self._epoch = fold, epoch
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Batch:
+        case, sequence, copy = self._items[index]
+        label = torch.tensor(float(case.label or 0))
+        tensor_zyx = self._cohort.tensor(case, sequence)
+        if copy == 0:
+            return torch.from_numpy(tensor_zyx)[None], label
+        operations = self._recipe.augmentation
+        # Turns with the epoch, so that fewer copies than operations still meet them all.
+        operation = operations[(copy - 1 + self._epoch) % len(operations)] if operations else None
+        key = (
+            self._recipe.seed, self._fold, SEQUENCES.index(sequence), self._epoch, int(case.case, 16), copy,
+        )  # fmt: skip
+        spacing = self._cohort.description.grid.spacing_xyz_mm
+        return augmented(tensor_zyx, operation, key, spacing, mr=self._recipe.mr)[None], label
+
+    def batches(self, order: np.ndarray, workers: int) -> DataLoader[Batch]:
+        """Return a loader of all samples in an order; see `divided`."""
+        return DataLoader(
+            self, batch_sampler=divided(order, self._recipe.batch), num_workers=workers, pin_memory=workers > 0
+        )
+
+
+def divided(order: np.ndarray, batch: int) -> list[list[int]]:
+    """Return batches of at least `batch` samples, or all: batch normalisation cannot learn from a last single one."""
+    return [part.tolist() for part in np.array_split(order, max(1, len(order) // batch))]

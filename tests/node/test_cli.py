@@ -1,0 +1,181 @@
+"""The verbs as a shell sees them: exit codes, one sentence with a code, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom_node.cli.app import app
+from dicom_node.config import load
+from dicom_node.engine.worker import Worker
+from dicom_node.studies.spool import Spool, Study
+from pipeline.select import Role
+from tests.support.services import command, copy_study
+from tests.support.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
+
+VERBS = {
+    "init", "check", "serve", "receive", "work", "run", "explain", "demo",
+    "studies", "show", "retry", "release", "echo", "models",
+    "synthesize", "cohort", "train", "evaluate",
+}  # fmt: skip
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """Run a verb that must fail; return its exit code and the only line it wrote to stderr."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "dicom_node", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode != 0
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return done.returncode, lines[0]
+
+
+def test_all_verbs_are_there():
+    registered = {info.name or info.callback.__name__ for info in app.registered_commands}
+    assert registered | {group.name for group in app.registered_groups} == VERBS
+
+
+def test_init_writes_a_configuration_that_loads(tmp_path: Path):
+    file = tmp_path / "node.toml"
+    command("init", str(file))
+    assert load(file).node.ae_title == "TSCNODE"
+    code, line = refused("init", str(file))
+    assert (code, line.split(":")[0]) == (2, "config_exists")
+    command("init", str(file), "--force")
+
+
+def test_a_missing_configuration(tmp_path: Path):
+    code, line = refused("studies", "--config", str(tmp_path / "none.toml"))
+    assert (code, line.split(":")[0]) == (2, "config_missing")
+
+
+def test_an_unknown_key(tmp_path: Path):
+    file = tmp_path / "node.toml"
+    file.write_text("[node]\naetitle = 'X'\n")
+    code, line = refused("studies", "--config", str(file))
+    assert (code, line.split(":")[0]) == (2, "config_unknown_key")
+    assert "ae_title" in line
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path):
+    assert refused("explain", str(tmp_path / "none"))[1].startswith("folder_missing:")
+    assert refused("explain", str(tmp_path))[1].startswith("folder_empty:")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "node.toml"
+    file.write_text('[node]\ndata_dir = "data"\n[receive]\naccept = "any"\n')
+    return file
+
+
+def test_an_unknown_study_and_an_unknown_peer(config: Path):
+    for verb in (["show"], ["retry"], ["release", "--role", "T2W=1.2"]):
+        assert refused(*verb, "1.2.3", "--config", str(config))[1].startswith("study_unknown:")
+    assert refused("show", "../etc", "--config", str(config))[1].startswith("uid_invalid:")
+    assert refused("echo", "nobody", "--config", str(config))[1].startswith("peer_unknown:")
+
+
+def test_no_studies_yet(config: Path):
+    assert json.loads(command("studies", "--config", str(config), "--json")) == []
+
+
+def test_explain_names_the_series_of_each_role(quick_study, sent: Path):
+    folder = copy_study(quick_study.files, sent / "study")
+    table = json.loads(command("explain", str(folder), "--json"))
+    assert table["state"] == "ready"
+    assert set(table["roles"]) == {role.value for role in Role}
+    text = command("explain", str(folder))
+    assert text.splitlines()[-1] == "Ready: T1W = series 2, T2W = series 3, FLAIR = series 4"
+
+
+def test_explain_cuts_nothing_in_a_pipe_of_80_columns(quick_study):
+    folder = str(quick_study.files[Role.T1W][0].parents[1])
+    text = command("explain", folder)
+    table = json.loads(command("explain", folder, "--json"))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    unfolded = " ".join(text.split())
+    assert [s["series_number"] for s in table["series"]] == [1, 2, 3, 4]
+    for series in table["series"]:
+        assert series["series_uid"] in text
+        assert all(sentence in unfolded for sentence in series["evidence"])
+
+
+def test_explain_goes_by_the_rules_of_a_configuration(quick_study, config: Path):
+    folder = str(quick_study.files[Role.T1W][0].parents[1])
+    config.write_text(config.read_text() + "[selection]\nnever = ['flair']\n")
+    table = json.loads(command("explain", folder, "--config", str(config), "--json", code=3))
+    assert (table["state"], table["reason"]) == ("held", "missing_role")
+    assert "description is never chosen at this site ('flair')" in table["series"][3]["evidence"]
+
+
+def test_explain_wants_a_folder_or_a_number_of_studies(config: Path, tmp_path: Path):
+    for arguments in ([], [str(tmp_path), "--replay", "3"]):
+        code, line = refused("explain", *arguments, "--config", str(config))
+        assert (code, line.split(":")[0]) == (2, "command_invalid")
+
+
+def test_explain_exits_3_where_a_role_is_missing(quick_study, sent: Path):
+    folder = copy_study({Role.T1W: quick_study.files[Role.T1W]}, sent / "study")
+    assert "missing_role" in command("explain", str(folder), code=3)
+
+
+@pytest.fixture
+def held(config: Path, sent: Path) -> Study:
+    """Return a study of this node that is held for two equally good T2W series."""
+    spool = Spool(config.parent / "data")
+    study = receive_study(spool, sent, "2.25.7001", *TRIPLET, SECOND_T2W)
+    Worker(load(config), spool, models=None).select(study.uid)  # type: ignore[arg-type]
+    return study
+
+
+def test_show_lists_the_series_to_choose_from(config: Path, held: Study):
+    text = command("show", held.uid, "--config", str(config))
+    assert f"series 5, T2W, t2_tse_tra: {series_uid(held.uid, 5)}" in " ".join(text.split())
+    told = json.loads(command("show", held.uid, "--config", str(config), "--json"))
+    assert (told["selection"]["reason"], told["choices"]) == ("ambiguous_role", {})
+
+
+def test_release_queues_a_study_with_the_chosen_series(config: Path, held: Study):
+    release = ["release", held.uid, "--config", str(config)]
+    assert command(*release, "--role", f"T2W={series_uid(held.uid, 5)}") == "Queued as attempt 1.\n"
+    assert [entry["event"] for entry in held.timeline()] == ["selected", "released", "retried", "queued"]
+    assert held.state() == "queued"
+    Worker(load(config), Spool(config.parent / "data"), models=None).select(held.uid)  # type: ignore[arg-type]
+    assert "T2W = series 5, t2_tse_tra, chosen by hand" in command("show", held.uid, "--config", str(config))
+    assert "Forgotten" in command(*release, "--forget")
+    assert held.choices() == {}
+
+
+def test_release_refuses_what_would_still_be_held(config: Path, held: Study):
+    before = held.timeline()
+    code, line = refused("release", held.uid, "--role", "T2W=1.2.3", "--config", str(config))
+    assert (code, line.split(":")[0]) == (3, "choice_unusable")
+    for arguments, error in ((["--role", "T2W"], "role_invalid"), ([], "command_invalid")):
+        code, line = refused("release", held.uid, *arguments, "--config", str(config))
+        assert (code, line.split(":")[0]) == (2, error)
+    assert (held.timeline(), held.choices()) == (before, {})
+
+
+def test_a_missing_device_stops_run_before_anything_is_read(tmp_path: Path, config: Path, quick_study):
+    config.write_text(config.read_text() + '[model]\ndevice = "cuda:9"\n')
+    folder = str(quick_study.files[Role.T1W][0].parent)
+    code, line = refused("run", folder, "--out", str(tmp_path / "out"), "--config", str(config))
+    assert (code, line.split(":")[0]) == (1, "device_missing")
+
+
+def test_check_names_what_is_wrong(config: Path):
+    config.write_text(
+        config.read_text()
+        + '[[peers]]\nname = "away"\nae_title = "AWAY"\nhost = "127.0.0.1"\nport = 9\nroles = ["destination"]\n'
+    )
+    verdicts = json.loads(command("check", "--json", "--config", str(config), code=1))
+    assert not verdicts["good"]
+    bad = [row for row in verdicts["checks"] if not row["good"]]
+    assert [row["what"] for row in bad] == ["peer away"]
+    assert bad[0]["sentence"].startswith("peer_unreachable:")

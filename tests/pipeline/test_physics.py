@@ -1,0 +1,105 @@
+"""What sequence timing says, and where it says too little."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.select import Role, Verdict, judge
+from pipeline.select.physics import read_physics
+from tests.pipeline.test_select import text, volume
+
+SE, GR, IR = ("SE",), ("GR",), ("SE", "IR")
+EVERY = set(Role)
+
+
+@pytest.mark.parametrize(
+    ("tr_ms", "te_ms", "ti_ms", "sequence", "role", "certain", "against"),
+    [
+        # one of each vendor's usual protocols
+        (2300, 2.3, 900, ("GR", "IR"), Role.T1W, True, {Role.T2W, Role.FLAIR}),
+        (8.2, 3.2, 450, GR, Role.T1W, True, {Role.T2W, Role.FLAIR}),
+        (6.7, 3.1, None, GR, Role.T1W, True, {Role.T2W, Role.FLAIR}),
+        (550, 14, None, SE, Role.T1W, True, {Role.T2W, Role.FLAIR}),
+        (2200, 9, 860, IR, Role.T1W, True, {Role.T2W, Role.FLAIR}),
+        (4100, 8.5, 1600, IR, Role.T1W, False, {Role.T2W, Role.FLAIR}),
+        (4500, 100, None, SE, Role.T2W, True, {Role.T1W, Role.FLAIR}),
+        (3200, 565, None, SE, Role.T2W, True, {Role.T1W, Role.FLAIR}),
+        (9000, 120, 2500, IR, Role.FLAIR, True, {Role.T1W, Role.T2W}),
+        (4800, 387, 1650, IR, Role.FLAIR, True, {Role.T1W, Role.T2W}),
+        (4000, 194, 1400, SE, Role.FLAIR, True, {Role.T1W, Role.T2W}),
+        # times that other series share: they do not decide alone
+        (600, 5, None, GR, Role.T1W, False, {Role.T2W, Role.FLAIR}),
+        (22, 3.5, None, GR, Role.T1W, False, {Role.T2W, Role.FLAIR}),
+        (520, 23, None, (), Role.T1W, False, {Role.T2W, Role.FLAIR}),
+        (7000, 90, None, (), Role.T2W, False, {Role.T1W}),
+        (2500, 80, None, (), Role.T2W, False, {Role.T1W, Role.FLAIR}),
+        # none of the three
+        (700, 20, None, GR, None, False, EVERY),
+        (4000, 60, 160, IR, None, False, EVERY),
+        (2300, 22, None, SE, None, False, {Role.T2W, Role.FLAIR}),
+        (8000, 110, None, IR, None, False, {Role.T1W}),
+        (1500, 90, None, SE, None, False, {Role.T1W}),
+        (9000, 20, 2500, IR, None, False, {Role.T2W, Role.FLAIR}),
+    ],
+)
+def test_timing_speaks_for_a_role_or_against_it(tr_ms, te_ms, ti_ms, sequence, role, certain, against):
+    reading = read_physics(volume(tr_ms=tr_ms, te_ms=te_ms, ti_ms=ti_ms, scanning_sequence=sequence))
+    assert (reading.role, reading.certain, reading.against) == (role, certain, against)
+    assert f"TR {tr_ms:g} ms, TE {te_ms:g} ms" in reading.sentence
+
+
+@pytest.mark.parametrize("missing", ["tr_ms", "te_ms"])
+def test_without_its_times_a_volume_says_nothing(missing):
+    reading = read_physics(volume(**({"tr_ms": 4500.0, "te_ms": 95.0} | {missing: None})))
+    assert (reading.role, reading.against) == (None, frozenset())
+    assert "unknown" in reading.sentence
+
+
+@pytest.mark.parametrize(
+    ("description", "facts"),
+    [
+        ("T2 TSE", {"tr_ms": 2300.0, "te_ms": 22.0, "scanning_sequence": SE}),
+        ("t1_fl2d", {"tr_ms": 700.0, "te_ms": 20.0, "scanning_sequence": GR}),
+        ("FLAIR", {"tr_ms": 4000.0, "te_ms": 60.0, "ti_ms": 160.0, "scanning_sequence": IR}),
+        ("T2 FLAIR", {"tr_ms": 9000.0, "te_ms": 120.0, "scanning_sequence": SE}),
+    ],
+)
+def test_a_description_that_its_timing_rules_out_is_ambiguous(description, facts):
+    candidate = judge(volume(description, **facts))
+    assert candidate.verdict is Verdict.AMBIGUOUS, text(candidate)
+    assert "physics" in candidate.evidence[0]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"tr_ms": 500.0, "te_ms": 4.9, "scanning_sequence": GR},
+        {"tr_ms": 7500.0, "te_ms": 88.0},
+        {"tr_ms": 800.0, "te_ms": 30.0},
+    ],
+)
+def test_times_that_field_maps_and_echo_planar_series_share_decide_nothing_alone(facts):
+    mute = judge(volume("ImageMRSERIES", **facts))
+    assert mute.verdict is Verdict.AMBIGUOUS
+    assert "nothing else speaks for it" in mute.evidence[0]
+
+
+def test_the_protocol_speaks_where_the_description_names_nothing():
+    spin_echo = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": SE}
+    named = judge(volume("Kopf", protocol="t1_se_tra", **spin_echo))
+    assert named.scores[Role.T1W] == 1.0
+    assert "protocol names T1W" in text(named)
+    assert judge(volume("t2_tse", protocol="t1_se_tra", **spin_echo)).verdict is Verdict.AMBIGUOUS
+    assert judge(volume("Kopf", protocol="t1 localizer", **spin_echo)).scores[Role.T1W] == 0.8
+
+
+def test_another_body_part_is_never_chosen():
+    spin_echo = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": SE}
+    assert judge(volume("t1_tse_sag", body_part="CSPINE", **spin_echo)).verdict is Verdict.NONE
+    assert judge(volume("t1_tse_sag", body_part="HEAD", **spin_echo)).verdict is Verdict.T1W
+
+
+@pytest.mark.parametrize("component", ["PHASE", "REAL", "IMAGINARY"])
+def test_only_magnitude_images_are_chosen(component):
+    assert judge(volume("t1_se", complex_component=component)).verdict is Verdict.NONE
+    assert judge(volume("t1_se", complex_component="MAGNITUDE")).verdict is Verdict.T1W
