@@ -27,7 +27,6 @@ from safetensors import SafetensorError, safe_open
 
 from models.bundle_metadata import (
     MEMBERS_MAX,
-    SEQUENCES,
     WEIGHTS_SUM,
     Action,
     Architecture,
@@ -39,13 +38,12 @@ from models.bundle_metadata import (
     Intensity,
     Metadata,
     Range,
-    Sequence,
     TwoSequences,
 )
+from models.contrast import Contrast
 
 __all__ = [
     "MEMBERS_MAX",
-    "SEQUENCES",
     "Action",
     "Architecture",
     "Bundle",
@@ -58,7 +56,6 @@ __all__ = [
     "Metadata",
     "ModelError",
     "Range",
-    "Sequence",
     "TwoSequences",
     "open_bundle",
     "sha256",
@@ -115,7 +112,7 @@ class Bundle:
     digest: str
     file_digests: Mapping[str, str] = field(default_factory=dict)
 
-    def network_digest(self, sequence: Sequence) -> str:
+    def network_digest(self, sequence: Contrast) -> str:
         """Return the SHA-256 that identifies one sequence's weights.
 
         Of one network that of its file, of several one over theirs in the order of the folds, of a seeded network one
@@ -128,10 +125,10 @@ class Bundle:
         digests = [self.file_digests[name] for name in files[sequence]]
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-    def network_seed(self, sequence: Sequence) -> int:
+    def network_seed(self, sequence: Contrast) -> int:
         """Return the seed of one sequence's network; each sequence has its own."""
         assert self.metadata.seed is not None
-        return self.metadata.seed + SEQUENCES.index(sequence)
+        return self.metadata.seed + tuple(Contrast).index(sequence)
 
 
 def open_bundle(name_or_path: str | Path) -> Bundle:
@@ -268,7 +265,7 @@ def _check_network(folder: Path, name: str, architecture: Architecture) -> None:
 
 def _check_feature_space(folder: Path, name: str) -> None:
     tensors = _tensors(folder / name)
-    for sequence in SEQUENCES:
+    for sequence in Contrast:
         axes = tensors.get(f"{sequence}.axes", ())
         fits = len(axes) == 2 and tensors.get(f"{sequence}.mean") == axes[1:]
         if not fits or tensors.get(f"{sequence}.variances") != axes[:1] or not axes[0]:

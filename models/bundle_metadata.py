@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-Sequence = Literal["T1W", "T2W", "FLAIR"]
-SEQUENCES: tuple[Sequence, ...] = ("T1W", "T2W", "FLAIR")
+from models.contrast import Contrast
+
 MEMBERS_MAX = 5
 """One network per fold."""
 WEIGHTS_SUM = "weights_sum"
@@ -86,11 +86,11 @@ class FeatureSpace(_Strict):
     """
 
     file: BundleFile
-    limits: dict[Sequence, Annotated[float, Field(gt=0)]]
+    limits: dict[Contrast, Annotated[float, Field(gt=0)]]
 
     @model_validator(mode="after")
     def _consistent(self) -> FeatureSpace:
-        if set(self.limits) != set(SEQUENCES):
+        if set(self.limits) != set(Contrast):
             raise ValueError("limits must name T1W, T2W and FLAIR")
         return self
 
@@ -130,7 +130,7 @@ class Range(_Strict):
 class TwoSequences(_Strict):
     """Weights and threshold of two sequences, for studies that lack the third; tested on their own."""
 
-    weights: dict[Sequence, float]
+    weights: dict[Contrast, float]
     threshold: float = Field(ge=0, le=1)
     patients: int = Field(ge=1)
     auc: float = Field(ge=0, le=1)
@@ -197,10 +197,10 @@ class Metadata(_Strict):
     architecture: Architecture
     grid: Grid
     intensity: Intensity
-    weights: dict[Sequence, float]
+    weights: dict[Contrast, float]
     threshold: float = Field(ge=0, le=1)
     seed: int | None = None
-    network_files: dict[Sequence, tuple[BundleFile, ...]] | None = None
+    network_files: dict[Contrast, tuple[BundleFile, ...]] | None = None
     calibration: Calibration | None = None
     range: Range = Field(default_factory=Range)
     two_sequences: tuple[TwoSequences, ...] = ()
@@ -219,7 +219,7 @@ class Metadata(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Metadata:
-        if set(self.weights) != set(SEQUENCES):
+        if set(self.weights) != set(Contrast):
             raise ValueError("weights must name T1W, T2W and FLAIR")
         _sum_to_one(self.weights)
         if (self.seed is None) == (self.network_files is None):
@@ -233,8 +233,8 @@ class Metadata(_Strict):
         return self
 
     @staticmethod
-    def _check_members(files: dict[Sequence, tuple[str, ...]]) -> None:
-        if set(files) != set(SEQUENCES):
+    def _check_members(files: dict[Contrast, tuple[str, ...]]) -> None:
+        if set(files) != set(Contrast):
             raise ValueError("network_files must name T1W, T2W and FLAIR")
         if not {len(members) for members in files.values()} <= set(range(1, MEMBERS_MAX + 1)):
             raise ValueError(f"a sequence has 1 to {MEMBERS_MAX} networks")
@@ -251,6 +251,6 @@ class Metadata(_Strict):
         return tuple(dict.fromkeys([*networks, *features]))
 
 
-def _sum_to_one(weights: dict[Sequence, float]) -> None:
+def _sum_to_one(weights: dict[Contrast, float]) -> None:
     if abs(sum(weights.values()) - 1) > _SUM_TOLERANCE or min(weights.values()) < 0:
         raise PydanticCustomError(WEIGHTS_SUM, "weights must be at least 0 and sum to 1")

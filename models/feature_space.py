@@ -17,7 +17,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from models.bundle import SEQUENCES, ModelError, Sequence
+from models.bundle import ModelError
+from models.contrast import Contrast
 from models.whole_files import write_whole
 
 EXPLAINED: Final = 0.9
@@ -94,7 +95,7 @@ def distance(axes: Axes, features: np.ndarray) -> float:
     return float(np.sqrt((along**2 / axes.variances).sum() + beyond / axes.variances[-1]))
 
 
-def save_axes(path: Path, spaces: Mapping[Sequence, Axes]) -> None:
+def save_axes(path: Path, spaces: Mapping[Contrast, Axes]) -> None:
     """Write the feature spaces of T1W, T2W and FLAIR as one safetensors file, whole or not at all.
 
     Raises
@@ -102,17 +103,17 @@ def save_axes(path: Path, spaces: Mapping[Sequence, Axes]) -> None:
     ValueError
         If a sequence is missing.
     """
-    if set(spaces) != set(SEQUENCES):
-        raise ValueError(f"a bundle has the feature spaces of {SEQUENCES}, not {sorted(spaces)}")
+    if set(spaces) != set(Contrast):
+        raise ValueError(f"a bundle has the feature spaces of {tuple(Contrast)}, not {sorted(spaces)}")
     tensors: dict[str, np.ndarray] = {}
-    for sequence in SEQUENCES:
+    for sequence in Contrast:
         space = spaces[sequence]
         parts = {"mean": space.mean, "axes": space.axes, "variances": space.variances}
         tensors |= {f"{sequence}.{name}": np.ascontiguousarray(value) for name, value in parts.items()}
     write_whole(path, save(tensors))
 
 
-def load_axes(path: Path) -> dict[Sequence, Axes]:
+def load_axes(path: Path) -> dict[Contrast, Axes]:
     """Return the feature spaces that `save_axes` wrote.
 
     Raises
@@ -122,7 +123,7 @@ def load_axes(path: Path) -> dict[Sequence, Axes]:
     """
     try:
         tensors = load_file(path)
-        spaces = {s: Axes(*(tensors[f"{s}.{part}"] for part in ("mean", "axes", "variances"))) for s in SEQUENCES}
+        spaces = {s: Axes(*(tensors[f"{s}.{part}"] for part in ("mean", "axes", "variances"))) for s in Contrast}
     except (OSError, SafetensorError, KeyError) as error:
         raise _unfit(path, type(error).__name__) from None
     for space in spaces.values():

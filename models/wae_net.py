@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models import inference
-from models.bundle import SEQUENCES, Bundle, ModelError, Sequence
+from models.bundle import Bundle, ModelError
+from models.contrast import Contrast
 from models.efficientnet3d import SIDE_MULTIPLE, demonstration_network, efficientnet3d_b0
 from models.feature_space import distance, load_axes
 from models.saliency import ClassActivation, grad_cam, mean_activation
@@ -81,7 +82,7 @@ class WaeNet:
 
     @torch.inference_mode()
     @inference.full_float32()
-    def read(self, sequence: Sequence, tensor_zyx: np.ndarray) -> Reading:
+    def read(self, sequence: Contrast, tensor_zyx: np.ndarray) -> Reading:
         """Return the scores and the features of one sequence.
 
         Parameters
@@ -104,11 +105,11 @@ class WaeNet:
             raise RuntimeError(f"a network of {sequence} returned a number that is not finite")
         return Reading(tuple(scores), pooled)
 
-    def score(self, sequence: Sequence, tensor_zyx: np.ndarray) -> float:
+    def score(self, sequence: Contrast, tensor_zyx: np.ndarray) -> float:
         """Return one sequence's score in [0, 1]; the parameters are those of `read`."""
         return self.read(sequence, tensor_zyx).score
 
-    def distance(self, sequence: Sequence, features: np.ndarray) -> float | None:
+    def distance(self, sequence: Contrast, features: np.ndarray) -> float | None:
         """Return how far features lie from those of the cohort; None where the bundle has no feature space.
 
         See Also
@@ -119,7 +120,7 @@ class WaeNet:
         return None if axes is None else distance(axes, features)
 
     @inference.full_float32()
-    def saliency(self, sequence: Sequence, tensor_zyx: np.ndarray) -> ClassActivation:
+    def saliency(self, sequence: Contrast, tensor_zyx: np.ndarray) -> ClassActivation:
         """Return what one sequence's score depends on, as the mean over its networks, as the score is one."""
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
         return mean_activation([grad_cam(network, batch) for network in self._explained[sequence]])
@@ -152,12 +153,12 @@ def load_network(path: Path, first_block_stride: int) -> nn.Module:
     return network
 
 
-def _networks(bundle: Bundle) -> Iterator[tuple[Sequence, tuple[nn.Module, ...]]]:
+def _networks(bundle: Bundle) -> Iterator[tuple[Contrast, tuple[nn.Module, ...]]]:
     """Yield the networks of each sequence; a file that stands under several is read once."""
     stride = bundle.metadata.architecture.first_block_stride
     files = bundle.metadata.network_files
     loaded: dict[str, nn.Module] = {}
-    for sequence in SEQUENCES:
+    for sequence in Contrast:
         if files is None:
             yield sequence, (demonstration_network(stride, bundle.network_seed(sequence)),)
             continue

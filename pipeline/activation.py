@@ -7,23 +7,22 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
-from models.bundle import Sequence
+from models.contrast import Contrast
 from models.saliency import ClassActivation
 from pipeline.grid import ModelGrid, brain_centred
 from pipeline.predict import model_tensor
-from pipeline.select import Role
 
 
 class ExplainedEnsemble(Protocol):
     """One network per sequence, loaded, that says what its score depends on."""
 
-    def saliency(self, sequence: Sequence, tensor_zyx: np.ndarray) -> ClassActivation:
+    def saliency(self, sequence: Contrast, tensor_zyx: np.ndarray) -> ClassActivation:
         """Return the map of one sequence's network."""
         ...
 
 
 def activation_image(
-    role: Role,
+    role: Contrast,
     volume: sitk.Image,
     mask: sitk.Image,
     grid: ModelGrid,
@@ -52,7 +51,7 @@ def activation_image(
     StudyHeld
         As :func:`pipeline.predict.model_tensor`.
     """
-    activation = ensemble.saliency(role.value, model_tensor(volume, mask, grid, clip_percentiles))
+    activation = ensemble.saliency(role, model_tensor(volume, mask, grid, clip_percentiles))
     return placed(activation, brain_centred(mask, grid))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from pipeline.select import Candidate, Role, SelectedSeries, Selection, Verdict
+from models.contrast import Contrast
+from pipeline.select import Candidate, SelectedSeries, Selection, Verdict
 
 
 def explain(selection: Selection) -> dict[str, Any]:
@@ -53,6 +54,6 @@ def _series(candidates: list[Candidate]) -> dict[str, Any]:
         "description": spoken.volume.description,
         "volumes": len(candidates),
         "verdict": spoken.verdict.value,
-        "scores": {role.value: spoken.scores[role] for role in Role},
+        "scores": {role.value: spoken.scores[role] for role in Contrast},
         "evidence": list(spoken.evidence),
     }

@@ -13,8 +13,8 @@ from itertools import combinations
 import numpy as np
 import SimpleITK as sitk
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
-from pipeline.select import Role
 
 _GRID_MM = 3.0
 _MIN_DICE, _ODD_DICE = 0.75, 0.88
@@ -54,7 +54,7 @@ class Agreement:
         return self.dice >= _ODD_DICE and self.volume_ratio >= _ODD_VOLUME_RATIO
 
 
-def compare_masks(masks: Mapping[Role, sitk.Image]) -> dict[Role, tuple[str, ...]]:
+def compare_masks(masks: Mapping[Contrast, sitk.Image]) -> dict[Contrast, tuple[str, ...]]:
     """Return the flags that each sequence's mask gets from the others.
 
     Parameters

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from models.bundle import Check, Range
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.headers import Volume
 from pipeline.patient_age import read_age_years
-from pipeline.select import Candidate, Role
+from pipeline.select import Candidate
 
 _FIELD_TOLERANCE = 0.1
 """A scanner of 3 T may say 2.89 T; the next field strength in use is farther away."""
@@ -39,7 +40,7 @@ class OutOfRange:
 
 
 def check_headers(
-    volumes: Mapping[Role, Volume], candidates: Iterable[Candidate], limits: Range
+    volumes: Mapping[Contrast, Volume], candidates: Iterable[Candidate], limits: Range
 ) -> tuple[OutOfRange, ...]:
     """Return in what a study's headers lie outside of a model's range.
 
@@ -90,7 +91,7 @@ def check_brain_weights(digest: str, limits: Range) -> tuple[OutOfRange, ...]:
     return (doubt,) if doubt else ()
 
 
-def check_features(distances: Mapping[Role, float], limits: Range) -> tuple[OutOfRange, ...]:
+def check_features(distances: Mapping[Contrast, float], limits: Range) -> tuple[OutOfRange, ...]:
     """Return the sequences whose images look unlike those of the cohort.
 
     Parameters
@@ -107,8 +108,8 @@ def check_features(distances: Mapping[Role, float], limits: Range) -> tuple[OutO
     """
     if limits.features is None:
         return ()
-    largest = {role: limits.features.limits[role.value] for role in distances}
-    outside = [role for role in Role if role in distances and not distances[role] <= largest[role]]
+    largest = {role: limits.features.limits[role] for role in distances}
+    outside = [role for role in Contrast if role in distances and not distances[role] <= largest[role]]
     if not outside:
         return ()
     said = ", ".join(f"{role} {distances[role]:.1f} of at most {largest[role]:.1f}" for role in outside)
@@ -120,16 +121,16 @@ def check_features(distances: Mapping[Role, float], limits: Range) -> tuple[OutO
     return (doubt,) if doubt else ()
 
 
-def told_age_years(volumes: Mapping[Role, Volume]) -> float | None:
+def told_age_years(volumes: Mapping[Contrast, Volume]) -> float | None:
     """Return the patient's age at a study, as the first series that tells it has it; None where none does."""
     ages = (read_age_years(volume.files[0]) for volume in volumes.values())
     return next((age for age in ages if age is not None), None)
 
 
-def after_contrast_agent(volumes: Mapping[Role, Volume], candidates: Iterable[Candidate]) -> bool:
+def after_contrast_agent(volumes: Mapping[Contrast, Volume], candidates: Iterable[Candidate]) -> bool:
     """Return whether the T1W series of a study was acquired after contrast agent."""
     # No header says "no agent": its module is there if one was given (PS3.3 C.7.6.4), so an absent one tells enough.
-    chosen = volumes.get(Role.T1W)
+    chosen = volumes.get(Contrast.T1W)
     return chosen is not None and (
         chosen.contrast_agent or any(c.contrast_given for c in candidates if c.volume == chosen)
     )
@@ -144,7 +145,7 @@ def _judged(check: Check, doubt: StudyHeld | OutOfRange | None, limits: Range) -
     return doubt
 
 
-def _age(volumes: Mapping[Role, Volume], limits: Range) -> StudyHeld | OutOfRange | None:
+def _age(volumes: Mapping[Contrast, Volume], limits: Range) -> StudyHeld | OutOfRange | None:
     if limits.age_years is None:
         return None
     youngest, oldest = limits.age_years
@@ -164,7 +165,7 @@ def _age(volumes: Mapping[Role, Volume], limits: Range) -> StudyHeld | OutOfRang
 
 
 def _contrast(
-    volumes: Mapping[Role, Volume], candidates: Iterable[Candidate], limits: Range
+    volumes: Mapping[Contrast, Volume], candidates: Iterable[Candidate], limits: Range
 ) -> StudyHeld | OutOfRange | None:
     if limits.contrast_agent == "unchecked" or not after_contrast_agent(volumes, candidates):
         return None
@@ -174,11 +175,11 @@ def _contrast(
     )
 
 
-def _field_strength(volumes: Mapping[Role, Volume], limits: Range) -> list[StudyHeld | OutOfRange]:
+def _field_strength(volumes: Mapping[Contrast, Volume], limits: Range) -> list[StudyHeld | OutOfRange]:
     if limits.field_strength_t is None:
         return []
     wanted = " or ".join(f"{one:g}" for one in limits.field_strength_t)
-    told = {role: tesla(volumes[role].field_strength_t) for role in Role if role in volumes}
+    told = {role: tesla(volumes[role].field_strength_t) for role in Contrast if role in volumes}
     unknown = " and ".join(role for role in told if told[role] is None)
     outside = " and ".join(
         role

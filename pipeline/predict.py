@@ -13,10 +13,10 @@ import SimpleITK as sitk
 
 from models.bundle import Calibration, Evidence, TwoSequences
 from models.calibration import calibrated
+from models.contrast import Contrast
 from pipeline.grid import ModelGrid, brain_centred, resample
 from pipeline.intensity import standardise
 from pipeline.out_of_range import OutOfRange
-from pipeline.select import Role
 
 
 class Category(StrEnum):
@@ -52,7 +52,7 @@ class ModelIdentity:
     notice: str
     intended_use: str
     architecture: str
-    network_digests: dict[Role, str]
+    network_digests: dict[Contrast, str]
     evidence: Evidence | None = None
 
 
@@ -115,29 +115,29 @@ class Finding:
         By what a study without the third sequence was scored; None where all three were there.
     """
 
-    scores: dict[Role, float]
-    weights: dict[Role, float]
+    scores: dict[Contrast, float]
+    weights: dict[Contrast, float]
     score: float
     score_patent: float
     threshold: float
     category: Category
     model: ModelIdentity
-    members: dict[Role, tuple[float, ...]] = field(default_factory=dict)
+    members: dict[Contrast, tuple[float, ...]] = field(default_factory=dict)
     calibrated: Calibrated | None = None
     out_of_range: tuple[OutOfRange, ...] = ()
     two_sequences: TwoSequences | None = None
 
     @property
-    def sequences(self) -> tuple[Role, ...]:
+    def sequences(self) -> tuple[Contrast, ...]:
         """The sequences that were scored, in their usual order."""
-        return tuple(role for role in Role if role in self.scores)
+        return tuple(role for role in Contrast if role in self.scores)
 
     @property
-    def missing(self) -> tuple[Role, ...]:
+    def missing(self) -> tuple[Contrast, ...]:
         """The sequences that the study lacked; none but for a bundle that was tested on two."""
-        return tuple(role for role in Role if role not in self.scores)
+        return tuple(role for role in Contrast if role not in self.scores)
 
-    def spread(self, role: Role | None = None) -> Spread | None:
+    def spread(self, role: Contrast | None = None) -> Spread | None:
         """Return the spread over folds of one sequence's score, or of the ensemble's; None where there is one fold."""
         if not self.members:
             return None
@@ -176,13 +176,13 @@ def model_tensor(
 
 
 def combine(
-    scores: Mapping[Role, float],
-    weights: Mapping[Role, float],
+    scores: Mapping[Contrast, float],
+    weights: Mapping[Contrast, float],
     threshold: float,
     model: ModelIdentity,
     *,
     two_sequences: TwoSequences | None = None,
-    members: Mapping[Role, tuple[float, ...]] | None = None,
+    members: Mapping[Contrast, tuple[float, ...]] | None = None,
     calibration: Calibration | None = None,
     out_of_range: tuple[OutOfRange, ...] = (),
 ) -> Finding:
@@ -211,7 +211,7 @@ def combine(
     The category is read off the headline score; the twin threshold on `score_patent` is a third of `threshold`, so both
     decide alike.
     """
-    wanted = set(Role) if two_sequences is None else {Role(name) for name in two_sequences.weights}
+    wanted = set(Contrast) if two_sequences is None else {Contrast(name) for name in two_sequences.weights}
     if not set(scores) == set(weights) == wanted:
         raise ValueError(f"scores of {sorted(scores)} cannot be combined with weights of {sorted(weights)}")
     score = _weighted(scores, weights)
@@ -230,7 +230,7 @@ def combine(
     )
 
 
-def _weighted(scores: Mapping[Role, float], weights: Mapping[Role, float]) -> float:
+def _weighted(scores: Mapping[Contrast, float], weights: Mapping[Contrast, float]) -> float:
     """Return the weighted sum in [0, 1], rounded once: the order of the sequences does not count."""
     return min(1.0, math.fsum(weights[role] * scores[role] for role in weights))
 

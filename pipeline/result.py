@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
 from pipeline.explain import describe, ignored_files
 from pipeline.predict import Finding, ModelIdentity
-from pipeline.select import Role, Selection
+from pipeline.select import Selection
 
 
 def describe_study(
@@ -36,7 +37,7 @@ def describe_study(
     }
 
 
-def finding_values(finding: Finding, brain: Mapping[Role, MaskFacts]) -> dict[str, Any]:
+def finding_values(finding: Finding, brain: Mapping[Contrast, MaskFacts]) -> dict[str, Any]:
     """Return the part of the result that only a scored study has.
 
     `spread` is null for a bundle with one network for each sequence, `calibrated` for one without calibration.

@@ -25,6 +25,7 @@ import torch
 from models.brain_extractor import BrainExtractor
 from models.brain_weights import BrainWeights
 from models.bundle import Bundle, Grid, Intensity, Metadata, TwoSequences
+from models.contrast import Contrast
 from models.wae_net import WaeNet
 from models.whole_files import write_whole
 from pipeline.activation import activation_image
@@ -45,7 +46,7 @@ from pipeline.report import (
     write_saliency,
 )
 from pipeline.result import describe_study, finding_values
-from pipeline.select import BUILT_IN, Role, Selection, SiteRules, select_study
+from pipeline.select import BUILT_IN, Selection, SiteRules, select_study
 from pipeline.volume import read_volume
 
 SOFTWARE = f"dicom-node {version('dicom-node')}"
@@ -84,7 +85,7 @@ class Models:
             notice=metadata.notice,
             intended_use=metadata.intended_use,
             architecture=f"{metadata.architecture.name}, first-block stride {stride}",
-            network_digests={role: self.bundle.network_digest(role.value) for role in Role},
+            network_digests={role: self.bundle.network_digest(role) for role in Contrast},
             evidence=metadata.evidence,
         )
 
@@ -105,7 +106,7 @@ def run_study(
     models: Models,
     *,
     rules: SiteRules = BUILT_IN,
-    choices: Mapping[Role, str] | None = None,
+    choices: Mapping[Contrast, str] | None = None,
     title: str = "private",
     started: datetime | None = None,
     predecessor: Predecessor | None = None,
@@ -176,7 +177,7 @@ def run_study(
         take("convert", lambda: convert(selection, work))
         brain = _mask_facts(take("strip", lambda: strip(selection, work, models.extractor)))
         read = take("predict", lambda: predict(work, models, selection.roles))
-        doubts += check_features({Role(name): far for name, far in read["distances"].items()}, limits)
+        doubts += check_features({Contrast(name): far for name, far in read["distances"].items()}, limits)
         finding = _finding(read["members"], doubts, models, mode)
         explained = models if saliency else None
         take("report", lambda: report(finding, selection, brain, provenance, work, out, explained))
@@ -216,8 +217,8 @@ def strip(selection: Selection, work: Path, extractor: BrainExtractor) -> dict[s
 
 
 def tensors(
-    work: Path, grid: Grid, intensity: Intensity, roles: Iterable[Role] = tuple(Role)
-) -> Iterator[tuple[Role, np.ndarray]]:
+    work: Path, grid: Grid, intensity: Intensity, roles: Iterable[Contrast] = tuple(Contrast)
+) -> Iterator[tuple[Contrast, np.ndarray]]:
     """Yield the network input of each sequence, float32 (z, y, x), one at a time; the node and cohorts share it."""
     model_grid = ModelGrid(grid.size_xyz, grid.spacing_xyz_mm)
     for role in roles:
@@ -226,13 +227,13 @@ def tensors(
             yield role, model_tensor(volume, mask, model_grid, intensity.clip_percentiles)
 
 
-def predict(work: Path, models: Models, roles: Iterable[Role]) -> dict[str, Any]:
+def predict(work: Path, models: Models, roles: Iterable[Contrast]) -> dict[str, Any]:
     """Return the scores of each sequence's networks, and how far its features lie from the cohort's if that is told."""
     metadata, members, distances = models.bundle.metadata, {}, {}
     for role, tensor_zyx in tensors(work, metadata.grid, metadata.intensity, roles):
-        reading = models.ensemble.read(role.value, tensor_zyx)
+        reading = models.ensemble.read(role, tensor_zyx)
         members[role.value] = list(reading.member_scores)
-        far = models.ensemble.distance(role.value, reading.features)
+        far = models.ensemble.distance(role, reading.features)
         if far is not None:
             distances[role.value] = far
     return {"members": members, "distances": distances}
@@ -241,7 +242,7 @@ def predict(work: Path, models: Models, roles: Iterable[Role]) -> dict[str, Any]
 def report(
     finding: Finding,
     selection: Selection,
-    brain: dict[Role, MaskFacts],
+    brain: dict[Contrast, MaskFacts],
     provenance: Provenance,
     work: Path,
     out: Path,
@@ -258,7 +259,7 @@ def report(
     return {}
 
 
-def _activation(role: Role, work: Path, models: Models) -> sitk.Image:
+def _activation(role: Contrast, work: Path, models: Models) -> sitk.Image:
     metadata = models.bundle.metadata
     grid = ModelGrid(metadata.grid.size_xyz, metadata.grid.spacing_xyz_mm)
     images = _read_images(work, role)
@@ -266,7 +267,7 @@ def _activation(role: Role, work: Path, models: Models) -> sitk.Image:
 
 
 @contextmanager
-def _naming(role: Role) -> Iterator[None]:
+def _naming(role: Contrast) -> Iterator[None]:
     """Say in a refusal which sequence it is about."""
     try:
         yield
@@ -291,7 +292,7 @@ def scorable(selection: Selection, metadata: Metadata) -> tuple[Selection, TwoSe
     """Return what can be scored: two sequences only by a bundle that was tested on these two."""
     found = selection.without
     for mode in metadata.two_sequences:
-        if found is not None and {Role(name) for name in mode.weights} == set(found.roles):
+        if found is not None and {Contrast(name) for name in mode.weights} == set(found.roles):
             return found, mode
     return selection, None
 
@@ -302,19 +303,21 @@ def _finding(
     metadata = models.bundle.metadata
     weights, threshold = (mode or metadata).weights, (mode or metadata).threshold
     return combine(
-        {Role(name): fmean(scores) for name, scores in members.items()},
-        {Role(name): weight for name, weight in weights.items()},
+        {Contrast(name): fmean(scores) for name, scores in members.items()},
+        {Contrast(name): weight for name, weight in weights.items()},
         threshold,
         models.identity,
         two_sequences=mode,
-        members={Role(name): tuple(scores) for name, scores in members.items()},
+        members={Contrast(name): tuple(scores) for name, scores in members.items()},
         calibration=None if mode else metadata.calibration,
         out_of_range=doubts,
     )
 
 
-def _mask_facts(value: dict[str, Any]) -> dict[Role, MaskFacts]:
-    return {Role(name): MaskFacts(facts["volume_ml"], tuple(facts["flags"])) for name, facts in value["brain"].items()}
+def _mask_facts(value: dict[str, Any]) -> dict[Contrast, MaskFacts]:
+    return {
+        Contrast(name): MaskFacts(facts["volume_ml"], tuple(facts["flags"])) for name, facts in value["brain"].items()
+    }
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -325,7 +328,7 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _read_images(work: Path, role: Role) -> tuple[sitk.Image, sitk.Image]:
+def _read_images(work: Path, role: Contrast) -> tuple[sitk.Image, sitk.Image]:
     """Return volume and mask of a role."""
     return sitk.ReadImage(str(work / f"volume_{role}.nrrd")), sitk.ReadImage(str(work / f"mask_{role}.nrrd"))
 

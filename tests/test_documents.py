@@ -24,10 +24,10 @@ from dicom_node.config import sentences as config_text
 from dicom_node.engine import processes, worker, workflow
 from dicom_node.net import scp, scu
 from dicom_node.studies.spool import Study
+from models.contrast import Contrast
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML
 from pipeline.report import codes, headers, structured_report, uids
 from pipeline.report.page import SIZE
-from pipeline.select import Role
 from pipeline.volume import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES
 
 ROOT = Path(__file__).parents[1]
@@ -349,7 +349,7 @@ def test_implementations_and_series_are_those_written():
     kinds = {
         ("Structured Report", "summary page"): (headers.REPORT, headers.SUMMARY_PAGE),
         ("document", "report of a held study"): (headers.DOCUMENT, headers.HELD),
-        ("saliency page", "saliency map T1W"): (headers.SALIENCY_PAGE, headers.SALIENCY_MAPS[Role.T1W]),
+        ("saliency page", "saliency map T1W"): (headers.SALIENCY_PAGE, headers.SALIENCY_MAPS[Contrast.T1W]),
     }
     for columns, written in kinds.items():
         described = {row["attribute"]: row for row in table(CONFORMANCE, "attribute", *columns)}

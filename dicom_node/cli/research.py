@@ -16,12 +16,12 @@ import typer
 from dicom_node.cli.printing import print_json, print_lines, print_table, progress
 from dicom_node.cli.settings import HELD, ConfigOption, JsonOption, load_config, quiet
 from dicom_node.errors import CommandError, NodeError
+from models.contrast import Contrast
 
 if TYPE_CHECKING:
     from models.bundle import Grid, Intensity
     from models.training.cohort import Cohort
     from models.training.evaluation.evaluate import Evaluation
-    from pipeline.select import Role
 
 cohort_app = typer.Typer(no_args_is_help=True, help="Build the cohort that a bundle is trained on.")
 
@@ -220,13 +220,12 @@ def _refusing() -> Iterator[None]:
         raise NodeError(f"The disk refuses{where}: {error.strerror}.", "file_refused") from None
 
 
-def _roles(names: str) -> tuple[Role, ...]:
-    from pipeline.select import Role
+def _roles(names: str) -> tuple[Contrast, ...]:
 
     wanted = {name.strip().upper() for name in names.split(",")}
-    if not wanted <= set(Role):
-        raise CommandError(f"--signal takes {', '.join(Role)}, separated by commas, not '{names}'.")
-    return tuple(role for role in Role if role in wanted)
+    if not wanted <= set(Contrast):
+        raise CommandError(f"--signal takes {', '.join(Contrast)}, separated by commas, not '{names}'.")
+    return tuple(role for role in Contrast if role in wanted)
 
 
 class _Making(TypedDict):

@@ -1,7 +1,19 @@
 """The configuration: frozen sections, the words of their keys, and the file that they are read from."""
 
 from dicom_node.config.file import example_toml, load, parse
-from dicom_node.config.sections import Brain, Config, Delivery, Model, Node, Peer, Receive, Report, Role, Selection, Web
+from dicom_node.config.sections import (
+    Brain,
+    Config,
+    Delivery,
+    Model,
+    Node,
+    Peer,
+    PeerRole,
+    Receive,
+    Report,
+    Selection,
+    Web,
+)
 
 __all__ = [
     "Brain",
@@ -10,9 +22,9 @@ __all__ = [
     "Model",
     "Node",
     "Peer",
+    "PeerRole",
     "Receive",
     "Report",
-    "Role",
     "Selection",
     "Web",
     "example_toml",

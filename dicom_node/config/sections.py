@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dicom_node.errors import ConfigError
+from models.contrast import Contrast
 
 if TYPE_CHECKING:
     from pipeline.select import SiteRules
@@ -53,7 +54,7 @@ def _pattern(value: str) -> str:
 Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
-class Role(StrEnum):
+class PeerRole(StrEnum):
     """What a peer is to the node."""
 
     SOURCE = "source"
@@ -127,7 +128,7 @@ class Peer(_Section):
     port: Port | None = Field(
         default=None, description="DICOM port; needed for destination and query.", examples=[4242]
     )
-    roles: tuple[Role, ...] = Field(
+    roles: tuple[PeerRole, ...] = Field(
         min_length=1,
         description='"source": sends studies; "destination": receives reports; "query": C-FIND and C-MOVE are allowed.',
         examples=[["source", "destination"]],
@@ -138,7 +139,7 @@ class Peer(_Section):
 
     @model_validator(mode="after")
     def _reachable(self) -> Peer:
-        called = [role.value for role in self.roles if role is not Role.SOURCE]
+        called = [role.value for role in self.roles if role is not PeerRole.SOURCE]
         if called and self.port is None:
             raise ValueError(f'port is missing: the role "{called[0]}" needs the port of "{self.name}"')
         return self
@@ -170,10 +171,9 @@ class Selection(_Section):
 
     def rules(self) -> SiteRules:
         """Return these rules as the selection takes them."""
-        from pipeline.select import Role as Sequence  # noqa: PLC0415 - loads image readers, which receiving does not need
         from pipeline.select import SiteRules  # noqa: PLC0415
 
-        names = {Sequence.T1W: self.t1w, Sequence.T2W: self.t2w, Sequence.FLAIR: self.flair}
+        names = {Contrast.T1W: self.t1w, Contrast.T2W: self.t2w, Contrast.FLAIR: self.flair}
         return SiteRules(names, self.never, self.contrast, self.min_slices, self.plane)
 
 
@@ -269,12 +269,12 @@ class Config(_Section):
     @property
     def sources(self) -> tuple[Peer, ...]:
         """The peers that may send studies."""
-        return self._having(Role.SOURCE)
+        return self._having(PeerRole.SOURCE)
 
     @property
     def destinations(self) -> tuple[Peer, ...]:
         """The peers that receive reports."""
-        return self._having(Role.DESTINATION)
+        return self._having(PeerRole.DESTINATION)
 
     def peer(self, name: str) -> Peer:
         """Return the peer called `name`.
@@ -290,7 +290,7 @@ class Config(_Section):
         known = ", ".join(peer.name for peer in self.peers) or "none"
         raise ConfigError(f'There is no peer "{name}" in the configuration: use one of {known}.', "peer_unknown")
 
-    def _having(self, role: Role) -> tuple[Peer, ...]:
+    def _having(self, role: PeerRole) -> tuple[Peer, ...]:
         return tuple(peer for peer in self.peers if role in peer.roles)
 
     @classmethod

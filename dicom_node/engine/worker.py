@@ -29,9 +29,10 @@ from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
 from models.brain_weights import EMBEDDED, BrainWeights, open_brain_weights
 from models.bundle import ModelError, open_bundle
+from models.contrast import Contrast
 from pipeline.report import Predecessor
 from pipeline.report.files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
-from pipeline.select import Role, select_study
+from pipeline.select import select_study
 from pipeline.study import RESULT_FILE, Models, Step, load_models, run_study, scorable
 
 logger = logging.getLogger(__name__)
@@ -298,7 +299,7 @@ def _saliency_kinds(folder: Path | None) -> tuple[str, ...]:
     """Return the page and the map of each sequence that a run used; of every sequence where no result says it."""
     file = folder and folder / RESULT_FILE
     result = json.loads(file.read_text("utf-8")) if file and file.exists() else {}
-    used = result.get("sequences_used", tuple(Role))
+    used = result.get("sequences_used", tuple(Contrast))
     return ("saliency", *(f"saliency_{role}" for role in used))
 
 

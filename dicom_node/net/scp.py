@@ -39,7 +39,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from dicom_node.config import Config, Peer, Role
+from dicom_node.config import Config, Peer, PeerRole
 from dicom_node.errors import ConfigError, SpoolFull
 from dicom_node.log import say
 from dicom_node.net.commitments import write_commitment
@@ -213,15 +213,15 @@ class Receiver:
             association.kill()
         else:
             with self._lock:
-                self._callers[association] = _Caller(calling, address, Role.SOURCE in roles, set())
+                self._callers[association] = _Caller(calling, address, PeerRole.SOURCE in roles, set())
             # Not every end of an association has an event (a lost connection): wait for its thread.
             threading.Thread(target=self._await_end, args=(association,), name="association-end", daemon=True).start()
 
-    def _roles(self, calling: str, address: str) -> set[Role] | None:
+    def _roles(self, calling: str, address: str) -> set[PeerRole] | None:
         """Return the roles of who is calling, None for a stranger."""
         known = [peer for peer in self._config.peers if peer.ae_title == calling and address in _addresses(peer)]
         if self._config.receive.accept == "any":
-            return {Role.SOURCE}
+            return {PeerRole.SOURCE}
         return {role for peer in known for role in peer.roles} if known else None
 
     def _await_end(self, association: Association) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dicom_node.errors import CommandError
 from dicom_node.studies.inputs import choices
 from dicom_node.studies.spool import Study, is_uid
-from pipeline.select import Role, Selection, SiteRules, select_study
+from models.contrast import Contrast
+from pipeline.select import Selection, SiteRules, select_study
 
 
-def read_choices(arguments: Sequence[str]) -> dict[Role, str]:
+def read_choices(arguments: Sequence[str]) -> dict[Contrast, str]:
     """Return the choices of arguments such as ``FLAIR=1.2.840.1``.
 
     Raises
@@ -18,19 +19,19 @@ def read_choices(arguments: Sequence[str]) -> dict[Role, str]:
     CommandError
         ``role_invalid``.
     """
-    chosen: dict[Role, str] = {}
+    chosen: dict[Contrast, str] = {}
     for argument in arguments:
         name, _, series_uid = argument.partition("=")
-        if name not in set(Role) or not is_uid(series_uid):
+        if name not in set(Contrast) or not is_uid(series_uid):
             example = "write T1W, T2W or FLAIR, = and a Series Instance UID, as in FLAIR=1.2.840.1"
             raise CommandError(f"--role {argument} is not understood: {example}.", "role_invalid")
-        if Role(name) in chosen:
+        if Contrast(name) in chosen:
             raise CommandError(f"--role names {name} twice: choose one series for it.", "role_invalid")
-        chosen[Role(name)] = series_uid
+        chosen[Contrast(name)] = series_uid
     return chosen
 
 
-def release(study: Study, chosen: Mapping[Role, str], rules: SiteRules, *, anew: bool = False) -> Selection:
+def release(study: Study, chosen: Mapping[Contrast, str], rules: SiteRules, *, anew: bool = False) -> Selection:
     """Keep a human's choices with a study if they make its selection complete.
 
     Parameters

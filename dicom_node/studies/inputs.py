@@ -18,8 +18,9 @@ from typing import Any
 
 from dicom_node.config import Selection as Rules
 from dicom_node.studies.spool import Study, write_json
+from models.contrast import Contrast
 from pipeline.explain import explain
-from pipeline.select import Role, Selection
+from pipeline.select import Selection
 
 INPUTS_FILE = "inputs.json"
 EXPLAIN_FILE = "explain.json"
@@ -44,15 +45,15 @@ class Inputs:
     files: tuple[Path, ...]
     started: datetime
     rules: Rules
-    choices: dict[Role, str]
+    choices: dict[Contrast, str]
 
 
-def choices(study: Study) -> dict[Role, str]:
+def choices(study: Study) -> dict[Contrast, str]:
     """Return the series that a human chose for a study, by role."""
     return _by_role(study.choices())
 
 
-def pin(study: Study, selection: Selection, files: list[Path], rules: Rules, chosen: dict[Role, str]) -> None:
+def pin(study: Study, selection: Selection, files: list[Path], rules: Rules, chosen: dict[Contrast, str]) -> None:
     """Write down what a selection was made from, unless the analysis of the same one has begun already."""
     folder = study.run_folder(selection.digest)
     if (folder / INPUTS_FILE).exists():
@@ -91,5 +92,5 @@ def last_table(study: Study) -> dict[str, Any] | None:
     return json.loads(file.read_text("utf-8")) if file and file.exists() else None
 
 
-def _by_role(values: dict[str, str]) -> dict[Role, str]:
-    return {Role(name): series_uid for name, series_uid in values.items()}
+def _by_role(values: dict[str, str]) -> dict[Contrast, str]:
+    return {Contrast(name): series_uid for name, series_uid in values.items()}

@@ -10,8 +10,9 @@ from typing import Any
 
 from dicom_node.studies.inputs import choices, last_selected, last_table, pinned
 from dicom_node.studies.spool import Spool, Study
+from models.contrast import Contrast
 from pipeline.explain import explain
-from pipeline.select import Role, SiteRules, select_study
+from pipeline.select import SiteRules, select_study
 
 OUTCOMES = ("unchanged", "changed", "not_judged")
 
@@ -73,7 +74,7 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, dict[str, An
     """Return every role that another series would play, and state and reason where they would be others."""
     changes = {
         role.value: {"old": _series(old, role), "new": _series(new, role)}
-        for role in Role
+        for role in Contrast
         if _series(old, role) != _series(new, role)
     }
     for key in ("state", "reason"):
@@ -82,6 +83,6 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, dict[str, An
     return changes
 
 
-def _series(table: dict[str, Any], role: Role) -> dict[str, Any] | None:
+def _series(table: dict[str, Any], role: Contrast) -> dict[str, Any] | None:
     series = table["roles"].get(role.value)
     return series and {key: series[key] for key in ("series_uid", "series_number", "description")}

@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from models.bundle import SEQUENCES, Grid, Intensity, ModelError, Sequence
+from models.bundle import Grid, Intensity, ModelError
+from models.contrast import Contrast
 from models.whole_files import write_whole
 
 DESCRIPTION = "cohort.json"
@@ -131,7 +132,7 @@ class Cohort:
         lines = [self.description.model_dump_json(), *(f"{c.case} {c.patient} {c.label}" for c in self.included)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def tensor(self, case: Case, sequence: Sequence) -> np.ndarray:
+    def tensor(self, case: Case, sequence: Contrast) -> np.ndarray:
         """Return the network input of one sequence.
 
         Returns
@@ -196,7 +197,7 @@ def write_description(folder: Path, description: CohortDescription) -> None:
     write_whole(folder / DESCRIPTION, (json.dumps(description.model_dump(), indent=2) + "\n").encode())
 
 
-def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Sequence, np.ndarray]) -> None:
+def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Contrast, np.ndarray]) -> None:
     """Write the tensors of a case whole or not at all.
 
     Raises
@@ -204,8 +205,8 @@ def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Sequence, np.nda
     ValueError
         If a sequence is missing.
     """
-    if set(tensors_zyx) != set(SEQUENCES):
-        raise ValueError(f"a case has {SEQUENCES}, not {sorted(tensors_zyx)}")
+    if set(tensors_zyx) != set(Contrast):
+        raise ValueError(f"a case has {tuple(Contrast)}, not {sorted(tensors_zyx)}")
     file = tensor_file(folder, case)
     file.parent.mkdir(exist_ok=True)
     write_whole(file, save({name: np.ascontiguousarray(tensor) for name, tensor in tensors_zyx.items()}))
@@ -220,7 +221,7 @@ def has_tensors(folder: Path, case: str) -> bool:
     """Return whether the tensors of a case are there, of every sequence and not cut; their values are not read."""
     try:
         with safe_open(tensor_file(folder, case), framework="numpy") as tensors:
-            return set(tensors.keys()) == set(SEQUENCES)
+            return set(tensors.keys()) == set(Contrast)
     except (OSError, SafetensorError):
         return False
 

@@ -20,7 +20,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from models.bundle import SEQUENCES, ModelError, Sequence, sha256
+from models.bundle import ModelError, sha256
+from models.contrast import Contrast
 from models.efficientnet3d import SIDE_MULTIPLE
 from models.inflate import refuse_unless_inflated
 from models.training.bundling.assemble import assemble
@@ -72,9 +73,9 @@ def train(cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None]
     keep_memory()
     device = _device()
     if recipe.shared:
-        groups: tuple[tuple[Sequence, ...], ...] = (SEQUENCES,)
+        groups: tuple[tuple[Contrast, ...], ...] = (tuple(Contrast),)
     else:
-        groups = tuple((sequence,) for sequence in SEQUENCES)
+        groups = tuple((sequence,) for sequence in Contrast)
     fold_jobs = [_fold_job(group, fold, parts, recipe) for fold in range(recipe.folds) for group in groups]
     run_jobs(fold_jobs, cohort, recipe, work, device, tell)
     member_jobs = fold_jobs
@@ -186,19 +187,19 @@ def _claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
         )
 
 
-def _fold_job(sequences: tuple[Sequence, ...], fold: int, parts: Split, recipe: Recipe) -> Job:
+def _fold_job(sequences: tuple[Contrast, ...], fold: int, parts: Split, recipe: Recipe) -> Job:
     name = f"{_named(sequences)}_fold{fold}"
     return Job(name, sequences, fold, parts.training(fold), parts.folds[fold], recipe.epochs)
 
 
-def _refit_job(sequences: tuple[Sequence, ...], done: list[Job], parts: Split, recipe: Recipe, work: Path) -> Job:
+def _refit_job(sequences: tuple[Contrast, ...], done: list[Job], parts: Split, recipe: Recipe, work: Path) -> Job:
     """Return a job on all development patients, for as many epochs as the folds needed in the median."""
     needed = [read_result(work / job.name)["epochs"] for job in done if job.sequences == sequences]
     epochs = max(1, round(median(needed)))
     return Job(f"{_named(sequences)}_refit", sequences, recipe.folds, parts.development, (), epochs)
 
 
-def _named(sequences: tuple[Sequence, ...]) -> str:
+def _named(sequences: tuple[Contrast, ...]) -> str:
     return sequences[0] if len(sequences) == 1 else "shared"
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from models.brain_extractor import BrainExtractor
-from models.bundle import SEQUENCES, Grid, Intensity, Sequence
+from models.bundle import Grid, Intensity
+from models.contrast import Contrast
 from models.training.cohort import INCLUDED, has_tensors, write_tensors
 from pipeline.errors import StudyHeld
 from pipeline.out_of_range import after_contrast_agent, tesla, told_age_years
-from pipeline.select import Role, Selection, SiteRules, select_study
+from pipeline.select import Selection, SiteRules, select_study
 from pipeline.study import convert, strip, tensors, write_json
 from pipeline.synthetic.study_tags import SeriesTags
 
@@ -109,7 +110,7 @@ def _read(case: str, selection: Selection, making: Making, extractor: BrainExtra
             raise selection.held
         convert(selection, work)
         strip(selection, work, extractor)
-        tensors_zyx = {_sequence(role): tensor for role, tensor in tensors(work, making.grid, making.intensity)}
+        tensors_zyx = dict(tensors(work, making.grid, making.intensity))
     except StudyHeld as held:
         return Record(selection.digest, held.code, held.sentence)
     except torch.OutOfMemoryError:
@@ -135,13 +136,9 @@ def _made(selection: Selection) -> bool:
     return any(volume.manufacturer == SeriesTags().manufacturer for volume in selection.volumes.values())
 
 
-def _sequence(role: Role) -> Sequence:
-    return SEQUENCES[tuple(Role).index(role)]
-
-
-def _content(tensors_zyx: dict[Sequence, np.ndarray]) -> str:
+def _content(tensors_zyx: dict[Contrast, np.ndarray]) -> str:
     total = hashlib.sha256()
-    for sequence in SEQUENCES:
+    for sequence in Contrast:
         total.update(np.ascontiguousarray(tensors_zyx[sequence]).data)
     return total.hexdigest()
 

@@ -13,6 +13,7 @@ from highdicom.sr import ContainerContentItem, ContentItem
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from models.contrast import Contrast
 from pipeline.brain import MaskFacts
 from pipeline.predict import Category, Finding, ModelIdentity, Spread
 from pipeline.report import codes
@@ -40,9 +41,13 @@ from pipeline.report.wording import (
     missing_words,
     summary_text,
 )
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 
-WEIGHTING: Final = {Role.T1W: codes.T1_WEIGHTED, Role.T2W: codes.T2_WEIGHTED, Role.FLAIR: codes.FLAIR_WEIGHTED}
+WEIGHTING: Final = {
+    Contrast.T1W: codes.T1_WEIGHTED,
+    Contrast.T2W: codes.T2_WEIGHTED,
+    Contrast.FLAIR: codes.FLAIR_WEIGHTED,
+}
 CATEGORY: Final = {Category.AT_OR_ABOVE: codes.AT_OR_ABOVE, Category.BELOW: codes.BELOW}
 
 
@@ -51,8 +56,8 @@ class Run:
     """Everything that one report tells, gathered."""
 
     finding: Finding
-    inputs: Mapping[Role, SelectedSeries]
-    brain: Mapping[Role, MaskFacts]
+    inputs: Mapping[Contrast, SelectedSeries]
+    brain: Mapping[Contrast, MaskFacts]
     provenance: Provenance
     sources: Sources
 
@@ -121,7 +126,7 @@ def _image_library(run: Run) -> ContainerContentItem:
     return container(codes.IMAGE_LIBRARY, groups, template="1600")
 
 
-def _image_group(run: Run, role: Role) -> ContainerContentItem:
+def _image_group(run: Run, role: Contrast) -> ContainerContentItem:
     """Describe the series once, and list the image in its middle alone.
 
     The evidence sequence names every image already, and TID 1500 refers to none of them: listed once more, 600 images
@@ -185,7 +190,7 @@ def _ensemble_group(run: Run) -> ContainerContentItem:
     return container(codes.MEASUREMENT_GROUP, children, template="1501")
 
 
-def _sequence_group(run: Run, role: Role) -> ContainerContentItem:
+def _sequence_group(run: Run, role: Contrast) -> ContainerContentItem:
     finding, model = run.finding, run.finding.model
     identifier = f"{model.name} {role} network"
     digest = f"weights sha256={model.network_digests.get(role, 'unknown')}"
@@ -232,7 +237,7 @@ def _evaluations(run: Run) -> ContainerContentItem:
     return container(codes.QUALITATIVE_EVALUATIONS, children)
 
 
-def series_words(role: Role, series: SelectedSeries) -> str:
+def series_words(role: Contrast, series: SelectedSeries) -> str:
     """Return which series plays a role, and why."""
     number_words = "without number" if series.series_number is None else str(series.series_number)
     description = series.description.strip() or "no description"
@@ -240,6 +245,6 @@ def series_words(role: Role, series: SelectedSeries) -> str:
     return f"{role}: series {number_words}, {description}{reasons}"
 
 
-def _mask_words(role: Role, facts: MaskFacts) -> str:
+def _mask_words(role: Contrast, facts: MaskFacts) -> str:
     flags = ", ".join(facts.flags) or "no doubts"
     return f"{role}: {facts.volume_ml:.1f} ml, {flags}"

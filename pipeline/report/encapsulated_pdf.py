@@ -11,13 +11,14 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
+from models.contrast import Contrast
 from pipeline.predict import Finding
 from pipeline.report import codes
 from pipeline.report.headers import DOCUMENT, RESEARCH_ONLY, result_header, settled
 from pipeline.report.provenance import Provenance
 from pipeline.report.sources import instance_reference, read_sources
 from pipeline.report.wording import SCORE_NAME, check_finding
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 
 _DOTS_PER_INCH: Final = 120.0
 _JPEG_QUALITY: Final = 95
@@ -26,7 +27,7 @@ _NO_DAY: Final = time.gmtime(0)
 
 
 def build_document(
-    pages: Sequence[Image.Image], inputs: Mapping[Role, SelectedSeries], provenance: Provenance, finding: Finding
+    pages: Sequence[Image.Image], inputs: Mapping[Contrast, SelectedSeries], provenance: Provenance, finding: Finding
 ) -> Dataset:
     """Return `pages` as an Encapsulated PDF in the study of `inputs`.
 

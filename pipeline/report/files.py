@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from models.contrast import Contrast
 from models.whole_files import OWNER_ALONE, write_whole
 from pipeline.brain import MaskFacts
 from pipeline.errors import StudyHeld
@@ -26,7 +27,7 @@ from pipeline.report.structured_report import build_reports
 from pipeline.report.summary_page import build_summary
 from pipeline.report.views import Views, draw_overlay
 from pipeline.report.wording import notice_line
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 
 REPORT_FILES: Final = ("report.dcm", "report.comprehensive.dcm", "report.enhanced.dcm", "report.basic.dcm")
 """The same report in the order of preference: Comprehensive 3D, Comprehensive, Enhanced, Basic Text SR."""
@@ -41,15 +42,15 @@ SALIENCY_FILE, SALIENCY_PICTURE = "saliency.dcm", "saliency.png"
 OBJECT_FILES: Final = MappingProxyType({"sr": REPORT_FILES, "summary": (SUMMARY_FILE,), "pdf": (DOCUMENT_FILE,)})
 """Files of each kind of object that a scored study has; of several a peer gets the first that it takes."""
 SALIENCY_FILES: Final = MappingProxyType(
-    {"saliency": (SALIENCY_FILE,)} | {f"saliency_{role}": (f"saliency_{role}.dcm",) for role in Role}
+    {"saliency": (SALIENCY_FILE,)} | {f"saliency_{role}": (f"saliency_{role}.dcm",) for role in Contrast}
 )
 """The same of the objects that are written only where a site asks for them: page, and a map of each sequence."""
 
 
 def write_results(
     finding: Finding,
-    inputs: Mapping[Role, SelectedSeries],
-    brain: Mapping[Role, MaskFacts],
+    inputs: Mapping[Contrast, SelectedSeries],
+    brain: Mapping[Contrast, MaskFacts],
     provenance: Provenance,
     views: Views,
     out: Path,
@@ -76,9 +77,9 @@ def write_results(
 
 def write_saliency(
     finding: Finding,
-    inputs: Mapping[Role, SelectedSeries],
+    inputs: Mapping[Contrast, SelectedSeries],
     provenance: Provenance,
-    activations: Mapping[Role, sitk.Image],
+    activations: Mapping[Contrast, sitk.Image],
     views: Views,
     out: Path,
 ) -> None:
@@ -104,7 +105,7 @@ def write_saliency(
 def write_held(
     held: StudyHeld,
     header: Dataset,
-    roles: Mapping[Role, SelectedSeries],
+    roles: Mapping[Contrast, SelectedSeries],
     model: ModelIdentity,
     provenance: Provenance,
     out: Path,

@@ -18,6 +18,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from models.contrast import Contrast
 from pipeline.predict import ModelIdentity
 from pipeline.report import codes
 from pipeline.report.character_sets import CharacterSet, character_set, copy_text, declare, short_text, text_of
@@ -25,7 +26,6 @@ from pipeline.report.patient_study import copy_patient_and_study
 from pipeline.report.provenance import Provenance, ResultNames, device_uid
 from pipeline.report.sources import Sources
 from pipeline.report.uids import IMPLEMENTATION_CLASS_UID
-from pipeline.select import Role
 
 MANUFACTURER: Final = "dicom-node (research software)"
 RESEARCH_ONLY: Final = "RESEARCH ONLY"
@@ -59,7 +59,7 @@ SALIENCY_PAGE: Final = Kind("saliency page", "OT", 9905, f"Saliency page - {RESE
 # Not MR: no viewer shall hang a map of what a network reacts to among the images of the scanner.
 SALIENCY_MAPS: Final = {
     role: Kind(f"saliency {role}", "OT", number, f"Saliency map {role} - {RESEARCH_ONLY}")
-    for number, role in enumerate(Role, start=9906)
+    for number, role in enumerate(Contrast, start=9906)
 }
 
 

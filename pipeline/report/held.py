@@ -9,6 +9,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.predict import ModelIdentity
 from pipeline.report import codes
@@ -19,13 +20,13 @@ from pipeline.report.provenance import Provenance
 from pipeline.report.sources import Sources
 from pipeline.report.structured_report import SOP_CLASSES, sr_document
 from pipeline.report.wording import SCORE_NAME, UNVERIFIED, ended
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 
 
 def build_held_reports(
     held: StudyHeld,
     header: Dataset,
-    roles: Mapping[Role, SelectedSeries],
+    roles: Mapping[Contrast, SelectedSeries],
     model: ModelIdentity,
     provenance: Provenance,
 ) -> dict[str, Dataset]:
@@ -55,7 +56,7 @@ def build_held_reports(
         text(codes.SUMMARY, summary),
         text(codes.INTENDED_USE, f"{model.intended_use} {UNVERIFIED}"),
         text(codes.HELD_REASON, f"{held.code}: {held.sentence}"),
-        *(text(codes.INPUT_SERIES, series_words(role, roles[role])) for role in Role if role in roles),
+        *(text(codes.INPUT_SERIES, series_words(role, roles[role])) for role in Contrast if role in roles),
     ]
     root = container(codes.HELD_TITLE, children, relation=None)
     sources = Sources(header, {})

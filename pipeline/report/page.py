@@ -7,6 +7,7 @@ from typing import Final
 
 from PIL import Image
 
+from models.contrast import Contrast
 from pipeline.brain import MaskFacts
 from pipeline.predict import Category, Finding
 from pipeline.report.pen import BACKGROUND, MARGIN, MUTED, NOTICE_FILL, TEXT, Pen
@@ -25,7 +26,6 @@ from pipeline.report.wording import (
     sequences_words,
     spread_words,
 )
-from pipeline.select import Role
 
 SIZE: Final = 1024
 """Width and height of the page in pixels."""
@@ -43,7 +43,7 @@ _BESIDE, _BESIDE_WIDTH = 344, 280
 
 
 def draw_page(
-    finding: Finding, brain: Mapping[Role, MaskFacts], provenance: Provenance, views: Views | None = None
+    finding: Finding, brain: Mapping[Contrast, MaskFacts], provenance: Provenance, views: Views | None = None
 ) -> Image.Image:
     """Return the summary page.
 
@@ -73,7 +73,7 @@ def draw_page(
     pen.banner(notice_line(finding) or "Research software.")
     _draw_score(pen, finding)
     pen.rule(362)
-    for row, role in enumerate(Role):
+    for row, role in enumerate(Contrast):
         top = _ROWS_TOP + _ROW * row
         if role in finding.missing:
             _draw_missing(pen, top, role)
@@ -117,12 +117,12 @@ def _draw_beside(pen: Pen, finding: Finding) -> None:
         pen.fitted(_BESIDE, 244, words, 18, _BESIDE_WIDTH, MUTED)
 
 
-def _draw_missing(pen: Pen, top: int, role: Role) -> None:
+def _draw_missing(pen: Pen, top: int, role: Contrast) -> None:
     pen.text(MARGIN, top + 20, role.value, 26, MUTED, "lm")
     pen.text(142, top + 20, "not in the study", 20, NOTICE_FILL, "lm")
 
 
-def _draw_sequence(pen: Pen, top: int, role: Role, finding: Finding, facts: MaskFacts) -> None:
+def _draw_sequence(pen: Pen, top: int, role: Contrast, finding: Finding, facts: MaskFacts) -> None:
     label_x, bar_x, value_x = 142, 232, 426
     pen.text(MARGIN, top + 20, role.value, 26, anchor="lm")
     score, weight = finding.scores[role], finding.weights[role]

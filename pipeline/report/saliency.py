@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import MRImageStorage, ParametricMapStorage
 
+from models.contrast import Contrast
 from pipeline.predict import Finding
 from pipeline.report import codes
 from pipeline.report.character_sets import ascii_text
@@ -23,7 +24,7 @@ from pipeline.report.provenance import Provenance, ResultNames
 from pipeline.report.sources import Instance, instance_reference, read_sources
 from pipeline.report.views import LOWERS, RAISES, Views, paste_row
 from pipeline.report.wording import check_finding, notice_line
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 
 NO_LOCALISATION: Final = (
     "This is no localisation of disease: it shows what the network reacts to, right or wrong, not where anything is."
@@ -35,9 +36,9 @@ _DIRECTION: Final = "LPS"
 
 
 def build_saliency(
-    role: Role,
+    role: Contrast,
     activation: sitk.Image,
-    inputs: Mapping[Role, SelectedSeries],
+    inputs: Mapping[Contrast, SelectedSeries],
     provenance: Provenance,
     finding: Finding,
 ) -> Dataset:
@@ -116,7 +117,7 @@ def draw_saliency(finding: Finding, views: Views, spacing_xyz_mm: tuple[float, .
     pen.text(MARGIN + 340, 182, "relative to the greatest value of the same network", 18, MUTED)
     model = f"{finding.model.name} {finding.model.version}, {finding.model.architecture}"
     pen.fitted(MARGIN, 206, model, 16, width, MUTED)
-    for row, role in enumerate(role for role in Role if role in views):
+    for row, role in enumerate(role for role in Contrast if role in views):
         top = _ROWS_TOP + _ROW * row
         pen.text(MARGIN, top + _TILE // 2, role.value, 26, anchor="lm")
         paste_row(pen.picture, views[role], (MARGIN + 170, top + 8), _TILE)
@@ -124,7 +125,7 @@ def draw_saliency(finding: Finding, views: Views, spacing_xyz_mm: tuple[float, .
 
 
 def _parametric_map(
-    role: Role, activation: sitk.Image, study_uid: str, finding: Finding, frame_of_reference_uid: str
+    role: Contrast, activation: sitk.Image, study_uid: str, finding: Finding, frame_of_reference_uid: str
 ) -> Dataset:
     values_zyx = sitk.GetArrayFromImage(activation).astype(np.float32)
     column_mm, row_mm, slice_mm = activation.GetSpacing()
@@ -180,7 +181,7 @@ def _set_references(target: Dataset, instances: tuple[Instance, ...]) -> None:
     target.ReferencedSeriesSequence = [series]
 
 
-def _mapping(role: Role, finding: Finding, low: float, high: float) -> hd.pm.RealWorldValueMapping:
+def _mapping(role: Contrast, finding: Finding, low: float, high: float) -> hd.pm.RealWorldValueMapping:
     """Say what the stored values are: this quantity, without unit, as this algorithm has computed it."""
     mapping = hd.pm.RealWorldValueMapping(
         lut_label="GRAD_CAM",

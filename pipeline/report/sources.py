@@ -13,9 +13,10 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from models.contrast import Contrast
 from pipeline.report.character_sets import text_of
 from pipeline.report.provenance import Predecessor
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 
 _IDENTITY = [
     "SOPClassUID",
@@ -58,14 +59,14 @@ class Sources:
     """
 
     header: Dataset
-    instances: dict[Role, tuple[Instance, ...]]
+    instances: dict[Contrast, tuple[Instance, ...]]
 
     @property
     def study_uid(self) -> str:
         """Study Instance UID of the header."""
         return str(self.header.StudyInstanceUID)
 
-    def middle_instance(self, role: Role) -> Instance:
+    def middle_instance(self, role: Contrast) -> Instance:
         """Return the image in the middle of a role's series."""
         ordered = sorted(self.instances[role], key=lambda each: (each.height_mm, each.sop_instance_uid))
         return ordered[len(ordered) // 2]
@@ -75,7 +76,7 @@ class Sources:
         return chain.from_iterable(self.instances.values())
 
 
-def read_sources(inputs: Mapping[Role, SelectedSeries], roles: Iterable[Role] = tuple(Role)) -> Sources:
+def read_sources(inputs: Mapping[Contrast, SelectedSeries], roles: Iterable[Contrast] = tuple(Contrast)) -> Sources:
     """Return header and evidence of the input series, independent of the order of their files.
 
     Parameters
@@ -90,7 +91,7 @@ def read_sources(inputs: Mapping[Role, SelectedSeries], roles: Iterable[Role] = 
     ValueError
         If a role has no series, a series no file, or a file no valid UIDs.
     """
-    instances: dict[Role, tuple[Instance, ...]] = {}
+    instances: dict[Contrast, tuple[Instance, ...]] = {}
     for role in roles:
         if role not in inputs or not inputs[role].files:
             msg = f"no input series with files for {role}"

@@ -9,6 +9,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
+from models.contrast import Contrast
 from pipeline.brain import MaskFacts
 from pipeline.predict import Finding, ModelIdentity
 from pipeline.report.basic_text import text_only
@@ -19,7 +20,7 @@ from pipeline.report.patient_study import request_reference
 from pipeline.report.provenance import Provenance
 from pipeline.report.sources import Sources, evidence, predecessor_reference, read_sources
 from pipeline.report.wording import check_finding
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 
 SOP_CLASSES: Final = tuple(
     map(str, (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, BasicTextSRStorage))
@@ -29,8 +30,8 @@ SOP_CLASSES: Final = tuple(
 
 def build_reports(
     finding: Finding,
-    inputs: Mapping[Role, SelectedSeries],
-    brain: Mapping[Role, MaskFacts],
+    inputs: Mapping[Contrast, SelectedSeries],
+    brain: Mapping[Contrast, MaskFacts],
     provenance: Provenance,
 ) -> dict[str, Dataset]:
     """Return the same report as Comprehensive 3D, Comprehensive, Enhanced and Basic Text SR.
@@ -97,7 +98,7 @@ def sr_document(
     return settled(document)
 
 
-def _check_masks(brain: Mapping[Role, MaskFacts], roles: Iterable[Role]) -> None:
+def _check_masks(brain: Mapping[Contrast, MaskFacts], roles: Iterable[Contrast]) -> None:
     for role in roles:
         if role not in brain or not math.isfinite(brain[role].volume_ml) or brain[role].volume_ml < 0:
             msg = f"no brain mask volume for {role}"

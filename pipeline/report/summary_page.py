@@ -8,17 +8,18 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from models.contrast import Contrast
 from pipeline.predict import Finding
 from pipeline.report.headers import SUMMARY_PAGE, Kind, result_header, settled
 from pipeline.report.provenance import Provenance
 from pipeline.report.sources import read_sources
 from pipeline.report.wording import check_finding
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 
 
 def build_summary(
     page: Image.Image,
-    inputs: Mapping[Role, SelectedSeries],
+    inputs: Mapping[Contrast, SelectedSeries],
     provenance: Provenance,
     finding: Finding,
     kind: Kind = SUMMARY_PAGE,

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from PIL import Image, ImageChops, ImageFilter
 
+from models.contrast import Contrast
 from pipeline.report.pen import BACKGROUND, MARGIN, MUTED, TRACK, Pen
-from pipeline.select import Role
 
 OUTLINE: Final = (255, 202, 58)
 """Colour of the mask's outline; no grey value looks like it."""
@@ -62,7 +62,7 @@ class Plane:
     heat: npt.NDArray[np.float32] | None = None
 
 
-Views = Mapping[Role, tuple[Plane, ...]]
+Views = Mapping[Contrast, tuple[Plane, ...]]
 
 
 def tri_planar(
@@ -135,7 +135,7 @@ def draw_overlay(views: Views, notice: str) -> Image.Image:
     notice
         The model's notice, drawn on top together with the research banner.
     """
-    roles = [role for role in Role if role in views]
+    roles = [role for role in Contrast if role in views]
     width = 2 * MARGIN + 3 * _TILE + 2 * 8
     picture = Image.new("RGB", (width, _BANNER + 24 + (_TILE + 36) * len(roles)), BACKGROUND)
     pen = Pen(picture)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from models.contrast import Contrast
 from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, Spread
 from pipeline.report.character_sets import ascii_text
-from pipeline.select import Role
 
 SCORE_NAME = "AED-refractory score"
 CONDITION_DEFINITION = (
@@ -34,7 +34,9 @@ def check_finding(finding: Finding) -> None:
         finite or out of its range, the weights do not sum to 1, the folds do not belong to the scores, or the category
         is not the side of the threshold on which the score lies.
     """
-    wanted = set(Role) if finding.two_sequences is None else {Role(name) for name in finding.two_sequences.weights}
+    wanted = (
+        set(Contrast) if finding.two_sequences is None else {Contrast(name) for name in finding.two_sequences.weights}
+    )
     if not set(finding.scores) == set(finding.weights) == wanted:
         msg = f"finding has scores of {sorted(finding.scores)} and weights of {sorted(finding.weights)}"
         raise ValueError(msg)
@@ -144,7 +146,7 @@ def evidence_words(model: ModelIdentity) -> str:
     return f"{words}{optimistic}.{no_patient}"
 
 
-def _listed(sequences: Sequence[Role]) -> str:
+def _listed(sequences: Sequence[Contrast]) -> str:
     *first, last = sequences
     return f"{', '.join(first)} and {last}"
 

@@ -7,13 +7,12 @@ is held for a human choice.
 
 from pipeline.select.choose import select_roles
 from pipeline.select.judge import Candidate, Verdict, judge
-from pipeline.select.rules import BUILT_IN, Role, SiteRules
+from pipeline.select.rules import BUILT_IN, SiteRules
 from pipeline.select.selection import SelectedSeries, Selection, input_digest, select_study
 
 __all__ = [
     "BUILT_IN",
     "Candidate",
-    "Role",
     "SelectedSeries",
     "Selection",
     "SiteRules",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.geometry import ordered_frames
 from pipeline.select.judge import Candidate, Verdict, plane
 from pipeline.select.physics import read_physics
-from pipeline.select.rules import BUILT_IN, Role, SiteRules
+from pipeline.select.rules import BUILT_IN, SiteRules
 
 _SAME_VOXELS = 1.10
 """Ratio of voxel volumes below which two series count as equally fine."""
@@ -26,14 +27,14 @@ class RoleMissing(StudyHeld):
         The candidates for the other roles.
     """
 
-    def __init__(self, code: str, sentence: str, found: dict[Role, Candidate]) -> None:
+    def __init__(self, code: str, sentence: str, found: dict[Contrast, Candidate]) -> None:
         super().__init__(code, sentence)
         self.found = found
 
 
 def select_roles(
-    candidates: Iterable[Candidate], rules: SiteRules = BUILT_IN, choices: Mapping[Role, str] | None = None
-) -> dict[Role, Candidate]:
+    candidates: Iterable[Candidate], rules: SiteRules = BUILT_IN, choices: Mapping[Contrast, str] | None = None
+) -> dict[Contrast, Candidate]:
     """Return the candidate for each role, its evidence saying why it and no other.
 
     Parameters
@@ -52,9 +53,9 @@ def select_roles(
         the sentence names every role that has none. `RoleMissing` where a single role is missing and nothing else.
     """
     candidates = list(candidates)
-    chosen: dict[Role, Candidate] = {}
+    chosen: dict[Contrast, Candidate] = {}
     refusals: list[StudyHeld] = []
-    for role in (Role.FLAIR, Role.T2W, Role.T1W):
+    for role in (Contrast.FLAIR, Contrast.T2W, Contrast.T1W):
         try:
             by_hand = (choices or {}).get(role)
             chosen[role] = _by_hand(role, by_hand, candidates) if by_hand else _best(role, candidates, rules)
@@ -77,8 +78,8 @@ def _urgency(held: StudyHeld) -> int:
     return next(place for place, start in enumerate(order) if held.code.startswith(start))
 
 
-def _refuse_twice(chosen: dict[Role, Candidate]) -> None:
-    for role, other in ((Role.T1W, Role.T2W), (Role.T2W, Role.FLAIR), (Role.T1W, Role.FLAIR)):
+def _refuse_twice(chosen: dict[Contrast, Candidate]) -> None:
+    for role, other in ((Contrast.T1W, Contrast.T2W), (Contrast.T2W, Contrast.FLAIR), (Contrast.T1W, Contrast.FLAIR)):
         if role in chosen and other in chosen and chosen[role].volume == chosen[other].volume:
             raise StudyHeld(
                 "choice_unusable",
@@ -89,7 +90,7 @@ def _refuse_twice(chosen: dict[Role, Candidate]) -> None:
 # --- by hand ----------------------------------------------------------------------------------------------------------
 
 
-def _by_hand(role: Role, series_uid: str, candidates: list[Candidate]) -> Candidate:
+def _by_hand(role: Contrast, series_uid: str, candidates: list[Candidate]) -> Candidate:
     volumes = [c for c in candidates if c.volume.series_uid == series_uid]
     if not volumes:
         raise StudyHeld("choice_unusable", f"The series chosen for {role} is not in the study; choose another.")
@@ -113,11 +114,11 @@ def _by_hand(role: Role, series_uid: str, candidates: list[Candidate]) -> Candid
 # --- by rule ----------------------------------------------------------------------------------------------------------
 
 
-def _best(role: Role, candidates: list[Candidate], rules: SiteRules) -> Candidate:
+def _best(role: Contrast, candidates: list[Candidate], rules: SiteRules) -> Candidate:
     fitting = [candidate for candidate in candidates if candidate.role is role]
     if not fitting:
         raise _nobody(role, candidates)
-    if role is Role.T1W and rules.contrast == "refuse":
+    if role is Contrast.T1W and rules.contrast == "refuse":
         fitting = _before_contrast(fitting, candidates)
     for candidate in fitting:
         rivals = [other for other in fitting if other is not candidate]
@@ -130,7 +131,7 @@ def _best(role: Role, candidates: list[Candidate], rules: SiteRules) -> Candidat
     raise StudyHeld("ambiguous_role", f"{names} fit {role} equally well. Choose the series by hand.")
 
 
-def _nobody(role: Role, candidates: list[Candidate]) -> StudyHeld:
+def _nobody(role: Contrast, candidates: list[Candidate]) -> StudyHeld:
     """Return why no volume has a role."""
     unfit = [c for c in candidates if c.unfit is role and c.refusal]
     if unfit and unfit[0].refusal:
@@ -139,7 +140,7 @@ def _nobody(role: Role, candidates: list[Candidate]) -> StudyHeld:
     if doubtful:
         reason = f"{name(doubtful[0])} may be {role}: {doubtful[0].evidence[0]}"
         return StudyHeld("ambiguous_role", f"{reason}. Choose the series by hand.")
-    after = [c for c in candidates if role is Role.T1W and c.evidence[0] == "T1 weighted after contrast agent"]
+    after = [c for c in candidates if role is Contrast.T1W and c.evidence[0] == "T1 weighted after contrast agent"]
     hint = f" {name(after[0])} is T1 weighted, but after contrast agent." if after else ""
     return StudyHeld("missing_role", f"No series of the study is {role}; acquire or send it, then retry.{hint}")
 
@@ -180,7 +181,7 @@ def _first_of_two(fitting: list[Candidate], subtraction: Candidate) -> list[Cand
     return [_noted(c, reason) for c in fitting if c.volume.acquired == first]
 
 
-def _advantage(role: Role, one: Candidate, other: Candidate, rules: SiteRules) -> str | None:
+def _advantage(role: Contrast, one: Candidate, other: Candidate, rules: SiteRules) -> str | None:
     """Return the first rule by which one candidate is better than another, or None if it is not."""
     for reason, value in _preferences(role, rules):
         if value(one) != value(other):
@@ -193,7 +194,7 @@ def _advantage(role: Role, one: Candidate, other: Candidate, rules: SiteRules) -
     return None
 
 
-def _preferences(role: Role, rules: SiteRules) -> list[tuple[str, Callable[[Candidate], float]]]:
+def _preferences(role: Contrast, rules: SiteRules) -> list[tuple[str, Callable[[Candidate], float]]]:
     """Return the rules by which one candidate is preferred, the strongest first."""
     return [
         ("physics and description agree", lambda c: c.scores[role]),

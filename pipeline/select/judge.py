@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.geometry import MIN_SLICES, axes_of, ordered_frames
 from pipeline.headers import Volume
 from pipeline.select.physics import Reading, read_physics
-from pipeline.select.rules import BUILT_IN, Role, SiteRules
+from pipeline.select.rules import BUILT_IN, SiteRules
 from pipeline.select.words import exclusions, names_contrast, read_description
 
 
@@ -54,17 +55,17 @@ class Candidate:
 
     volume: Volume
     verdict: Verdict
-    scores: dict[Role, float]
+    scores: dict[Contrast, float]
     evidence: tuple[str, ...]
     contrast_given: bool = False
-    unfit: Role | None = None
+    unfit: Contrast | None = None
     refusal: StudyHeld | None = None
     step_mm: float = 0.0
 
     @property
-    def role(self) -> Role | None:
+    def role(self) -> Contrast | None:
         """The role of the verdict."""
-        return Role(self.verdict.value) if self.verdict.value in set(Role) else None
+        return Contrast(self.verdict.value) if self.verdict.value in set(Contrast) else None
 
 
 _NEVER_IMAGE_TYPES = {
@@ -128,7 +129,9 @@ def judge(volume: Volume, rules: SiteRules = BUILT_IN) -> Candidate:
     return _through_gate(candidate, rules)
 
 
-def _weigh(volume: Volume, physics: Reading, words: Role | None) -> tuple[Verdict, dict[Role, float], list[str]]:
+def _weigh(
+    volume: Volume, physics: Reading, words: Contrast | None
+) -> tuple[Verdict, dict[Contrast, float], list[str]]:
     """Return verdict, scores and the reasons that the two readings do not give themselves."""
     if physics.role and words and physics.role is not words and (physics.certain or words in physics.against):
         reason = f"physics speaks for {physics.role}, the description for {words}"
@@ -147,7 +150,7 @@ def _weigh(volume: Volume, physics: Reading, words: Role | None) -> tuple[Verdic
     return Verdict(role), {role: score - 0.2 * ("DERIVED" in volume.image_type)}, []
 
 
-def _read_words(volume: Volume, rules: SiteRules) -> tuple[Role | None, str]:
+def _read_words(volume: Volume, rules: SiteRules) -> tuple[Contrast | None, str]:
     """Return the role that the site's patterns, the description or, if it names none, the protocol names."""
     if named := rules.named_role(volume.description):
         return named[0], f"description names {named[0]} at this site ('{named[1]}')"
@@ -205,7 +208,7 @@ def _through_gate(candidate: Candidate, rules: SiteRules) -> Candidate:
         return replace(
             candidate,
             verdict=Verdict.NONE,
-            scores=dict.fromkeys(Role, 0.0),
+            scores=dict.fromkeys(Contrast, 0.0),
             evidence=(reason, *candidate.evidence),
             unfit=candidate.role,
             refusal=refusal,
@@ -221,7 +224,7 @@ def plane(volume: Volume) -> str:
 
 
 def _candidate(
-    volume: Volume, verdict: Verdict, scores: dict[Role, float], evidence: list[str], contrast_given: bool
+    volume: Volume, verdict: Verdict, scores: dict[Contrast, float], evidence: list[str], contrast_given: bool
 ) -> Candidate:
-    every_role = {role: scores.get(role, 0.0) for role in Role}
+    every_role = {role: scores.get(role, 0.0) for role in Contrast}
     return Candidate(volume, verdict, every_role, tuple(evidence), contrast_given)

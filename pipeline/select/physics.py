@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.contrast import Contrast
 from pipeline.headers import Volume
-from pipeline.select.rules import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class Reading:
         Why.
     """
 
-    role: Role | None
+    role: Contrast | None
     certain: bool
-    against: frozenset[Role]
+    against: frozenset[Contrast]
     sentence: str
 
 
-_ALL = frozenset(Role)
-_NONE: frozenset[Role] = frozenset()
+_ALL = frozenset(Contrast)
+_NONE: frozenset[Contrast] = frozenset()
 
 
 def read_physics(volume: Volume) -> Reading:
@@ -55,20 +55,22 @@ def read_physics(volume: Volume) -> Reading:
         return _short(volume, tr_ms, te_ms, timing)
     if te_ms >= 60 and tr_ms >= 1800:
         return _long(volume, tr_ms, timing)
-    against = {Role.T2W, Role.FLAIR} if te_ms < 40 else {Role.T1W} if te_ms > 45 else set()
+    against = {Contrast.T2W, Contrast.FLAIR} if te_ms < 40 else {Contrast.T1W} if te_ms > 45 else set()
     return Reading(None, False, frozenset(against), f"{timing}: typical of none of the three")
 
 
 def _inverted(tr_ms: float, te_ms: float, ti_ms: float, timing: str) -> Reading:
     if 1200 <= ti_ms <= 3200 and te_ms >= 60 and tr_ms >= 4000:
-        return Reading(Role.FLAIR, True, _ALL - {Role.FLAIR}, f"{timing}: fluid is nulled, FLAIR")
+        return Reading(Contrast.FLAIR, True, _ALL - {Contrast.FLAIR}, f"{timing}: fluid is nulled, FLAIR")
     if 300 <= ti_ms <= 1300 and te_ms <= 35:
-        return Reading(Role.T1W, True, _ALL - {Role.T1W}, f"{timing}: inversion and short echo, T1 weighted")
+        return Reading(Contrast.T1W, True, _ALL - {Contrast.T1W}, f"{timing}: inversion and short echo, T1 weighted")
     if 1300 < ti_ms <= 1800 and te_ms <= 20:
-        return Reading(Role.T1W, False, _ALL - {Role.T1W}, f"{timing}: late inversion and short echo, T1 weighted")
+        return Reading(
+            Contrast.T1W, False, _ALL - {Contrast.T1W}, f"{timing}: late inversion and short echo, T1 weighted"
+        )
     if ti_ms < 300:
         return Reading(None, False, _ALL, f"{timing}: short inversion, fat is nulled")
-    against = {Role.T1W, Role.T2W} if te_ms >= 60 else {Role.T2W, Role.FLAIR}
+    against = {Contrast.T1W, Contrast.T2W} if te_ms >= 60 else {Contrast.T2W, Contrast.FLAIR}
     return Reading(None, False, frozenset(against), f"{timing}: an inversion typical of none of the three")
 
 
@@ -77,13 +79,17 @@ def _short(volume: Volume, tr_ms: float, te_ms: float, timing: str) -> Reading:
     if gradient and not spin and te_ms > 12:
         return Reading(None, False, _ALL, f"{timing}: gradient echo with a long echo, weighted by T2*")
     certain = tr_ms <= 16 and te_ms <= 8 if not spin else tr_ms >= 250
-    return Reading(Role.T1W, certain, _ALL - {Role.T1W}, f"{timing}: short repetition and short echo, T1 weighted")
+    return Reading(
+        Contrast.T1W, certain, _ALL - {Contrast.T1W}, f"{timing}: short repetition and short echo, T1 weighted"
+    )
 
 
 def _long(volume: Volume, tr_ms: float, timing: str) -> Reading:
     if "IR" in volume.scanning_sequence:
-        return Reading(None, False, frozenset({Role.T1W}), f"{timing}: long echo after an inversion of unknown time")
+        return Reading(
+            None, False, frozenset({Contrast.T1W}), f"{timing}: long echo after an inversion of unknown time"
+        )
     # Without ScanningSequence nobody knows whether fluid was nulled; with it, no inversion means no FLAIR.
     spin = "SE" in volume.scanning_sequence
-    against = {Role.T1W, Role.FLAIR} if volume.scanning_sequence or tr_ms < 4000 else {Role.T1W}
-    return Reading(Role.T2W, spin, frozenset(against), f"{timing}: long repetition and long echo, T2 weighted")
+    against = {Contrast.T1W, Contrast.FLAIR} if volume.scanning_sequence or tr_ms < 4000 else {Contrast.T1W}
+    return Reading(Contrast.T2W, spin, frozenset(against), f"{timing}: long repetition and long echo, T2 weighted")

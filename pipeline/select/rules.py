@@ -1,22 +1,13 @@
-"""Roles, and what a site may say about how its series are chosen."""
+"""What a site may say about how its series are chosen."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal
 
+from models.contrast import Contrast
 from pipeline.geometry import MIN_SLICES
-
-
-class Role(StrEnum):
-    """The part that a series plays in the ensemble."""
-
-    T1W = "T1W"
-    T2W = "T2W"
-    FLAIR = "FLAIR"
-
 
 Plane = Literal["axial", "coronal", "sagittal"]
 
@@ -40,15 +31,15 @@ class SiteRules:
         Which plane of two-dimensional series is preferred, or ``any``.
     """
 
-    names: dict[Role, tuple[str, ...]] = field(default_factory=dict)
+    names: dict[Contrast, tuple[str, ...]] = field(default_factory=dict)
     never: tuple[str, ...] = ()
     contrast: Literal["refuse", "allow"] = "refuse"
     min_slices: int = MIN_SLICES
     plane: Plane | Literal["any"] = "axial"
 
-    def named_role(self, description: str) -> tuple[Role, str] | None:
+    def named_role(self, description: str) -> tuple[Contrast, str] | None:
         """Return the role that a site's own pattern names, with the words that matched."""
-        for role in (Role.FLAIR, Role.T2W, Role.T1W):
+        for role in (Contrast.FLAIR, Contrast.T2W, Contrast.T1W):
             for pattern in self.names.get(role, ()):
                 if found := re.search(pattern, description, re.IGNORECASE):
                     return role, found.group(0)

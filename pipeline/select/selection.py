@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.headers import Headers, Problem, Volume, content_digest, read_headers
 from pipeline.select.choose import RoleMissing, select_roles
 from pipeline.select.judge import Candidate, judge
-from pipeline.select.rules import BUILT_IN, Role, SiteRules
+from pipeline.select.rules import BUILT_IN, SiteRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class Selection:
     """
 
     study_uid: str
-    roles: dict[Role, SelectedSeries]
-    volumes: dict[Role, Volume]
+    roles: dict[Contrast, SelectedSeries]
+    volumes: dict[Contrast, Volume]
     candidates: tuple[Candidate, ...]
     problems: tuple[Problem, ...]
     held: StudyHeld | None
@@ -69,7 +70,7 @@ class Selection:
 
 
 def select_study(
-    paths: Iterable[Path], rules: SiteRules = BUILT_IN, choices: Mapping[Role, str] | None = None
+    paths: Iterable[Path], rules: SiteRules = BUILT_IN, choices: Mapping[Contrast, str] | None = None
 ) -> Selection:
     """Return the selected series of the study that some files hold.
 
@@ -111,13 +112,13 @@ def select_study(
     return Selection(study_uid, roles, volumes, candidates, headers.problems, None, input_digest(roles))
 
 
-def input_digest(roles: dict[Role, SelectedSeries]) -> str:
+def input_digest(roles: dict[Contrast, SelectedSeries]) -> str:
     """Return the SHA-256 over roles and content of the selected instances; file names and order do not count.
 
     A role that no series plays counts as missing, so that two sequences never share a digest with three.
     """
     total = hashlib.sha256()
-    for role in Role:
+    for role in Contrast:
         if role not in roles:
             total.update(f"without {role}".encode())
             continue
@@ -127,8 +128,8 @@ def input_digest(roles: dict[Role, SelectedSeries]) -> str:
     return total.hexdigest()
 
 
-def _by_role(chosen: Mapping[Role, Candidate]) -> tuple[dict[Role, SelectedSeries], dict[Role, Volume]]:
-    found = [role for role in Role if role in chosen]
+def _by_role(chosen: Mapping[Contrast, Candidate]) -> tuple[dict[Contrast, SelectedSeries], dict[Contrast, Volume]]:
+    found = [role for role in Contrast if role in chosen]
     return {role: _selected(chosen[role]) for role in found}, {role: chosen[role].volume for role in found}
 
 
@@ -137,7 +138,7 @@ def _selected(candidate: Candidate) -> SelectedSeries:
     return SelectedSeries(volume.series_uid, volume.series_number, volume.description, candidate.evidence, volume.files)
 
 
-def _refuse_damaged(candidates: Iterable[Candidate], headers: Headers, choices: Mapping[Role, str]) -> None:
+def _refuse_damaged(candidates: Iterable[Candidate], headers: Headers, choices: Mapping[Contrast, str]) -> None:
     """Refuse a study if a series that fits a role came damaged or in two versions.
 
     Another series that fits does not take its place: what was damaged on the way is to be sent again.

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
-from pipeline.select.rules import Role
+from models.contrast import Contrast
 
 _WEIGHTING = r"(?<![a-z0-9])(?:[a-z]|fs|ir|se|tse|fse|ax|axi|axial|sag|cor|tra|trs|wip|vwip|[23]d)?t{}(?!\d)"
 """T1 or T2 with the prefixes that are written without a space before it."""
@@ -21,7 +21,7 @@ def _pattern(block: Mapping[str, Sequence[str]]) -> re.Pattern[str]:
 
 
 _TABLE = tomllib.loads(files("pipeline.select").joinpath("words.toml").read_text("utf-8"))
-_ROLES = tuple((Role(block["role"]) if block["role"] else None, _pattern(block)) for block in _TABLE["roles"])
+_ROLES = tuple((Contrast(block["role"]) if block["role"] else None, _pattern(block)) for block in _TABLE["roles"])
 _NEVER = tuple((str(block["name"]), _pattern(block)) for block in _TABLE["never"])
 _CONTRAST, _NO_CONTRAST = _pattern(_TABLE["contrast"]), _pattern(_TABLE["no_contrast"])
 
@@ -31,7 +31,7 @@ def _fold(description: str) -> str:
     return unicodedata.normalize("NFKC", description).replace("\u0422", "T")
 
 
-def read_description(description: str) -> tuple[Role | None, str]:
+def read_description(description: str) -> tuple[Contrast | None, str]:
     """Return the role that a series description names, and the sentence that says why."""
     if not description:
         return None, "no description"

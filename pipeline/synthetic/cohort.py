@@ -21,8 +21,8 @@ import SimpleITK as sitk
 from threadpoolctl import threadpool_limits
 
 from models.bundle import ModelError
+from models.contrast import Contrast
 from models.whole_files import write_whole
-from pipeline.select import Role
 from pipeline.synthetic.contrast import Plane, render
 from pipeline.synthetic.dicom_series import write_series
 from pipeline.synthetic.label_rule import RULE, achievable_auc, mean_burden_ml, probability, reached_auc
@@ -34,15 +34,15 @@ from pipeline.synthetic.warp import BaseAnatomy, base_anatomies, read_base, warp
 LABELS = "labels.csv"
 FACTS = "synthetic.json"
 STUDIES = "studies"
-ALL_ROLES = tuple(Role)
+ALL_ROLES = tuple(Contrast)
 STATEMENT = (
     "Synthetic data, no patient: heads drawn from label maps or by procedure, with drawn tubers. The label follows "
     "from the tubers by a made-up rule and says nothing about epilepsy or its treatment."
 )
 ACQUISITIONS = {
-    Role.T1W: Acquisition(Plane.AXIAL, (2.0, 2.0, 3.0)),
-    Role.T2W: Acquisition(Plane.AXIAL, (2.0, 2.0, 4.0)),
-    Role.FLAIR: Acquisition(Plane.AXIAL, (2.0, 2.0, 4.0)),
+    Contrast.T1W: Acquisition(Plane.AXIAL, (2.0, 2.0, 3.0)),
+    Contrast.T2W: Acquisition(Plane.AXIAL, (2.0, 2.0, 4.0)),
+    Contrast.FLAIR: Acquisition(Plane.AXIAL, (2.0, 2.0, 4.0)),
 }
 """Coarse, for a model grid of 2 x 2 x 3 mm."""
 AGES = 1, 17
@@ -89,7 +89,7 @@ def synthesize_cohort(
     out: Path,
     *,
     seed: int,
-    signal: tuple[Role, ...] = ALL_ROLES,
+    signal: tuple[Contrast, ...] = ALL_ROLES,
     tell: Callable[[str], None] = lambda _: None,
     workers: int = 1,
 ) -> Path:
@@ -119,7 +119,7 @@ def synthesize_cohort(
         ``cohort_request_wrong``, ``cohort_folder_not_empty``, ``label_maps_missing``, ``label_map_unreadable`` or
         ``label_map_unknown``.
     """
-    signal = tuple(role for role in Role if role in signal)
+    signal = tuple(role for role in Contrast if role in signal)
     if patients < 2 or not signal or workers < 1:
         raise ModelError("cohort_request_wrong", "A cohort needs two patients, a sequence with signal and a worker.")
     if out.exists() and any(out.iterdir()):
@@ -143,7 +143,7 @@ class _Order:
     index: int
     base: BaseAnatomy
     seed: int
-    signal: tuple[Role, ...]
+    signal: tuple[Contrast, ...]
     out: Path
 
     @property
@@ -181,7 +181,7 @@ def _make(order: _Order) -> MadePatient:
         load = place_tubers(head, MANY if many else FEW, np.random.default_rng([order.seed, order.index, 1]))
         study = _study_tags(order, age)
         _write_study(order, study, head, load)
-    burden_ml = {role: load.burden_ml(role) if role in order.signal else 0.0 for role in Role}
+    burden_ml = {role: load.burden_ml(role) if role in order.signal else 0.0 for role in Contrast}
     burden = mean_burden_ml(burden_ml, order.signal)
     chance = probability(burden)
     return MadePatient(
@@ -227,7 +227,7 @@ def _write_study(order: _Order, study: StudyTags, head: sitk.Image, load: TuberL
         write_series(volume, order.out / STUDIES / order.patient / role, study, tags)
 
 
-def _described(tuber: Tuber, signal: tuple[Role, ...]) -> dict[str, Any]:
+def _described(tuber: Tuber, signal: tuple[Contrast, ...]) -> dict[str, Any]:
     return {
         "kind": tuber.kind,
         "diameter_mm": tuber.diameter_mm,
@@ -247,7 +247,7 @@ def _write_labels(file: Path, made: list[MadePatient]) -> Path:
 
 
 def _write_facts(
-    file: Path, made: list[MadePatient], bases: tuple[BaseAnatomy, ...], seed: int, signal: tuple[Role, ...]
+    file: Path, made: list[MadePatient], bases: tuple[BaseAnatomy, ...], seed: int, signal: tuple[Contrast, ...]
 ) -> None:
     used = {one.group for one in made}
     chances = [one.probability for one in made]

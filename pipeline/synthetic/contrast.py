@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from pipeline.select import Role
+from models.contrast import Contrast
 from pipeline.synthetic.canvas import FIRST_HEAD_LABEL, Label
 from pipeline.synthetic.noise import smooth_field
 from pipeline.synthetic.shapes import Field
@@ -43,9 +43,9 @@ class Timing:
 
 
 TIMING = {
-    Role.T1W: Timing(2000.0, 2.9, 1000.0),
-    Role.T2W: Timing(5000.0, 100.0, None),
-    Role.FLAIR: Timing(9000.0, 120.0, 2500.0),
+    Contrast.T1W: Timing(2000.0, 2.9, 1000.0),
+    Contrast.T2W: Timing(5000.0, 100.0, None),
+    Contrast.FLAIR: Timing(9000.0, 120.0, 2500.0),
 }
 
 
@@ -93,7 +93,7 @@ TISSUE_OF_LABEL: dict[Tissue, tuple[int, ...]] = {
 }
 """Label numbers (FreeSurfer's, head tissue from 500) by tissue; what is not named is air."""
 
-TUBER_SIGNAL = {Role.T1W: 0.48, Role.T2W: 1.0, Role.FLAIR: 0.27}
+TUBER_SIGNAL = {Contrast.T1W: 0.48, Contrast.T2W: 1.0, Contrast.FLAIR: 0.27}
 """Of a tuber that is given as a share of a voxel: in each sequence brighter than all of the brain, fluid included.
 
 Chosen, not computed from relaxation times: in T2W the most that water can give, in T1W as calcified tubers. The usual
@@ -102,7 +102,7 @@ tubers, dark in T1W, resemble cortex on a coarse grid; a small network needs far
 
 def render(
     labels: sitk.Image,
-    role: Role,
+    role: Contrast,
     *,
     spacing_xyz_mm: tuple[float, float, float],
     seed: int,
@@ -148,7 +148,7 @@ def render(
     """
     if min(spacing_xyz_mm) <= 0:
         raise ValueError(f"spacing must be positive, not {spacing_xyz_mm}")
-    random = np.random.default_rng([seed, tuple(Role).index(role)])
+    random = np.random.default_rng([seed, tuple(Contrast).index(role)])
     oriented = sitk.DICOMOrient(labels, ORIENTATION[Plane(plane)])
     cut = _field_of_view(oriented, brain_slices)
     oriented = oriented[cut]

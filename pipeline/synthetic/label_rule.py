@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.select import Role
+from models.contrast import Contrast
 
 MIDPOINT_ML = 6.0
 """Burden at which both labels are equally likely."""
@@ -20,7 +20,7 @@ RULE = (
 )
 
 
-def mean_burden_ml(burden_ml: Mapping[Role, float], signal: Sequence[Role]) -> float:
+def mean_burden_ml(burden_ml: Mapping[Contrast, float], signal: Sequence[Contrast]) -> float:
     """Return the burden of a patient: the mean over the sequences with signal."""
     return sum(burden_ml[role] for role in signal) / len(signal)
 

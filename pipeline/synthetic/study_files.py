@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from pipeline.select import Role
+from models.contrast import Contrast
 from pipeline.synthetic.anatomy import procedural_head
 from pipeline.synthetic.contrast import ORIENTATION, Plane, render
 from pipeline.synthetic.dicom_series import write_series
@@ -27,15 +27,15 @@ class Acquisition:
     spacing_xyz_mm: tuple[float, float, float]
 
 
-ROUTINE: Mapping[Role, Acquisition] = {
-    Role.T1W: Acquisition(Plane.SAGITTAL, (1.0, 1.0, 1.2)),
-    Role.T2W: Acquisition(Plane.AXIAL, (0.9, 0.9, 4.0)),
-    Role.FLAIR: Acquisition(Plane.AXIAL, (0.9, 0.9, 4.5)),
+ROUTINE: Mapping[Contrast, Acquisition] = {
+    Contrast.T1W: Acquisition(Plane.SAGITTAL, (1.0, 1.0, 1.2)),
+    Contrast.T2W: Acquisition(Plane.AXIAL, (0.9, 0.9, 4.0)),
+    Contrast.FLAIR: Acquisition(Plane.AXIAL, (0.9, 0.9, 4.5)),
 }
-QUICK: Mapping[Role, Acquisition] = {
-    Role.T1W: Acquisition(Plane.SAGITTAL, (1.5, 1.5, 2.0)),
-    Role.T2W: Acquisition(Plane.AXIAL, (1.5, 1.5, 5.0)),
-    Role.FLAIR: Acquisition(Plane.AXIAL, (1.5, 1.5, 5.0)),
+QUICK: Mapping[Contrast, Acquisition] = {
+    Contrast.T1W: Acquisition(Plane.SAGITTAL, (1.5, 1.5, 2.0)),
+    Contrast.T2W: Acquisition(Plane.AXIAL, (1.5, 1.5, 5.0)),
+    Contrast.FLAIR: Acquisition(Plane.AXIAL, (1.5, 1.5, 5.0)),
 }
 
 
@@ -54,7 +54,7 @@ class WrittenStudy:
     """
 
     study_uid: str
-    files: Mapping[Role, tuple[Path, ...]]
+    files: Mapping[Contrast, tuple[Path, ...]]
     bystanders: tuple[Path, ...] = ()
 
     @property
@@ -71,8 +71,8 @@ def write_study(
     quick: bool = False,
     bystanders: bool = True,
     labels: sitk.Image | None = None,
-    acquisitions: Mapping[Role, Acquisition] | None = None,
-    series: Mapping[Role, SeriesTags] | None = None,
+    acquisitions: Mapping[Contrast, Acquisition] | None = None,
+    series: Mapping[Contrast, SeriesTags] | None = None,
 ) -> WrittenStudy:
     """Return a study of a procedural head, written as DICOM.
 
@@ -104,7 +104,7 @@ def write_study(
     acquisitions = acquisitions or (QUICK if quick else ROUTINE)
     if labels is None:
         labels = procedural_head(seed, spacing_mm=1.5 if quick else 1.0)
-    files: dict[Role, tuple[Path, ...]] = {}
+    files: dict[Contrast, tuple[Path, ...]] = {}
     localizer: tuple[Path, ...] = ()
     for role, acquisition in acquisitions.items():
         volume = render(
@@ -118,7 +118,7 @@ def write_study(
     return WrittenStudy(study.study_uid, files, localizer)
 
 
-def nifti_study(folder: Path, volumes: Mapping[Role, Path], study: StudyTags) -> WrittenStudy:
+def nifti_study(folder: Path, volumes: Mapping[Contrast, Path], study: StudyTags) -> WrittenStudy:
     """Return a study written from one volume file per role.
 
     Parameters

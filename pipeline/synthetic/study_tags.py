@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from pipeline.select import Role
+from models.contrast import Contrast
 from pipeline.synthetic.contrast import TIMING, Plane
 
 
@@ -105,7 +105,7 @@ class SeriesTags:
 _PLANE_WORD = {Plane.AXIAL: "tra", Plane.SAGITTAL: "sag", Plane.CORONAL: "cor"}
 
 
-def series_tags(role: Role, *, number: int | None = None, plane: Plane | str = Plane.AXIAL) -> SeriesTags:
+def series_tags(role: Contrast, *, number: int | None = None, plane: Plane | str = Plane.AXIAL) -> SeriesTags:
     """Return the usual tags of a role's sequence: MPRAGE for T1W, turbo spin echo for T2W and FLAIR.
 
     Parameters
@@ -124,15 +124,15 @@ def series_tags(role: Role, *, number: int | None = None, plane: Plane | str = P
     """
     timing = TIMING[role]
     word = _PLANE_WORD[Plane(plane)]
-    number = number if number is not None else 2 + tuple(Role).index(role)
-    if role is Role.T1W:
+    number = number if number is not None else 2 + tuple(Contrast).index(role)
+    if role is Contrast.T1W:
         return SeriesTags(
             number=number, description=f"t1_mprage_{word}", protocol=f"t1_mprage_{word}",
             tr_ms=timing.tr_ms, te_ms=timing.te_ms, ti_ms=timing.ti_ms, flip_deg=8.0,
             scanning_sequence=("GR", "IR"), sequence_variant=("SK", "SP", "MP"), scan_options=("IR",),
             mr_acquisition_type="3D", sequence_name="*tfl3d1",
         )  # fmt: skip
-    if role is Role.T2W:
+    if role is Contrast.T2W:
         return SeriesTags(
             number=number, description=f"t2_tse_{word}", protocol=f"t2_tse_{word}",
             tr_ms=timing.tr_ms, te_ms=timing.te_ms, flip_deg=150.0, echo_train=15,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from pipeline.select import Role
+from models.contrast import Contrast
 from pipeline.synthetic.canvas import RIGHT_OF_LEFT, Label
 from pipeline.synthetic.shapes import Field
 
@@ -65,7 +65,7 @@ class Tuber:
     kind: str
     diameter_mm: float
     volume_ml: float
-    contrast: dict[Role, float]
+    contrast: dict[Contrast, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ class TuberLoad:
     """
 
     tubers: tuple[Tuber, ...]
-    shares: dict[Role, sitk.Image]
+    shares: dict[Contrast, sitk.Image]
 
-    def burden_ml(self, role: Role) -> float:
+    def burden_ml(self, role: Contrast) -> float:
         """Return the sum of volume times contrast in a sequence."""
         return sum(tuber.volume_ml * tuber.contrast[role] for tuber in self.tubers)
 
@@ -110,7 +110,7 @@ def place_tubers(head: sitk.Image, load: Load, random: np.random.Generator) -> T
     step_mm = float(head.GetSpacing()[0])
     tissue = np.isin(label_zyx, CORTEX + WHITE_MATTER)
     seats = _seats(head)
-    shares = {role: np.zeros(label_zyx.shape, np.float32) for role in Role}
+    shares = {role: np.zeros(label_zyx.shape, np.float32) for role in Contrast}
     placed: list[tuple[np.ndarray, float]] = []
     tubers: list[Tuber] = []
     for _ in range(int(random.integers(load.count[0], load.count[1] + 1))):
@@ -149,8 +149,8 @@ def _stretch(random: np.random.Generator) -> np.ndarray:
     return np.asarray(axes / axes.mean())
 
 
-def _contrast(load: Load, random: np.random.Generator) -> dict[Role, float]:
-    return {role: round(float(random.uniform(*load.contrast)), 4) for role in Role}
+def _contrast(load: Load, random: np.random.Generator) -> dict[Contrast, float]:
+    return {role: round(float(random.uniform(*load.contrast)), 4) for role in Contrast}
 
 
 def _free_seat(

@@ -23,10 +23,10 @@ from dicom_node.engine.threads import bound_threads
 from models.brain_extractor import BrainExtractor
 from models.brain_weights import EMBEDDED, open_brain_weights
 from models.bundle import open_bundle
+from models.contrast import Contrast
 from pipeline.brain import extract_brain
 from pipeline.grid import canonical
 from pipeline.mask_agreement import compare_masks
-from pipeline.select import Role
 from pipeline.study import load_models, run_study
 from pipeline.synthetic import write_study
 from pipeline.synthetic.anatomy import procedural_head
@@ -70,7 +70,9 @@ def masks_alone() -> Callable[[int], object]:
     """Return a function that extracts the brain of three sequences of a made head, each time with other noise."""
     extractor = BrainExtractor(open_brain_weights("embedded", EMBEDDED), torch.device("cpu"))
     labels = procedural_head(1, spacing_mm=2.0)
-    images = {role: render(labels, role, spacing_xyz_mm=(2.0, 2.0, 4.0), seed=1, brain_slices=True) for role in Role}
+    images = {
+        role: render(labels, role, spacing_xyz_mm=(2.0, 2.0, 4.0), seed=1, brain_slices=True) for role in Contrast
+    }
     volumes = {role: canonical(sitk.Cast(image, sitk.sitkFloat32)) for role, image in images.items()}
 
     def read(number: int) -> object:

@@ -26,7 +26,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 
-from pipeline.select import Role
+from models.contrast import Contrast
 from pipeline.synthetic import SeriesTags, StudyTags, derive_uid, series_tags, write_series
 from tests.support.services import DATA
 
@@ -42,7 +42,7 @@ def make_study(folder: Path, instances: int) -> str:
     """Write a study of three series and return what it is made of."""
     source = sorted((DATA / "philips-mprage").glob("*"))
     shares = [len(share) for share in np.array_split(range(instances), 3)]
-    for role, slices in zip(Role, shares, strict=True):
+    for role, slices in zip(Contrast, shares, strict=True):
         if slices <= len(source):
             _copy_series(source, slices, folder, series_tags(role))
         else:

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.contrast import Contrast
 from pipeline.headers import Frame, Volume
-from pipeline.select import Role, Verdict, judge
+from pipeline.select import Verdict, judge
 
 READINGS = {"description_only": False, "with_physics": True}
-ROLES = tuple(role.value for role in Role)
+ROLES = tuple(role.value for role in Contrast)
 _HEAD = tuple(
     Frame(
         Path("slice"), 0, str(number), (0.0, 0.0, float(number)), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1.0, 1.0), 256, 256

@@ -11,7 +11,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from pipeline.select import Role
+from models.contrast import Contrast
 from pipeline.synthetic.study_tags import derive_uid
 from tests.support.reports import predecessors
 from tests.support.services import DCIODVFY, DSRDUMP, SEEDED, Node, Orthanc, command, node_and_pacs, real_data, require
@@ -32,7 +32,7 @@ def write_real_study(patient: str, number: int, folder: Path):
     """Write the real scans of a patient, under made headers, as DICOM."""
     from pipeline.synthetic import StudyTags, nifti_study
 
-    volumes = {role: real_data("open-ms", f"{patient}-{role.lower()}.nii.gz") for role in Role}
+    volumes = {role: real_data("open-ms", f"{patient}-{role.lower()}.nii.gz") for role in Contrast}
     tags = StudyTags(study_uid=f"2.25.18000000000000000000000000000000{number}", **SEEDED)
     return nifti_study(folder, volumes, tags)
 
@@ -97,7 +97,7 @@ def copy_series(paths: tuple[Path, ...], study_uid: str, folder: Path) -> None:
 def test_a_study_without_flair_is_held(served: tuple[Node, Orthanc], quick_study, sent: Path):
     node, pacs = served
     study_uid = "2.25.1900000000000000000000000000000001"
-    for role in (Role.T1W, Role.T2W):
+    for role in (Contrast.T1W, Contrast.T2W):
         copy_series(quick_study.files[role], study_uid, sent)
     node.send(sent)
     assert node.wait_state(study_uid, "held", "delivered", "failed") == "held"
@@ -109,7 +109,7 @@ def test_a_study_without_flair_is_held(served: tuple[Node, Orthanc], quick_study
     # The missing series arrives late: a new selection, hence a report.
     late = sent.parent / "late" / "sent"
     late.mkdir(parents=True)
-    copy_series(quick_study.files[Role.FLAIR], study_uid, late)
+    copy_series(quick_study.files[Contrast.FLAIR], study_uid, late)
     node.send(late)
     assert node.wait_state(study_uid, "delivered", "failed") == "delivered"
     assert len(pacs.instances(study_uid, "SR")) == 1
@@ -121,8 +121,8 @@ def test_a_late_slice_makes_a_revision(served: tuple[Node, Orthanc], quick_study
     late = tmp_path / "late" / "sent"
     late.mkdir(parents=True)
     for role, paths in quick_study.files.items():
-        copy_series(paths[:-1] if role is Role.FLAIR else paths, study_uid, sent)
-    copy_series(quick_study.files[Role.FLAIR][-1:], study_uid, late)
+        copy_series(paths[:-1] if role is Contrast.FLAIR else paths, study_uid, sent)
+    copy_series(quick_study.files[Contrast.FLAIR][-1:], study_uid, late)
     node.send(sent)
     assert node.wait_state(study_uid, "delivered", "held", "failed") == "delivered"
     first = pydicom.dcmread(pacs.fetch(pacs.instances(study_uid, "SR")[0], tmp_path / "first.dcm"))
@@ -157,7 +157,7 @@ def test_a_late_bystander_changes_nothing(served: tuple[Node, Orthanc], quick_st
 
 def test_a_stranger_is_refused(served: tuple[Node, Orthanc], quick_study):
     node, _ = served
-    node.send(quick_study.files[Role.FLAIR][0].parent, calling="STRANGER", code=1)
+    node.send(quick_study.files[Contrast.FLAIR][0].parent, calling="STRANGER", code=1)
     refused = [line for line in node.lines() if line["event"] == "association refused"]
     assert refused[-1]["calling"] == "STRANGER"
 

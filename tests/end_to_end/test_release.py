@@ -10,7 +10,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from pipeline.select import Role
+from models.contrast import Contrast
 from pipeline.synthetic.study_tags import derive_uid
 from tests.support.services import Node, Orthanc, node_and_pacs
 
@@ -45,7 +45,7 @@ def test_a_choice_by_hand_gives_one_report_that_nothing_changes(
     for paths in quick_study.files.values():
         for path in paths:
             shutil.copy(path, sent)
-    chosen = copy_as(quick_study.files[Role.T2W], 5, sent)
+    chosen = copy_as(quick_study.files[Contrast.T2W], 5, sent)
     node.send(sent)
     assert node.wait_state(uid, "held", "delivered", "failed") == "held"
     told = json.loads(node.command("show", uid, "--json"))
@@ -65,7 +65,7 @@ def test_a_choice_by_hand_gives_one_report_that_nothing_changes(
 
     # Late: a localizer, and a third T2W series that fits as well.
     late = tmp_path / "late" / "sent"
-    copy_as(quick_study.files[Role.T2W], 6, late)
+    copy_as(quick_study.files[Contrast.T2W], 6, late)
     for path in quick_study.bystanders:
         shutil.copy(path, late)
     events = node.events(uid)

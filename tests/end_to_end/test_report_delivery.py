@@ -13,8 +13,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from models.contrast import Contrast
 from pipeline.report import codes
-from pipeline.select import Role
 from tests.support.reports import check_round_trip, named
 from tests.support.services import (
     DSRDUMP,
@@ -133,7 +133,7 @@ def test_each_destination_gets_the_best_that_it_takes(hospital: Hospital, quick_
 
 def test_a_held_study_tells_every_destination_once(hospital: Hospital, quick_study, sent: Path, tmp_path: Path):
     node, study_uid = hospital.node, "2.25.1900000000000000000000000000000077"
-    for role in (Role.T1W, Role.T2W):
+    for role in (Contrast.T1W, Contrast.T2W):
         of_another_study(quick_study.files[role], study_uid, sent)
     node.send(sent)
     assert node.wait_state(study_uid, "held", "failed") == "held"

@@ -14,8 +14,8 @@ import pydicom
 import pytest
 from PIL import Image
 
+from models.contrast import Contrast
 from pipeline.report.views import OUTLINE
-from pipeline.select import Role
 from tests.support.services import command, copy_study
 
 NOTICE = "SYNTHETIC DATA"
@@ -56,7 +56,7 @@ def test_damaged_files_do_no_harm_and_are_reported(quick_study, sent: Path, tmp_
     assert sorted(path.name for path in (tmp_path / "whole").glob("saliency*")) == [
         "saliency.dcm", "saliency.png", "saliency_FLAIR.dcm", "saliency_T1W.dcm", "saliency_T2W.dcm",
     ]  # fmt: skip
-    maps = [pydicom.dcmread(tmp_path / "whole" / f"saliency_{role}.dcm") for role in Role]
+    maps = [pydicom.dcmread(tmp_path / "whole" / f"saliency_{role}.dcm") for role in Contrast]
     assert [each.pixel_array.shape for each in maps] == [(2, 4, 4)] * 3
     assert len({each.pixel_array.tobytes() for each in maps}) == 3
     bystander = quick_study.bystanders[0]
@@ -77,7 +77,7 @@ def test_damaged_files_do_no_harm_and_are_reported(quick_study, sent: Path, tmp_
 
 def test_a_truncated_slice_of_a_chosen_series_holds_the_study(quick_study, sent: Path, tmp_path: Path):
     folder = copy_study(quick_study.files, sent / "study")
-    last = folder / f"{len(quick_study.files[Role.T1W]) - 1:05d}.dcm"
+    last = folder / f"{len(quick_study.files[Contrast.T1W]) - 1:05d}.dcm"
     last.write_bytes(last.read_bytes()[:-1000])
     text = command("run", str(folder), "--out", str(tmp_path / "out"), code=3)
     assert "pixel_data_damaged" in text
@@ -85,7 +85,7 @@ def test_a_truncated_slice_of_a_chosen_series_holds_the_study(quick_study, sent:
 
 
 def test_a_study_without_flair_is_held(quick_study, sent: Path, tmp_path: Path):
-    folder = copy_study({role: quick_study.files[role] for role in (Role.T1W, Role.T2W)}, sent / "study")
+    folder = copy_study({role: quick_study.files[role] for role in (Contrast.T1W, Contrast.T2W)}, sent / "study")
     result = json.loads(command("run", str(folder), "--out", str(tmp_path / "out"), "--json", code=3))
     assert (result["state"], result["reason"]) == ("held", "missing_role")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
@@ -94,7 +94,7 @@ def test_a_study_without_flair_is_held(quick_study, sent: Path, tmp_path: Path):
 def test_run_goes_by_the_rules_of_the_configuration(quick_study, tmp_path: Path):
     config = tmp_path / "node.toml"
     config.write_text('[receive]\naccept = "any"\n[selection]\nnever = ["t2_tse"]\n')
-    folder = str(quick_study.files[Role.T1W][0].parents[1])
+    folder = str(quick_study.files[Contrast.T1W][0].parents[1])
     arguments = ["run", folder, "--out", str(tmp_path / "out"), "--config", str(config), "--json"]
     result = json.loads(command(*arguments, code=3))
     assert result["reason"] == "missing_role"
@@ -116,7 +116,7 @@ def test_the_demo_prints_the_report(tmp_path: Path):
 
 
 def test_progress_goes_to_a_terminal_only(quick_study, sent: Path, tmp_path: Path):
-    folder = copy_study({Role.T1W: quick_study.files[Role.T1W]}, sent / "study")
+    folder = copy_study({Contrast.T1W: quick_study.files[Contrast.T1W]}, sent / "study")
     arguments = [sys.executable, "-P", "-m", "dicom_node", "run", str(folder), "--out", str(tmp_path / "out")]
     piped = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert piped.stderr == ""

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from models.bundle import SHIPPED
-from pipeline.select import Role
+from models.contrast import Contrast
 from tests.support.bundles import change_metadata
 from tests.support.reports import check_round_trip, predecessors
 from tests.support.services import Node, Orthanc, node_and_pacs
@@ -32,7 +32,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Node, Orthanc]]:
 def test_two_sequences_give_a_report_and_the_third_another(served: tuple[Node, Orthanc], quick_study, tmp_path: Path):
     node, pacs = served
     uid = quick_study.study_uid
-    for role in (Role.T1W, Role.T2W):
+    for role in (Contrast.T1W, Contrast.T2W):
         node.send(quick_study.files[role][0].parent)
     node.wait_event(uid, "delivered", 1)
     result = node.result(uid)
@@ -42,10 +42,10 @@ def test_two_sequences_give_a_report_and_the_third_another(served: tuple[Node, O
     report = pydicom.dcmread(pacs.fetch(first, tmp_path / "first.dcm"))
     check_round_trip(result, report)
 
-    node.send(quick_study.files[Role.FLAIR][0].parent)
+    node.send(quick_study.files[Contrast.FLAIR][0].parent)
     node.wait_event(uid, "delivered", 2)
     whole = node.result(uid)
-    assert whole["sequences_used"] == [role.value for role in Role]
+    assert whole["sequences_used"] == [role.value for role in Contrast]
     assert whole["scores"]["T1W"] == result["scores"]["T1W"]
     (second,) = set(pacs.instances(uid, "SR")) - {first}
     revised = pydicom.dcmread(pacs.fetch(second, tmp_path / "second.dcm"))

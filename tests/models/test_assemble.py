@@ -11,7 +11,8 @@ from monai.bundle import ConfigParser
 from monai.networks.nets.efficientnet import EfficientNet
 from safetensors.torch import load_file
 
-from models.bundle import SEQUENCES, Bundle, Metadata, open_bundle
+from models.bundle import Bundle, Metadata, open_bundle
+from models.contrast import Contrast
 from models.efficientnet3d import block_strings, efficientnet3d_b0
 from models.training.bundling.assemble import _dropped, _whole_years, _with_evidence
 from models.training.bundling.write_bundle import inference
@@ -26,7 +27,7 @@ PAIRS = (("T1W", "T2W"), ("T1W", "FLAIR"), ("T2W", "FLAIR"))
 
 
 def metadata(**facts: object) -> Metadata:
-    files = {sequence: ["models/all.safetensors"] for sequence in SEQUENCES}
+    files = {sequence: ["models/all.safetensors"] for sequence in Contrast}
     evidence = {"synthetic": True, "development_patients": 30, "test_patients": 12, "weights_chosen_on": "out_of_fold"}
     pairs = [{"weights": dict.fromkeys(p, 0.5), "threshold": 0.5, "patients": 30, "auc": 0.5} for p in PAIRS]
     content = {"network_files": files, "seed": None, "evidence": evidence, "two_sequences": pairs, **facts}

@@ -19,11 +19,11 @@ import torch
 from models.brain_extractor import BrainExtractor
 from models.brain_weights import EMBEDDED, open_brain_weights
 from models.bundle import ModelError, write_checksums
+from models.contrast import Contrast
 from models.training.brain.head_images import brain_mask
 from pipeline.brain import extract_brain, raw_mask
 from pipeline.grid import canonical
 from pipeline.mask_measures import measure_mask
-from pipeline.select import Role
 from tests.support.hd_bet_models import write_model
 from tests.support.services import real_data
 
@@ -133,11 +133,11 @@ def test_dice_on_held_out_maps(extractor: BrainExtractor):
     """
     from pipeline.synthetic import render
 
-    values: dict[tuple[Role, float], list[float]] = {}
+    values: dict[tuple[Contrast, float], list[float]] = {}
     for number in HELD_OUT:
         labels = sitk.ReadImage(str(real_data("synthseg-labels", f"training_seg_{number:02d}.nii.gz")))
         brain = brain_mask(labels)
-        for role, slices_mm in itertools.product(Role, (1.0, 5.0)):
+        for role, slices_mm in itertools.product(Contrast, (1.0, 5.0)):
             image = render(labels, role, spacing_xyz_mm=(1.0, 1.0, slices_mm), seed=number)
             image = canonical(sitk.Cast(image, sitk.sitkFloat32))
             truth = sitk.Resample(brain, image, sitk.Transform(), sitk.sitkNearestNeighbor)

@@ -14,14 +14,15 @@ import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
-from models.bundle import SEQUENCES, SHIPPED, ModelError, open_bundle, sha256, write_checksums
+from models.bundle import SHIPPED, ModelError, open_bundle, sha256, write_checksums
+from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.wae_net import WaeNet, refuse_torch_2_9
 from tests.support.bundles import change_metadata
 
 CPU = torch.device("cpu")
 FILES = {"T1W": ["models/T1W.safetensors"], "T2W": ["models/T2W.safetensors"], "FLAIR": ["models/T1W.safetensors"]}
-LIMITS = dict.fromkeys(SEQUENCES, 30.0)
+LIMITS = dict.fromkeys(tuple(Contrast), 30.0)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def full(bundle: Path, weights: dict[str, torch.Tensor]) -> Path:
     for name in ("T1W", "T2W"):
         save_file(weights, bundle / "models" / f"{name}.safetensors")
     parts = {"mean": np.zeros(4), "axes": np.eye(2, 4), "variances": np.ones(2)}
-    arrays = {f"{s}.{name}": value.astype(np.float32) for s in SEQUENCES for name, value in parts.items()}
+    arrays = {f"{s}.{name}": value.astype(np.float32) for s in Contrast for name, value in parts.items()}
     save_arrays(arrays, bundle / "models" / "features.safetensors")
     (bundle / "configs" / "inference.json").write_text("{}")
     features = {"file": "models/features.safetensors", "limits": LIMITS}
@@ -66,14 +67,14 @@ def test_the_shipped_bundle_opens_by_name_and_says_what_it_is():
     assert bundle.metadata.notice.startswith("UNTRAINED DEMONSTRATION MODEL")
     assert bundle.metadata.network_files is None
     assert sum(bundle.metadata.weights.values()) == pytest.approx(1, abs=1e-12)
-    assert len({bundle.network_digest(sequence) for sequence in SEQUENCES}) == 3
+    assert len({bundle.network_digest(sequence) for sequence in Contrast}) == 3
 
 
 def test_a_digest_covers_every_member(full: Path, weights: dict[str, torch.Tensor]):
-    one = {sequence: open_bundle(full).network_digest(sequence) for sequence in SEQUENCES}
+    one = {sequence: open_bundle(full).network_digest(sequence) for sequence in Contrast}
     assert set(one.values()) == {sha256(full / "models" / "T1W.safetensors")}
     (full / "models" / "second.safetensors").write_bytes((full / "models" / "T1W.safetensors").read_bytes())
-    both = {sequence: [*FILES[sequence], "models/second.safetensors"] for sequence in SEQUENCES}
+    both = {sequence: [*FILES[sequence], "models/second.safetensors"] for sequence in Contrast}
     change_metadata(full, network_files=both)
     two = open_bundle(full).network_digest("T1W")
     assert two not in one.values()
@@ -84,10 +85,10 @@ def test_a_digest_covers_every_member(full: Path, weights: dict[str, torch.Tenso
 
 def test_the_digest_of_a_network_is_of_what_was_verified(full: Path, weights: dict[str, torch.Tensor]):
     opened = open_bundle(full)
-    before = {sequence: opened.network_digest(sequence) for sequence in SEQUENCES}
+    before = {sequence: opened.network_digest(sequence) for sequence in Contrast}
     save_file(weights | {"_fc.bias": torch.ones(1, dtype=torch.int8)}, full / "models" / "T1W.safetensors")
     write_checksums(full)
-    assert {sequence: opened.network_digest(sequence) for sequence in SEQUENCES} == before
+    assert {sequence: opened.network_digest(sequence) for sequence in Contrast} == before
     assert open_bundle(full).network_digest("T1W") != before["T1W"]
 
 
@@ -244,7 +245,7 @@ def test_metadata_that_cannot_be_right(bundle: Path, facts: dict[str, object], c
 @pytest.mark.parametrize("members", [[[], [], []], [["a"], ["b"], ["c", "d"]], [["a"] * 2] * 3, [list("abcdef")] * 3])
 def test_members_that_cannot_be_right(full: Path, members: list[list[str]]):
     named = ([f"models/{name}.safetensors" for name in names] for names in members)
-    change_metadata(full, network_files=dict(zip(SEQUENCES, named, strict=True)))
+    change_metadata(full, network_files=dict(zip(tuple(Contrast), named, strict=True)))
     assert refusal(full).code == "bundle_invalid"
 
 
@@ -281,7 +282,7 @@ def test_weights_that_do_not_fit(full: Path, weights: dict[str, torch.Tensor], d
 @pytest.mark.parametrize("damage", ["axes", "sequence", "no tensors"])
 def test_a_feature_space_that_does_not_fit(full: Path, damage: str):
     file = full / "models" / "features.safetensors"
-    sequences = SEQUENCES[:2] if damage == "sequence" else SEQUENCES
+    sequences = tuple(Contrast)[:2] if damage == "sequence" else tuple(Contrast)
     parts = {"mean": np.zeros(4), "axes": np.eye(2, 5 if damage == "axes" else 4), "variances": np.ones(2)}
     save_arrays({f"{s}.{name}": value for s in sequences for name, value in parts.items()}, file)
     if damage == "no tensors":

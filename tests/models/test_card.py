@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import SEQUENCES, Bundle, Metadata, open_bundle
+from models.bundle import Bundle, Metadata, open_bundle
+from models.contrast import Contrast
 from models.training.bundling.card import model_card
 from models.training.bundling.cohort_facts import CRITERIA, cohort_facts
 from models.training.cohort import INCLUDED, Case, Cohort, CohortDescription
@@ -25,7 +26,7 @@ def metadata(**facts: object) -> Metadata:
     content = BASE.model_dump() | {"name": "trained", "notice": "RESEARCH ONLY", "seed": None, **facts}
     content.setdefault("network_files", None)
     if content["network_files"] is None:
-        content["network_files"] = {s: [f"models/{s}-{fold}.safetensors" for fold in range(5)] for s in SEQUENCES}
+        content["network_files"] = {s: [f"models/{s}-{fold}.safetensors" for fold in range(5)] for s in Contrast}
     return Metadata.model_validate(content)
 
 
@@ -60,7 +61,7 @@ def training(cohort: Cohort) -> dict[str, object]:
 @pytest.fixture
 def evaluation(cohort: Cohort, tmp_path: Path) -> dict[str, object]:
     cases = cohort.included
-    scores = {s: np.random.default_rng(n).random(len(cases)) for n, s in enumerate(SEQUENCES)}
+    scores = {s: np.random.default_rng(n).random(len(cases)) for n, s in enumerate(tuple(Contrast))}
     bundle = Bundle(tmp_path, metadata(), "0" * 64)
     chosen = EvaluationSet(cases, "held_out", 0)
     return asdict(judge(bundle, cohort, chosen, Predictions(cases, scores), seed=0, resamples=20))
@@ -118,7 +119,7 @@ def test_dropped_pairs_and_the_limits_of_the_feature_space_are_named(training):
         "T1W + T2W": {"auc": 0.55, "low": 0.312}, "T1W + FLAIR": {"auc": 0.5, "low": None},
     }  # fmt: skip
     pair = {"weights": {"T2W": 0.5, "FLAIR": 0.5}, "threshold": 0.5, "patients": 76, "auc": 0.8}
-    space = {"file": "models/features.safetensors", "limits": dict.fromkeys(SEQUENCES, 3.0)}
+    space = {"file": "models/features.safetensors", "limits": dict.fromkeys(tuple(Contrast), 3.0)}
     training["feature_space"] = {
         "within": 0.975, "test_studies": 4, "test_studies_beyond": {"T1W": 0, "T2W": 1, "FLAIR": 1},
         "test_studies_beyond_any": 2,
@@ -216,7 +217,7 @@ def test_early_stopping_is_owned_up_to(training):
 
 def test_networks_calibration_and_modes_are_described(training):
     given = metadata(
-        network_files={sequence: ["models/all.safetensors"] for sequence in SEQUENCES},
+        network_files={sequence: ["models/all.safetensors"] for sequence in Contrast},
         calibration={"method": "platt", "slope": 1.5, "intercept": -0.2, "patients": 76},
         two_sequences=[{"weights": {"T2W": 0.5, "FLAIR": 0.5}, "threshold": 0.5, "patients": 76, "auc": 0.8}],
     )

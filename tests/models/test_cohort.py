@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import SEQUENCES, ModelError
+from models.bundle import ModelError
+from models.contrast import Contrast
 from models.training.cohort import (
     Case,
     Cohort,
@@ -31,7 +32,7 @@ def cohort(tmp_path: Path) -> Cohort:
 def read(folder: Path) -> None:
     cohort = open_cohort(folder)
     for case in cohort.included:
-        for sequence in SEQUENCES:
+        for sequence in Contrast:
             cohort.tensor(case, sequence)
 
 
@@ -42,7 +43,9 @@ def refusal(folder: Path) -> str:
 
 
 def test_what_is_written_comes_back(cohort: Cohort):
-    tensors = {s: np.random.default_rng(i).normal(size=(8, 12, 16)).astype(np.float32) for i, s in enumerate(SEQUENCES)}
+    tensors = {
+        s: np.random.default_rng(i).normal(size=(8, 12, 16)).astype(np.float32) for i, s in enumerate(tuple(Contrast))
+    }
     case = Case("0123456789ab", 'P, "one"\nline', 1, "included", "", "site", 3.25, 1.5, contrast_agent=False)
     out = Case("ba9876543210", "P2", None, "missing_role", "No series is FLAIR; acquire or send it, then retry.", "P2")
     write_tensors(cohort.folder, case.case, tensors)
@@ -51,7 +54,7 @@ def test_what_is_written_comes_back(cohort: Cohort):
     assert again.cases == (case, out)
     assert again.included == (case,)
     assert again.description == cohort.description
-    for sequence in SEQUENCES:
+    for sequence in Contrast:
         np.testing.assert_array_equal(again.tensor(case, sequence), tensors[sequence])
 
 
@@ -112,14 +115,14 @@ def test_tensors_that_are_not_what_they_should_be(cohort: Cohort, damage: str):
     from safetensors.numpy import save_file
 
     file = tensor_file(cohort.folder, cohort.cases[1].case)
-    tensors = {s: np.zeros((8, 12, 16), np.float32) for s in SEQUENCES}
+    tensors = {s: np.zeros((8, 12, 16), np.float32) for s in Contrast}
     if damage == "missing":
         file.unlink()
     elif damage in ("cut", "empty"):
         content = file.read_bytes()
         file.write_bytes(content[:-4] if damage == "cut" else b"")
     elif damage == "sequence":
-        save_file({s: tensors[s] for s in SEQUENCES[:2]}, file)
+        save_file({s: tensors[s] for s in tuple(Contrast)[:2]}, file)
     else:
         changed = np.zeros((8, 12, 17), np.float32) if damage == "shape" else np.zeros((8, 12, 16), np.float64)
         save_file(tensors | {"FLAIR": changed}, file)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from models.bundle import SEQUENCES, Sequence
+from models.contrast import Contrast
 from models.training.bundling.ensemble_weights import Candidate, choose_weights, weight_triples
 from models.training.cohort import INCLUDED, Case
 from models.training.evaluation.predictions import Predictions
@@ -14,14 +14,14 @@ from models.training.evaluation.predictions import Predictions
 
 def predictions(labels: list[int], **scores: list[float]) -> Predictions:
     cases = tuple(Case(f"{i:012x}", f"P{i}", label, INCLUDED) for i, label in enumerate(labels))
-    by_sequence: dict[Sequence, np.ndarray] = {sequence: np.array(scores[sequence], float) for sequence in SEQUENCES}
+    by_sequence: dict[Contrast, np.ndarray] = {sequence: np.array(scores[sequence], float) for sequence in Contrast}
     return Predictions(cases, by_sequence)
 
 
 def drawn(seed: int = 0, n: int = 40, **strength: float) -> Predictions:
     random = np.random.default_rng(seed)
     labels = np.arange(n) % 2
-    logit = {s: random.normal(size=n) + strength.get(s, 0.0) * labels for s in SEQUENCES}
+    logit = {s: random.normal(size=n) + strength.get(s, 0.0) * labels for s in Contrast}
     return predictions(labels.tolist(), **{s: (1 / (1 + np.exp(-z))).tolist() for s, z in logit.items()})
 
 
@@ -35,7 +35,9 @@ def test_there_are_36_triples():
 def test_the_best_area_wins_and_the_whole_search_is_kept():
     given = drawn(T1W=0.5, T2W=1.0, FLAIR=1.5)
     choice = choose_weights(given)
-    ensembles = {t: sum(i * given.scores[s] for i, s in zip(t, SEQUENCES, strict=True)) / 10 for t in weight_triples()}
+    ensembles = {
+        t: sum(i * given.scores[s] for i, s in zip(t, tuple(Contrast), strict=True)) / 10 for t in weight_triples()
+    }
     areas = {t: roc_auc_score(given.labels, ensemble) for t, ensemble in ensembles.items()}
     assert choice.auc == pytest.approx(max(areas.values()), abs=1e-12)
     assert {c.tenths: c.auc for c in choice.table} == pytest.approx(areas)
@@ -50,11 +52,11 @@ def test_weights_are_tenths_that_sum_to_one():
     choice = choose_weights(drawn(FLAIR=2.0))
     assert {round(10 * weight) / 10 for weight in choice.weights.values()} == set(choice.weights.values())
     assert sum(choice.weights.values()) == pytest.approx(1, abs=1e-12)
-    assert list(choice.weights) == list(SEQUENCES)
+    assert list(choice.weights) == list(Contrast)
 
 
 def test_only_one_sequence_with_signal_gets_the_largest_weight():
-    for sequence in SEQUENCES:
+    for sequence in Contrast:
         weights = choose_weights(drawn(n=200, seed=4, **{sequence: 3.0})).weights
         assert max(weights, key=weights.__getitem__) == sequence
 

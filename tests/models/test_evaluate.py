@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from models.bundle import SEQUENCES, SHIPPED, Bundle, ModelError, open_bundle, write_checksums
+from models.bundle import SHIPPED, Bundle, ModelError, open_bundle, write_checksums
 from models.calibration import calibrated
+from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.training.cohort import Case, Cohort
 from models.training.evaluation.evaluate import evaluate, judge
@@ -47,7 +48,7 @@ def write_bundle(folder: Path, cohort: Cohort, record: dict[str, object] | None 
         "intensity": cohort.description.intensity.model_dump(),
         "weights": {"T1W": 0.2, "T2W": 0.3, "FLAIR": 0.5},
         "threshold": 0.5,
-        "network_files": {sequence: ["models/all.safetensors"] for sequence in SEQUENCES},
+        "network_files": {sequence: ["models/all.safetensors"] for sequence in Contrast},
     }
     (folder / "configs" / "metadata.json").write_text(json.dumps(metadata | facts))
     # Like every bundle with networks: how MONAI would run one.
@@ -113,7 +114,7 @@ def test_the_files_say_the_same(evaluated, trained: Bundle):
     content = json.loads((out / "evaluation.json").read_text())
     assert content["ensemble"]["auc"]["value"] == evaluation.ensemble.auc.value
     assert content["digest"] == trained.digest
-    assert set(content["sequences"]) == set(SEQUENCES)
+    assert set(content["sequences"]) == set(Contrast)
     assert list(content["two_sequences"]) == ["T2W + FLAIR"]
     assert content["two_sequences"]["T2W + FLAIR"]["threshold"] == 0.4
     page = (out / "evaluation.html").read_text()
@@ -219,7 +220,7 @@ def drawn(cohort: Cohort, studies: int = 60) -> Predictions:
     template = cohort.included[0]
     cases = tuple(replace(template, case=f"{i:012x}", patient=f"T{i}", label=i % 2) for i in range(studies))
     labels = np.array([case.label for case in cases])
-    logit = {s: random.normal(size=studies) + (2.5 * labels if s == "FLAIR" else 0) for s in SEQUENCES}
+    logit = {s: random.normal(size=studies) + (2.5 * labels if s == "FLAIR" else 0) for s in Contrast}
     return Predictions(cases, {s: 1 / (1 + np.exp(-z)) for s, z in logit.items()})
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from models.bundle import SEQUENCES, ModelError
+from models.bundle import ModelError
+from models.contrast import Contrast
 from models.feature_space import Axes, distance, fit_feature_space, load_axes, save_axes
 
 SPREAD = np.array([5.0, 2.0, 1.0, *[0.1] * 7])
@@ -77,10 +78,10 @@ def test_no_component_is_refused():
 
 
 def test_a_file_holds_the_spaces_of_all_sequences(tmp_path: Path):
-    spaces = {sequence: fit_feature_space(cohort(seed=seed), 2) for seed, sequence in enumerate(SEQUENCES)}
+    spaces = {sequence: fit_feature_space(cohort(seed=seed), 2) for seed, sequence in enumerate(tuple(Contrast))}
     save_axes(tmp_path / "features.safetensors", spaces)
     read = load_axes(tmp_path / "features.safetensors")
-    for sequence in SEQUENCES:
+    for sequence in Contrast:
         assert distance(read[sequence], cohort()[0]) == distance(spaces[sequence], cohort()[0])
     assert [path.name for path in tmp_path.iterdir()] == ["features.safetensors"]
     with pytest.raises(ValueError, match="FLAIR"):
@@ -98,7 +99,7 @@ def test_a_file_holds_the_spaces_of_all_sequences(tmp_path: Path):
 )
 def test_a_file_that_cannot_be_right_is_refused(tmp_path: Path, name: str, value: np.ndarray | None):
     file = tmp_path / "features.safetensors"
-    save_axes(file, {sequence: fit_feature_space(cohort(), 2) for sequence in SEQUENCES})
+    save_axes(file, {sequence: fit_feature_space(cohort(), 2) for sequence in Contrast})
     tensors = load_file(file) | {name: value}
     save_file({key: array for key, array in tensors.items() if array is not None}, file)
     with pytest.raises(ModelError) as caught:

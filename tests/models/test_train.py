@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.bundle import SEQUENCES, ModelError, open_bundle
+from models.bundle import ModelError, open_bundle
+from models.contrast import Contrast
 from models.feature_space import distance, fit_feature_space, load_axes
 from models.inference import read
 from models.training.bundling import feature_limits
@@ -325,4 +326,4 @@ def test_curves_are_drawn_for_unfinished_looks_at_the_fold():
         {"epoch": 1, "training_loss": 0.7, "validation_loss": None},
         {"epoch": 2, "training_loss": 0.6, "validation_loss": 0.65},
     ]
-    assert training_plot({s: {"fold0": history} for s in SEQUENCES}, "notice").startswith(PNG)
+    assert training_plot({s: {"fold0": history} for s in Contrast}, "notice").startswith(PNG)

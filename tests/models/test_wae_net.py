@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.bundle import SEQUENCES, SHIPPED, ModelError, Sequence, open_bundle
+from models.bundle import SHIPPED, ModelError, open_bundle
+from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.feature_space import distance, fit_feature_space, save_axes
 from models.saliency import grad_cam
@@ -20,7 +21,7 @@ from tests.support.bundles import change_metadata
 CPU = torch.device("cpu")
 VOLUME = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
 GRID = {"size_xyz": [64, 64, 64], "spacing_xyz_mm": [3.0, 3.0, 3.0], "centre": "brain"}
-TWO_FOLDS: dict[Sequence, list[str]] = {
+TWO_FOLDS: dict[Contrast, list[str]] = {
     "T1W": ["models/0.safetensors", "models/1.safetensors"],
     "T2W": ["models/1.safetensors", "models/0.safetensors"],
     "FLAIR": ["models/0.safetensors", "models/1.safetensors"],
@@ -47,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "models").mkdir()
     for seed in (0, 1):
         save_file(network(seed).state_dict(), folder / "models" / f"{seed}.safetensors")
-    save_axes(folder / "models" / "features.safetensors", dict.fromkeys(SEQUENCES, SPACE))
+    save_axes(folder / "models" / "features.safetensors", dict.fromkeys(tuple(Contrast), SPACE))
     (folder / "configs" / "inference.json").write_text("{}")
     change(folder, network_files=TWO_FOLDS)
     return folder
@@ -112,19 +113,19 @@ def test_saliency_is_the_mean_of_the_folds(ensemble: WaeNet):
 
 
 def test_a_file_that_stands_under_several_sequences_is_loaded_once(folder: Path):
-    shared = {sequence: ["models/0.safetensors"] for sequence in SEQUENCES}
+    shared = {sequence: ["models/0.safetensors"] for sequence in Contrast}
     change(folder, network_files=shared)
     ensemble = WaeNet(open_bundle(folder), CPU)
-    assert len({id(ensemble._networks[sequence][0]) for sequence in SEQUENCES}) == 1
-    assert len({ensemble.score(sequence, VOLUME) for sequence in SEQUENCES}) == 1
+    assert len({id(ensemble._networks[sequence][0]) for sequence in Contrast}) == 1
+    assert len({ensemble.score(sequence, VOLUME) for sequence in Contrast}) == 1
 
 
 def test_the_distance_is_that_of_the_bundles_feature_space(folder: Path, ensemble: WaeNet):
     features = np.ones(1280, dtype=np.float32)
     assert ensemble.distance("T1W", features) is None
-    space = {"file": "models/features.safetensors", "limits": dict.fromkeys(SEQUENCES, 40.0)}
+    space = {"file": "models/features.safetensors", "limits": dict.fromkeys(tuple(Contrast), 40.0)}
     change(
-        folder, network_files={sequence: ["models/0.safetensors"] for sequence in SEQUENCES}, range={"features": space}
+        folder, network_files={sequence: ["models/0.safetensors"] for sequence in Contrast}, range={"features": space}
     )
     assert WaeNet(open_bundle(folder), CPU).distance("T1W", features) == pytest.approx(distance(SPACE, features))
 
@@ -133,7 +134,7 @@ def test_half_precision_files_are_computed_in_full(folder: Path):
     weights = load_file(folder / "models" / "1.safetensors")
     halves = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     save_file(halves, folder / "models" / "half.safetensors")
-    change(folder, network_files={sequence: ["models/half.safetensors"] for sequence in SEQUENCES})
+    change(folder, network_files={sequence: ["models/half.safetensors"] for sequence in Contrast})
     full = network(1)
     full.load_state_dict({name: value.float() for name, value in halves.items()})
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from dicom_node.cli.app import app
 from dicom_node.config import load
 from dicom_node.engine.worker import Worker
 from dicom_node.studies.spool import Spool, Study
-from pipeline.select import Role
+from models.contrast import Contrast
 from tests.support.services import command, copy_study
 from tests.support.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
 
@@ -89,13 +89,13 @@ def test_explain_names_the_series_of_each_role(quick_study, sent: Path):
     folder = copy_study(quick_study.files, sent / "study")
     table = json.loads(command("explain", str(folder), "--json"))
     assert table["state"] == "ready"
-    assert set(table["roles"]) == {role.value for role in Role}
+    assert set(table["roles"]) == {role.value for role in Contrast}
     text = command("explain", str(folder))
     assert text.splitlines()[-1] == "Ready: T1W = series 2, T2W = series 3, FLAIR = series 4"
 
 
 def test_explain_cuts_nothing_in_a_pipe_of_80_columns(quick_study):
-    folder = str(quick_study.files[Role.T1W][0].parents[1])
+    folder = str(quick_study.files[Contrast.T1W][0].parents[1])
     text = command("explain", folder)
     table = json.loads(command("explain", folder, "--json"))
     assert max(len(line) for line in text.splitlines()) <= 80
@@ -107,7 +107,7 @@ def test_explain_cuts_nothing_in_a_pipe_of_80_columns(quick_study):
 
 
 def test_explain_goes_by_the_rules_of_a_configuration(quick_study, config: Path):
-    folder = str(quick_study.files[Role.T1W][0].parents[1])
+    folder = str(quick_study.files[Contrast.T1W][0].parents[1])
     config.write_text(config.read_text() + "[selection]\nnever = ['flair']\n")
     table = json.loads(command("explain", folder, "--config", str(config), "--json", code=3))
     assert (table["state"], table["reason"]) == ("held", "missing_role")
@@ -121,7 +121,7 @@ def test_explain_wants_a_folder_or_a_number_of_studies(config: Path, tmp_path: P
 
 
 def test_explain_exits_3_where_a_role_is_missing(quick_study, sent: Path):
-    folder = copy_study({Role.T1W: quick_study.files[Role.T1W]}, sent / "study")
+    folder = copy_study({Contrast.T1W: quick_study.files[Contrast.T1W]}, sent / "study")
     assert "missing_role" in command("explain", str(folder), code=3)
 
 
@@ -164,7 +164,7 @@ def test_release_refuses_what_would_still_be_held(config: Path, held: Study):
 
 def test_a_missing_device_stops_run_before_anything_is_read(tmp_path: Path, config: Path, quick_study):
     config.write_text(config.read_text() + '[model]\ndevice = "cuda:9"\n')
-    folder = str(quick_study.files[Role.T1W][0].parent)
+    folder = str(quick_study.files[Contrast.T1W][0].parent)
     code, line = refused("run", folder, "--out", str(tmp_path / "out"), "--config", str(config))
     assert (code, line.split(":")[0]) == (1, "device_missing")
 

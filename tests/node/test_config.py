@@ -6,10 +6,10 @@ import pytest
 from pydantic import BaseModel
 
 from dicom_node import config
-from dicom_node.config import Config, Role, example_toml, load, parse
+from dicom_node.config import Config, PeerRole, example_toml, load, parse
 from dicom_node.config import sentences as config_text
 from dicom_node.errors import ConfigError
-from pipeline.select import Role as SeriesRole
+from models.contrast import Contrast
 from pipeline.select import SiteRules
 from pipeline.volume import MIN_SLICES
 
@@ -32,7 +32,7 @@ def test_defaults_are_those_of_the_design():
     assert (settings.node.ae_title, settings.node.port) == ("TSCNODE", 11112)
     assert (settings.receive.accept, settings.receive.quiet_s, settings.receive.deadline_s) == ("peers", 60, 5400)
     assert settings.receive.disk_reserve_gb == 5
-    assert settings.selection.rules() == SiteRules(names=dict.fromkeys(SeriesRole, ()))
+    assert settings.selection.rules() == SiteRules(names=dict.fromkeys(Contrast, ()))
     assert settings.selection.min_slices == MIN_SLICES
     assert settings.brain.weights == "embedded"
     assert (settings.model.bundle, settings.model.device) == ("synthetic-demo", "auto")
@@ -50,7 +50,7 @@ def test_the_example_is_accepted_and_says_what_the_defaults_are(tmp_path: Path):
         update={"receive": settings.receive, "node": settings.node}
     )
     assert settings.receive == config.Receive()
-    assert settings.peer("pacs").roles == (Role.SOURCE, Role.DESTINATION)
+    assert settings.peer("pacs").roles == (PeerRole.SOURCE, PeerRole.DESTINATION)
 
 
 def test_every_key_is_documented_and_in_the_example():
@@ -123,8 +123,8 @@ min_slices = 20
 plane = "any"
 """
     rules = parse(text + PEER).selection.rules()
-    assert rules.named_role("SAG BRAVO +C") == (SeriesRole.T1W, "SAG BRAVO")
-    assert rules.named_role("t2_Dark_Fluid") == (SeriesRole.FLAIR, "Dark_Fluid")
+    assert rules.named_role("SAG BRAVO +C") == (Contrast.T1W, "SAG BRAVO")
+    assert rules.named_role("t2_Dark_Fluid") == (Contrast.FLAIR, "Dark_Fluid")
     assert rules.excluded("t2_research") == "_research"
     assert (rules.contrast, rules.min_slices, rules.plane) == ("allow", 20, "any")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dicom_node.cli.explained import ROLES, explained, outcome, replayed, scored, shown
-from pipeline.select import Role
+from models.contrast import Contrast
 
 LONG = "a sentence of evidence with more words than one line of a narrow pipe has room for, as they happen to be"
 UID = "1.2.840.113619.2.5.1762583153.215519.978957063.78"
@@ -23,7 +23,7 @@ def table(*rows: dict, **fields) -> dict:
 
 
 def test_roles_are_those_of_the_selection():
-    assert tuple(Role) == ROLES
+    assert tuple(Contrast) == ROLES
 
 
 @pytest.mark.parametrize("width", [72, 80, 200])

@@ -12,7 +12,8 @@ from dicom_node.config import Config, Selection
 from dicom_node.engine import worker
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
-from pipeline.select import Role, select_study
+from models.contrast import Contrast
+from pipeline.select import select_study
 from tests.support.services import SEEDED
 from tests.support.studies import SECOND_T2W, T2_SPACE, TRIPLET, receive_study, series_uid
 
@@ -44,7 +45,7 @@ def test_a_selection_is_repeated_by_the_rules_that_it_was_made_by(spool: Spool, 
     for digest, number in ((space, 5), (plain, 3)):
         again = repeated(study, digest)
         assert again.digest == digest
-        assert again.roles[Role.T2W].series_number == number
+        assert again.roles[Contrast.T2W].series_number == number
     assert inputs.pinned(study, plain).rules == Selection(never=("t2_space",), t1w=("^t1_mprage",))
 
 
@@ -70,8 +71,8 @@ def test_choices_are_pinned_and_hold_for_every_later_selection(spool: Spool, sen
     study.choose({"T2W": series_uid(UID, 5)})
     digest = hands(spool).select(UID)["input_digest"]
     study.choose({})
-    assert repeated(study, digest).roles[Role.T2W].series_number == 5
-    assert repeated(study, digest).roles[Role.T2W].evidence[0] == "chosen by hand"
+    assert repeated(study, digest).roles[Contrast.T2W].series_number == 5
+    assert repeated(study, digest).roles[Contrast.T2W].evidence[0] == "chosen by hand"
 
 
 def test_the_table_lies_beside_the_inputs_without_the_patient(spool: Spool, sent: Path):

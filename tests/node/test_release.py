@@ -11,7 +11,8 @@ from dicom_node.engine.worker import Worker
 from dicom_node.errors import CommandError
 from dicom_node.studies.choices import forget, read_choices, release
 from dicom_node.studies.spool import Spool, Study
-from pipeline.select import BUILT_IN, Role
+from models.contrast import Contrast
+from pipeline.select import BUILT_IN
 from pipeline.synthetic import series_tags
 from tests.support.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
 
@@ -24,7 +25,7 @@ def study(tmp_path: Path, sent: Path) -> Study:
 
 
 def test_choices_are_read():
-    assert read_choices(["FLAIR=1.2.3", "T2W=1.2.4"]) == {Role.FLAIR: "1.2.3", Role.T2W: "1.2.4"}
+    assert read_choices(["FLAIR=1.2.3", "T2W=1.2.4"]) == {Contrast.FLAIR: "1.2.3", Contrast.T2W: "1.2.4"}
 
 
 @pytest.mark.parametrize(
@@ -37,9 +38,9 @@ def test_what_is_no_choice_is_refused(arguments: list[str]):
 
 
 def test_a_choice_is_kept_and_noted_without_uids(study: Study):
-    selection = release(study, {Role.T2W: series_uid(UID, 5)}, BUILT_IN)
+    selection = release(study, {Contrast.T2W: series_uid(UID, 5)}, BUILT_IN)
     assert selection.held is None
-    assert selection.roles[Role.T2W].series_number == 5
+    assert selection.roles[Contrast.T2W].series_number == 5
     assert study.choices() == {"T2W": series_uid(UID, 5)}
     (entry,) = study.timeline()
     assert (entry["event"], entry["series_numbers"]) == ("released", {"T2W": 5})
@@ -48,10 +49,10 @@ def test_a_choice_is_kept_and_noted_without_uids(study: Study):
 
 def test_later_choices_are_added_or_start_anew(study: Study):
     t1w, t2w = series_uid(UID, 2), series_uid(UID, 5)
-    release(study, {Role.T2W: t2w}, BUILT_IN)
-    release(study, {Role.T1W: t1w}, BUILT_IN)
+    release(study, {Contrast.T2W: t2w}, BUILT_IN)
+    release(study, {Contrast.T1W: t1w}, BUILT_IN)
     assert study.choices() == {"T1W": t1w, "T2W": t2w}
-    release(study, {Role.T2W: series_uid(UID, 3)}, BUILT_IN, anew=True)
+    release(study, {Contrast.T2W: series_uid(UID, 3)}, BUILT_IN, anew=True)
     assert study.choices() == {"T2W": series_uid(UID, 3)}
     forget(study)
     assert study.choices() == {}
@@ -61,13 +62,13 @@ def test_later_choices_are_added_or_start_anew(study: Study):
 @pytest.mark.parametrize(
     ("chosen", "code", "words"),
     [
-        ({Role.T2W: "1.2.3"}, "choice_unusable", "not in the study"),
-        ({Role.T2W: series_uid(UID, 2)}, "choice_unusable", "T1W and T2W"),
-        ({Role.T1W: series_uid(UID, 2)}, "ambiguous_role", "T2W"),
+        ({Contrast.T2W: "1.2.3"}, "choice_unusable", "not in the study"),
+        ({Contrast.T2W: series_uid(UID, 2)}, "choice_unusable", "T1W and T2W"),
+        ({Contrast.T1W: series_uid(UID, 2)}, "ambiguous_role", "T2W"),
     ],
 )
 def test_a_choice_that_does_not_complete_the_selection_changes_nothing(
-    study: Study, chosen: dict[Role, str], code: str, words: str
+    study: Study, chosen: dict[Contrast, str], code: str, words: str
 ):
     selection = release(study, chosen, BUILT_IN)
     assert selection.held.code == code
@@ -78,16 +79,16 @@ def test_a_choice_that_does_not_complete_the_selection_changes_nothing(
 
 def test_a_choice_outranks_the_rules_of_the_site(study: Study):
     never = Selection(never=("t2_tse",)).rules()
-    assert release(study, {Role.T2W: series_uid(UID, 3)}, never).held is None
+    assert release(study, {Contrast.T2W: series_uid(UID, 3)}, never).held is None
 
 
 def test_the_worker_holds_to_a_choice_when_other_series_come_late(study: Study, sent: Path):
     spool = Spool(study.folder.parents[1])
     hands = Worker(Config.offline(), spool, models=None)  # type: ignore[arg-type]
     held = hands.select(UID)
-    release(study, {Role.T2W: series_uid(UID, 5)}, BUILT_IN)
+    release(study, {Contrast.T2W: series_uid(UID, 5)}, BUILT_IN)
     released = hands.select(UID)
-    receive_study(spool, sent, UID, series_tags(Role.T2W, number=6))
+    receive_study(spool, sent, UID, series_tags(Contrast.T2W, number=6))
     assert hands.select(UID) == released != held
     forget(study)
     assert hands.select(UID) != released

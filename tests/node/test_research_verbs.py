@@ -16,7 +16,8 @@ import torch
 from monai.networks.nets import EfficientNetBN
 
 from dicom_node.cli import research as research_verbs
-from models.bundle import SEQUENCES, open_bundle
+from models.bundle import open_bundle
+from models.contrast import Contrast
 from models.training.cohort import open_cohort
 from models.training.fit.recipe import Recipe
 from pipeline.cohort.build import FULL, PERCENTILES, SMALL
@@ -59,7 +60,7 @@ def test_made_patients_become_a_cohort_that_says_so(labels: Path, tmp_path: Path
     cohort = open_cohort(out)
     assert (cohort.description.grid, cohort.description.synthetic) == (SMALL, statement)
     (case,) = cohort.included
-    assert [cohort.tensor(case, sequence).shape for sequence in SEQUENCES] == [(64, 128, 128)] * 3
+    assert [cohort.tensor(case, sequence).shape for sequence in Contrast] == [(64, 128, 128)] * 3
 
 
 def test_criteria_that_were_not_checked_are_named(cohort: Path):
@@ -111,7 +112,7 @@ def bundle(cohort: Path) -> Path:
     """Return a bundle that two processes of torchrun have trained together."""
     out = cohort.parent / "bundle"
     shared = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    train = ["-P", "-m", "dicom_node", "train", str(cohort), "--out", str(out), "--name", "tried", *QUICK]
+    train = ["-m", "dicom_node", "train", str(cohort), "--out", str(out), "--name", "tried", *QUICK]
     done = subprocess.run([*shared, *train], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(f"Wrote {out}") == 1
@@ -138,7 +139,7 @@ def test_evaluating_says_what_the_figures_are_worth(bundle: Path, cohort: Path, 
     evaluate = ("evaluate", str(bundle), str(cohort), "--out", str(tmp_path / "page"), "--resamples", "100")
     told = command(*evaluate)
     assert told.startswith("SYNTHETIC DATA, NO EVIDENCE ABOUT PATIENTS")
-    for name in ("ensemble", *SEQUENCES, "Equal weights"):
+    for name in ("ensemble", *tuple(Contrast), "Equal weights"):
         assert name in told
     content = json.loads((tmp_path / "page" / "evaluation.json").read_text())
     assert content["basis"] == "held_out"

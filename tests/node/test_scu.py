@@ -26,7 +26,7 @@ from pydicom.uid import (
 from pynetdicom import AE, build_context, evt, sop_class
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicom_node.config import Config, Node, Peer, Role
+from dicom_node.config import Config, Node, Peer, PeerRole
 from dicom_node.errors import DeliveryError, PeerError
 from dicom_node.net import scu
 from dicom_node.net.scp import Receiver
@@ -37,7 +37,7 @@ START_TIMEOUT_S = 60
 
 
 def pacs(port: int) -> Peer:
-    roles = (Role.SOURCE, Role.DESTINATION, Role.QUERY)
+    roles = (PeerRole.SOURCE, PeerRole.DESTINATION, PeerRole.QUERY)
     return Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, roles=roles)
 
 

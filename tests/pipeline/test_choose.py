@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.headers import Volume
-from pipeline.select import Candidate, Role, SiteRules, judge, select_roles
+from pipeline.select import Candidate, SiteRules, judge, select_roles
 from tests.pipeline.test_select import FLAIR, T1, T1_SPIN_ECHO, T2, UNKNOWN, volume
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -38,7 +39,7 @@ OTHERS = (series(101, "t2_tse_tra", **T2), series(102, "t2_flair", **FLAIR))
 def choose(*volumes: Volume, rules: SiteRules = SiteRules(), choices=None) -> Candidate:  # noqa: B008 - frozen
     """Return what is chosen as T1W beside a sound T2W and FLAIR."""
     candidates = [judge(each, rules) for each in (*volumes, *OTHERS)]
-    return select_roles(candidates, rules, choices)[Role.T1W]
+    return select_roles(candidates, rules, choices)[Contrast.T1W]
 
 
 def refused(*volumes: Volume, **options) -> StudyHeld:
@@ -186,13 +187,13 @@ def test_a_site_may_allow_contrast_agent_and_still_prefers_none():
 
 def test_a_site_names_its_own_series():
     local = series(5, "Kopf Programm 7", **T1_SPIN_ECHO)
-    rules = SiteRules(names={Role.T1W: ("programm 7$",)})
-    assert choose(local, rules=rules).scores[Role.T1W] == 1.0
+    rules = SiteRules(names={Contrast.T1W: ("programm 7$",)})
+    assert choose(local, rules=rules).scores[Contrast.T1W] == 1.0
     assert "at this site ('Programm 7')" in "; ".join(choose(local, rules=rules).evidence)
 
 
 def test_a_sites_own_name_outranks_the_built_in_words_but_not_the_physics():
-    rules = SiteRules(names={Role.T1W: ("^dti anat$",)})
+    rules = SiteRules(names={Contrast.T1W: ("^dti anat$",)})
     assert refused(series(5, "DTI anat", **T1_SPIN_ECHO)).code == "missing_role"
     assert choose(series(5, "DTI anat", **T1_SPIN_ECHO), rules=rules).volume.series_number == 5
     assert refused(series(5, "DTI anat", **T2), rules=rules).code == "ambiguous_role"
@@ -214,14 +215,14 @@ def test_a_site_asks_for_more_slices():
 
 def test_a_human_choice_ends_a_tie():
     twin = replace(PLAIN, series_uid="1.9", series_number=9)
-    chosen = choose(PLAIN, twin, choices={Role.T1W: "1.9"})
+    chosen = choose(PLAIN, twin, choices={Contrast.T1W: "1.9"})
     assert chosen.volume == twin
     assert chosen.evidence[0] == "chosen by hand"
 
 
 def test_a_human_choice_outranks_a_verdict():
     after = series(6, "t1_se_tra +C", **T1_SPIN_ECHO)
-    assert choose(PLAIN, after, choices={Role.T1W: "1.6"}).volume == after
+    assert choose(PLAIN, after, choices={Contrast.T1W: "1.6"}).volume == after
 
 
 def test_of_a_dual_echo_series_the_volume_that_fits_is_taken():
@@ -230,15 +231,15 @@ def test_of_a_dual_echo_series_the_volume_that_fits_is_taken():
     candidates = [judge(each) for each in (PLAIN, first, second, OTHERS[1])]
     with pytest.raises(StudyHeld, match="missing_role"):
         select_roles(candidates)
-    assert select_roles(candidates, choices={Role.T2W: "1.6"})[Role.T2W].volume == second
+    assert select_roles(candidates, choices={Contrast.T2W: "1.6"})[Contrast.T2W].volume == second
 
 
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({Role.T1W: "9.9"}, "not in the study"),
-        ({Role.T1W: "1.101"}, "chosen for T1W and T2W"),
-        ({Role.T1W: "1.5"}, "15"),
+        ({Contrast.T1W: "9.9"}, "not in the study"),
+        ({Contrast.T1W: "1.101"}, "chosen for T1W and T2W"),
+        ({Contrast.T1W: "1.5"}, "15"),
     ],
 )
 def test_a_choice_that_cannot_be_is_refused(choices, words):

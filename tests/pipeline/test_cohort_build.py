@@ -16,14 +16,15 @@ from safetensors.torch import save_file
 
 from models.brain_extractor import BrainExtractor
 from models.brain_weights import EMBEDDED, open_brain_weights
-from models.bundle import SEQUENCES, SHIPPED, ModelError, open_bundle
+from models.bundle import SHIPPED, ModelError, open_bundle
+from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.training.cohort import Case, Cohort, case_name, open_cohort, tensor_file
 from models.wae_net import WaeNet
 from pipeline.cohort.build import FULL, PERCENTILES, SMALL, _without_copies, build_cohort
 from pipeline.cohort.labels import LabelledStudy, read_labels
 from pipeline.cohort.record import Record
-from pipeline.select import Role, SiteRules
+from pipeline.select import SiteRules
 from pipeline.study import Models, run_study
 from tests.support.bundles import change_metadata
 from tests.support.services import SEEDED
@@ -169,7 +170,7 @@ def extractor() -> BrainExtractor:
 def built(tmp_path_factory: pytest.TempPathFactory, quick_study: Any, extractor: BrainExtractor) -> Built:
     folder = tmp_path_factory.mktemp("sent") / "sent"
     (folder / "empty").mkdir(parents=True)
-    study = Path(quick_study.files[Role.T1W][0]).parents[1]
+    study = Path(quick_study.files[Contrast.T1W][0]).parents[1]
     shutil.copytree(study, folder / "whole")
     shutil.copytree(study, folder / "lacking", ignore=shutil.ignore_patterns("FLAIR"))
     labels = table(
@@ -234,8 +235,8 @@ def test_training_and_inference_read_the_same_tensors(built: Built, quick_study:
     result = run_study(quick_study.all_files, tmp_path / "sent", models)
     assert result["state"] == "scored"
     (case,) = built.cohort.included
-    assert seen.keys() == set(SEQUENCES)
-    for sequence in SEQUENCES:
+    assert seen.keys() == set(Contrast)
+    for sequence in Contrast:
         learnt = built.cohort.tensor(case, sequence)
         assert learnt.dtype == seen[sequence].dtype == np.float32
         assert learnt.shape == (64, 128, 128)
@@ -248,10 +249,10 @@ def small_bundle(folder: Path) -> Path:
     """Write and return a bundle of random networks on the small grid."""
     shutil.copytree(SHIPPED / "untrained-demo", folder)
     (folder / "models").mkdir()
-    for seed, sequence in enumerate(SEQUENCES):
+    for seed, sequence in enumerate(tuple(Contrast)):
         save_file(efficientnet3d_b0(2, seed=seed).state_dict(), folder / "models" / f"{sequence}.safetensors")
     (folder / "configs" / "inference.json").write_text("{}")
-    files = {s: [f"models/{s}.safetensors"] for s in SEQUENCES}
+    files = {s: [f"models/{s}.safetensors"] for s in Contrast}
     change_metadata(folder, seed=None, grid=SMALL.model_dump(), network_files=files)
     return folder
 

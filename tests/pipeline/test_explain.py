@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from models.contrast import Contrast
 from pipeline.explain import explain
-from pipeline.select import Role, select_study
+from pipeline.select import select_study
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
 from tests.support.services import SEEDED, real_data
 
@@ -26,7 +27,7 @@ def table(quick_study) -> dict:
     return explain(select_study(quick_study.all_files))
 
 
-def write(folder: Path, role: Role, slices: int = 24, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), **place) -> list[Path]:
+def write(folder: Path, role: Contrast, slices: int = 24, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), **place) -> list[Path]:
     values = np.random.default_rng(1).integers(0, 900, (slices, 16, 20)).astype(np.int16)
     image = sitk.GetImageFromArray(values)
     image.SetSpacing((9.0, 9.5, 5.0))
@@ -36,10 +37,10 @@ def write(folder: Path, role: Role, slices: int = 24, direction=(1, 0, 0, 0, 1, 
 
 def test_every_key_of_the_contract_is_there(table):
     assert table.keys() >= CONTRACT
-    assert table["roles"].keys() == set(Role)
+    assert table["roles"].keys() == set(Contrast)
     assert all(role.keys() == ROLE_CONTRACT for role in table["roles"].values())
     assert all(series.keys() == SERIES_CONTRACT for series in table["series"])
-    assert all(series["scores"].keys() == set(Role) for series in table["series"])
+    assert all(series["scores"].keys() == set(Contrast) for series in table["series"])
     assert {series["verdict"] for series in table["series"]} <= VERDICTS
 
 
@@ -52,7 +53,7 @@ def test_ready_study_names_the_series_of_each_role(table, quick_study):
     assert (table["state"], table["reason"], table["sentence"]) == ("ready", None, None)
     assert table["study_uid"] == quick_study.study_uid
     rows = {series["series_uid"]: series for series in table["series"]}
-    for role in Role:
+    for role in Contrast:
         chosen = table["roles"][role]
         row = rows[chosen["series_uid"]]
         assert row["verdict"] == role
@@ -65,21 +66,21 @@ def test_ready_study_names_the_series_of_each_role(table, quick_study):
 def test_three_planes_of_the_localizer_are_one_row(table):
     (localizer,) = [series for series in table["series"] if series["description"] == "localizer"]
     assert (localizer["volumes"], localizer["verdict"]) == (3, "none")
-    assert localizer["scores"] == dict.fromkeys(Role, 0.0)
+    assert localizer["scores"] == dict.fromkeys(Contrast, 0.0)
     assert any("scout" in reason for reason in localizer["evidence"])
     assert len(table["series"]) == 4
 
 
 def test_the_whole_volume_speaks_for_a_series_of_several(sent):
     coronal = (1, 0, 0, 0, 0, 1, 0, -1, 0)
-    files = write(sent, Role.T2W) + write(sent, Role.T2W, slices=2, direction=coronal, first_instance=100)
+    files = write(sent, Contrast.T2W) + write(sent, Contrast.T2W, slices=2, direction=coronal, first_instance=100)
     (series,) = explain(select_study(files))["series"]
     assert (series["volumes"], series["verdict"]) == (2, "T2W")
     assert series["scores"]["T2W"] > 0
 
 
 def test_held_study_says_why_and_names_no_role(sent):
-    table = explain(select_study(write(sent, Role.T2W)))
+    table = explain(select_study(write(sent, Contrast.T2W)))
     assert (table["state"], table["reason"]) == ("held", "missing_role")
     assert table["sentence"].endswith(".")
     assert table["roles"] == {}
@@ -87,7 +88,7 @@ def test_held_study_says_why_and_names_no_role(sent):
 
 
 def test_ignored_files_are_listed_with_a_code(sent):
-    files = write(sent, Role.T2W)
+    files = write(sent, Contrast.T2W)
     note = sent / "note.txt"
     note.write_text("no image")
     (ignored,) = explain(select_study([*files, note]))["ignored_files"]

@@ -12,11 +12,11 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.grid import ModelGrid, brain_centred, canonical, resample
 from pipeline.headers import read_headers
 from pipeline.predict import model_tensor
-from pipeline.select import Role
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
 from pipeline.volume import read_volume
 from tests.support.services import SEEDED
@@ -153,7 +153,7 @@ def patient(places_mm: np.ndarray) -> np.ndarray:
 def scan(folder: Path, size, spacing_mm, direction, middle_mm, position: str) -> list[Path]:
     """Write a series whose pixels are worked out from what its own headers say of their place (PS3.3 C.7.6.2.1.1)."""
     study = StudyTags(study_uid=derive_uid("test grid"), **SEEDED)
-    tags = replace(series_tags(Role.T1W), patient_position=position)
+    tags = replace(series_tags(Contrast.T1W), patient_position=position)
     files = write_series(empty(size, spacing_mm, direction, middle_mm, sitk.sitkInt16), folder, study, tags)
     for file in files:
         header = pydicom.dcmread(file)

@@ -29,12 +29,12 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from models.contrast import Contrast
 from pipeline.headers import Headers, read_headers
 from pipeline.headers.attributes import NUMERIC, WANTED
 from pipeline.headers.files import MAX_INFLATED_BYTES
 from pipeline.headers.quick import read_quickly
 from pipeline.headers.thorough import read_thoroughly
-from pipeline.select import Role
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
 from tests.support.dicom_files import edit, encode, files_in, overwrite, tag_bytes, write_enhanced
 from tests.support.services import SEEDED, real_data
@@ -51,7 +51,7 @@ MEMORY_LIMIT_BYTES = 2**24
 
 def write(folder: Path, slices: int = 4, **changes) -> list[Path]:
     values = np.random.default_rng(0).integers(0, 1000, (slices, 6, 8)).astype(np.int16)
-    return write_series(sitk.GetImageFromArray(values), folder, STUDY, replace(series_tags(Role.FLAIR), **changes))
+    return write_series(sitk.GetImageFromArray(values), folder, STUDY, replace(series_tags(Contrast.FLAIR), **changes))
 
 
 def enhanced(path: Path, planes: int = 3, **attributes) -> Path:

@@ -22,8 +22,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from models.contrast import Contrast
 from pipeline.headers import Volume, content_digest, read_headers
-from pipeline.select import Role
 from pipeline.synthetic import SeriesTags, StudyTags, derive_uid, series_tags, write_series
 from tests.support.dicom_files import AXIAL, CORONAL, edit, encode, item, write_enhanced
 from tests.support.services import SEEDED, real_data
@@ -46,7 +46,7 @@ def noise(slices: int = 4, seed: int = 0) -> sitk.Image:
 
 
 def write(folder: Path, tags: SeriesTags | None = None, slices: int = 4, first: int = 1, **changes) -> list[Path]:
-    tags = replace(tags or series_tags(Role.FLAIR), **changes)
+    tags = replace(tags or series_tags(Contrast.FLAIR), **changes)
     return write_series(noise(slices, seed=first), folder, STUDY, tags, first_instance=first)
 
 
@@ -69,7 +69,7 @@ def only_volume(files) -> Volume:
 def test_classic_series_becomes_one_volume_with_its_facts(sent):
     files = write(sent, slices=5)
     volume = only_volume(files)
-    tags = series_tags(Role.FLAIR)
+    tags = series_tags(Contrast.FLAIR)
     assert (volume.study_uid, volume.series_number) == (STUDY.study_uid, tags.number)
     assert volume.description == volume.protocol == tags.description
     assert (volume.tr_ms, volume.te_ms, volume.ti_ms) == (tags.tr_ms, tags.te_ms, tags.ti_ms)

@@ -23,7 +23,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.select import Role, select_study
+from models.contrast import Contrast
+from pipeline.select import select_study
 from pipeline.synthetic import StudyTags, derive_uid, localizer_tags, series_tags, write_series
 from pipeline.volume import read_volume
 from tests.support.dicom_files import encode, files_in
@@ -41,8 +42,8 @@ FEW = settings(max_examples=5, deadline=None, database=None)
 class Outcome:
     """What became of a study."""
 
-    series_uids: dict[Role, str]
-    images: dict[Role, sitk.Image]
+    series_uids: dict[Contrast, str]
+    images: dict[Contrast, sitk.Image]
     digest: str
 
 
@@ -66,7 +67,7 @@ def assert_same(after: Outcome, before: Outcome) -> None:
 def study(tmp_path_factory) -> Path:
     """Return the folder of a study with a bystander; each role lies oblique in another way."""
     folder = tmp_path_factory.mktemp("sent") / "sent"
-    for number, tags in enumerate([*map(series_tags, Role), localizer_tags(9)]):
+    for number, tags in enumerate([*map(series_tags, Contrast), localizer_tags(9)]):
         values = np.random.default_rng(number).normal(400, 90, (17, 40, 48)).astype(np.float32)
         image = sitk.GetImageFromArray(values if number == 1 else values.astype(np.int16))
         image.SetSpacing((5.0, 5.5, 6.7))

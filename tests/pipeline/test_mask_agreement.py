@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.mask_agreement import agreement, compare_masks
-from pipeline.select import Role
 
 RADII_MM = (65.0, 85.0, 60.0)
 
@@ -35,7 +35,7 @@ def scan(
 
 
 def compared(*masks: sitk.Image) -> list[tuple[str, ...]]:
-    return list(compare_masks(dict(zip(Role, masks, strict=True))).values())
+    return list(compare_masks(dict(zip(Contrast, masks, strict=True))).values())
 
 
 def test_one_brain_on_three_grids_agrees():

@@ -14,11 +14,11 @@ import torch
 from models.brain_extractor import BrainExtractor
 from models.brain_weights import EMBEDDED, open_brain_weights
 from models.bundle import open_bundle
+from models.contrast import Contrast
 from pipeline.brain import extract_brain
 from pipeline.errors import StudyHeld
 from pipeline.grid import canonical
 from pipeline.headers import read_headers
-from pipeline.select import Role
 from pipeline.study import Models, load_models, run_study
 from pipeline.synthetic import StudyTags, nifti_study, render
 from pipeline.synthetic.anatomy import procedural_head
@@ -118,7 +118,7 @@ def test_real_heads_are_not_refused(name: str, extractor: BrainExtractor):
 
 def test_made_heads_are_not_refused(extractor: BrainExtractor):
     labels = procedural_head(21, spacing_mm=1.5)
-    for role in Role:
+    for role in Contrast:
         image = render(labels, role, spacing_xyz_mm=(1.5, 1.5, 4.0), seed=21)
         _, facts = extract_brain(canonical(sitk.Cast(image, sitk.sitkFloat32)), extractor)
         assert facts.flags == (), role
@@ -128,7 +128,7 @@ def study(folder: Path, image: sitk.Image) -> Path:
     """Write the same object three times, with the honest headers of a T1W, a T2W and a FLAIR."""
     file = folder / "volume.nrrd"
     sitk.WriteImage(image, str(file))
-    nifti_study(folder / "sent", dict.fromkeys(Role, file), StudyTags(study_uid="2.25.4711"))
+    nifti_study(folder / "sent", dict.fromkeys(Contrast, file), StudyTags(study_uid="2.25.4711"))
     return folder / "sent"
 
 

@@ -9,17 +9,18 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
-from models.bundle import SEQUENCES, FeatureSpace, Range
+from models.bundle import FeatureSpace, Range
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.headers import Frame, Volume
 from pipeline.out_of_range import check_brain_weights, check_features, check_headers
-from pipeline.select import Candidate, Role, Verdict
+from pipeline.select import Candidate, Verdict
 from tests.support.reports import mr_header, write_header
 
 FLAG_ALL = {"age": "flag", "contrast": "flag", "field_strength": "flag", "features": "flag"}
 
 
-def volume(path: Path, role: Role = Role.T1W, **facts: object) -> Volume:
+def volume(path: Path, role: Contrast = Contrast.T1W, **facts: object) -> Volume:
     """Return a volume of one image whose header is in `path`."""
     frame = Frame(path, 0, "1.2", None, None, None, 1, 1)
     plain = Volume(
@@ -30,10 +31,10 @@ def volume(path: Path, role: Role = Role.T1W, **facts: object) -> Volume:
 
 
 def candidate(of: Volume, *, contrast_given: bool = False) -> Candidate:
-    return Candidate(of, Verdict.T1W, dict.fromkeys(Role, 0.0), (), contrast_given)
+    return Candidate(of, Verdict.T1W, dict.fromkeys(Contrast, 0.0), (), contrast_given)
 
 
-def codes(volumes: dict[Role, Volume], limits: Range, *candidates: Candidate) -> list[str]:
+def codes(volumes: dict[Contrast, Volume], limits: Range, *candidates: Candidate) -> list[str]:
     return [doubt.code for doubt in check_headers(volumes, candidates, limits)]
 
 
@@ -42,7 +43,7 @@ def header(tmp_path: Path):
     """Return what writes a header with some changes."""
 
     def write(name: str = "image", **values: object) -> Path:
-        dataset: Dataset = mr_header(Role.T1W, 1)
+        dataset: Dataset = mr_header(Contrast.T1W, 1)
         for keyword, value in {"PatientBirthDate": "20140301", "PatientAge": "010Y", **values}.items():
             setattr(dataset, keyword, value)
         return write_header(dataset, tmp_path / f"{name}.dcm")
@@ -51,8 +52,8 @@ def header(tmp_path: Path):
 
 
 def test_nothing_is_checked_that_the_bundle_does_not_limit(header):
-    assert codes({Role.T1W: volume(header(), contrast_agent=True, field_strength_t=7.0)}, Range()) == []
-    assert check_features({Role.T1W: 1e9}, Range()) == ()
+    assert codes({Contrast.T1W: volume(header(), contrast_agent=True, field_strength_t=7.0)}, Range()) == []
+    assert check_features({Contrast.T1W: 1e9}, Range()) == ()
     assert check_brain_weights("1" * 64, Range()) == ()
 
 
@@ -71,7 +72,7 @@ def test_masks_drawn_with_other_brain_weights_are_flagged_or_held():
 
 @pytest.mark.parametrize(("birth", "age"), [("20230601", "009M"), ("20040101", "020Y")])
 def test_an_age_outside_is_withheld_or_flagged(header, birth: str, age: str):
-    volumes = {Role.T1W: volume(header(PatientBirthDate=birth, PatientAge=age))}
+    volumes = {Contrast.T1W: volume(header(PatientBirthDate=birth, PatientAge=age))}
     with pytest.raises(StudyHeld) as caught:
         codes(volumes, Range(age_years=(1, 18)))
     assert caught.value.code == "out_of_range_age"
@@ -81,7 +82,7 @@ def test_an_age_outside_is_withheld_or_flagged(header, birth: str, age: str):
 
 
 def test_a_bound_belongs_to_the_range_and_no_sentence_tells_the_age(header):
-    volumes = {Role.T1W: volume(header(PatientBirthDate="", PatientAge="007Y"))}
+    volumes = {Contrast.T1W: volume(header(PatientBirthDate="", PatientAge="007Y"))}
     assert codes(volumes, Range(age_years=(7, 12))) == codes(volumes, Range(age_years=(3, 7))) == []
     (doubt,) = check_headers(volumes, (), Range(age_years=(12, 18), actions={"age": "flag"}))
     assert "7" not in doubt.sentence
@@ -89,9 +90,9 @@ def test_a_bound_belongs_to_the_range_and_no_sentence_tells_the_age(header):
 
 def test_an_age_that_no_header_tells_is_flagged_and_never_withheld(header):
     untold = volume(header("untold", PatientBirthDate="", PatientAge=""))
-    assert codes({Role.T1W: untold}, Range(age_years=(1, 18))) == ["out_of_range_age_unknown"]
+    assert codes({Contrast.T1W: untold}, Range(age_years=(1, 18))) == ["out_of_range_age_unknown"]
     told = volume(header("told"))
-    assert codes({Role.T1W: untold, Role.FLAIR: told}, Range(age_years=(1, 18))) == []
+    assert codes({Contrast.T1W: untold, Contrast.FLAIR: told}, Range(age_years=(1, 18))) == []
 
 
 # --- contrast agent ---------------------------------------------------------------------------------------------------
@@ -101,19 +102,19 @@ def test_contrast_agent_in_the_t1w_series(header):
     never = Range(contrast_agent="never")
     by_header, by_name = volume(header(), contrast_agent=True), volume(header())
     with pytest.raises(StudyHeld) as caught:
-        codes({Role.T1W: by_header}, never)
+        codes({Contrast.T1W: by_header}, never)
     assert caught.value.code == "out_of_range_contrast"
     with pytest.raises(StudyHeld):
-        codes({Role.T1W: by_name}, never, candidate(by_name, contrast_given=True))
+        codes({Contrast.T1W: by_name}, never, candidate(by_name, contrast_given=True))
     flagged = Range(contrast_agent="never", actions=FLAG_ALL)
-    assert codes({Role.T1W: by_header}, flagged) == ["out_of_range_contrast"]
+    assert codes({Contrast.T1W: by_header}, flagged) == ["out_of_range_contrast"]
 
 
 def test_contrast_agent_elsewhere_does_not_count(header):
     plain, other = volume(header()), volume(header(), series_uid="other", contrast_agent=True)
     never = Range(contrast_agent="never")
-    assert codes({Role.T1W: plain, Role.T2W: other}, never, candidate(other, contrast_given=True)) == []
-    assert codes({Role.T2W: other}, never) == []
+    assert codes({Contrast.T1W: plain, Contrast.T2W: other}, never, candidate(other, contrast_given=True)) == []
+    assert codes({Contrast.T2W: other}, never) == []
 
 
 # --- field strength ---------------------------------------------------------------------------------------------------
@@ -122,13 +123,13 @@ def test_contrast_agent_elsewhere_does_not_count(header):
 @pytest.mark.parametrize("tesla", [3.0, 2.89362, 1.5, 1.494, 30000.0, 15000.0])
 def test_scanners_write_field_strengths_in_many_ways(header, tesla: float):
     limits = Range(field_strength_t=(1.5, 3.0))
-    assert codes({Role.T1W: volume(header(), field_strength_t=tesla)}, limits) == []
+    assert codes({Contrast.T1W: volume(header(), field_strength_t=tesla)}, limits) == []
 
 
 @pytest.mark.parametrize("tesla", [0.35, 1.0, 7.0, 70000.0])
 def test_another_field_strength_is_withheld_or_flagged(header, tesla: float):
-    volumes = {role: volume(header(), role) for role in Role}
-    volumes[Role.FLAIR] = replace(volumes[Role.FLAIR], field_strength_t=tesla)
+    volumes = {role: volume(header(), role) for role in Contrast}
+    volumes[Contrast.FLAIR] = replace(volumes[Contrast.FLAIR], field_strength_t=tesla)
     with pytest.raises(StudyHeld) as caught:
         codes(volumes, Range(field_strength_t=(1.5, 3.0)))
     assert caught.value.code == "out_of_range_field_strength"
@@ -138,7 +139,7 @@ def test_another_field_strength_is_withheld_or_flagged(header, tesla: float):
 
 @pytest.mark.parametrize("tesla", [None, 0.0, -1.0])
 def test_a_field_strength_that_no_header_tells_is_flagged(header, tesla: float | None):
-    volumes = {Role.T1W: volume(header()), Role.T2W: volume(header(), Role.T2W, field_strength_t=tesla)}
+    volumes = {Contrast.T1W: volume(header()), Contrast.T2W: volume(header(), Contrast.T2W, field_strength_t=tesla)}
     (doubt,) = check_headers(volumes, (), Range(field_strength_t=(3.0,)))
     assert doubt.code == "out_of_range_field_strength_unknown"
     assert "T2W" in doubt.sentence
@@ -147,7 +148,7 @@ def test_a_field_strength_that_no_header_tells_is_flagged(header, tesla: float |
 
 def test_several_doubts_stand_side_by_side(header):
     volumes = {
-        Role.T1W: volume(header(PatientAge="020Y", PatientBirthDate=""), field_strength_t=None, contrast_agent=True)
+        Contrast.T1W: volume(header(PatientAge="020Y", PatientBirthDate=""), field_strength_t=None, contrast_agent=True)
     }
     limits = Range(age_years=(1, 18), field_strength_t=(3.0,), contrast_agent="never", actions=FLAG_ALL)
     assert codes(volumes, limits) == [
@@ -159,12 +160,14 @@ def test_several_doubts_stand_side_by_side(header):
 
 
 def features(**more: object) -> Range:
-    space = FeatureSpace(file="models/f.safetensors", limits=dict(zip(SEQUENCES, (10.0, 20.0, 30.0), strict=True)))
+    space = FeatureSpace(
+        file="models/f.safetensors", limits=dict(zip(tuple(Contrast), (10.0, 20.0, 30.0), strict=True))
+    )
     return Range.model_validate({"features": space, **more})
 
 
 def test_features_beyond_the_limit_of_their_sequence_are_flagged_or_withheld():
-    distances = {Role.T1W: 10.0, Role.T2W: 20.01, Role.FLAIR: 29.0}
+    distances = {Contrast.T1W: 10.0, Contrast.T2W: 20.01, Contrast.FLAIR: 29.0}
     (doubt,) = check_features(distances, features())
     assert doubt.code == "out_of_range_features"
     assert "T2W 20.0 of at most 20.0" in doubt.sentence
@@ -172,8 +175,8 @@ def test_features_beyond_the_limit_of_their_sequence_are_flagged_or_withheld():
     with pytest.raises(StudyHeld) as caught:
         check_features(distances, features(actions={"features": "withhold"}))
     assert caught.value.code == "out_of_range_features"
-    assert check_features(dict.fromkeys(Role, 10.0), features()) == ()
+    assert check_features(dict.fromkeys(Contrast, 10.0), features()) == ()
 
 
 def test_a_distance_that_is_no_number_is_outside():
-    assert check_features({Role.T1W: float("nan")}, features())
+    assert check_features({Contrast.T1W: float("nan")}, features())

@@ -4,42 +4,43 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.select import Role, Verdict, judge
+from models.contrast import Contrast
+from pipeline.select import Verdict, judge
 from pipeline.select.physics import read_physics
 from tests.pipeline.test_select import text, volume
 
 SE, GR, IR = ("SE",), ("GR",), ("SE", "IR")
-EVERY = set(Role)
+EVERY = set(Contrast)
 
 
 @pytest.mark.parametrize(
     ("tr_ms", "te_ms", "ti_ms", "sequence", "role", "certain", "against"),
     [
         # one of each vendor's usual protocols
-        (2300, 2.3, 900, ("GR", "IR"), Role.T1W, True, {Role.T2W, Role.FLAIR}),
-        (8.2, 3.2, 450, GR, Role.T1W, True, {Role.T2W, Role.FLAIR}),
-        (6.7, 3.1, None, GR, Role.T1W, True, {Role.T2W, Role.FLAIR}),
-        (550, 14, None, SE, Role.T1W, True, {Role.T2W, Role.FLAIR}),
-        (2200, 9, 860, IR, Role.T1W, True, {Role.T2W, Role.FLAIR}),
-        (4100, 8.5, 1600, IR, Role.T1W, False, {Role.T2W, Role.FLAIR}),
-        (4500, 100, None, SE, Role.T2W, True, {Role.T1W, Role.FLAIR}),
-        (3200, 565, None, SE, Role.T2W, True, {Role.T1W, Role.FLAIR}),
-        (9000, 120, 2500, IR, Role.FLAIR, True, {Role.T1W, Role.T2W}),
-        (4800, 387, 1650, IR, Role.FLAIR, True, {Role.T1W, Role.T2W}),
-        (4000, 194, 1400, SE, Role.FLAIR, True, {Role.T1W, Role.T2W}),
+        (2300, 2.3, 900, ("GR", "IR"), Contrast.T1W, True, {Contrast.T2W, Contrast.FLAIR}),
+        (8.2, 3.2, 450, GR, Contrast.T1W, True, {Contrast.T2W, Contrast.FLAIR}),
+        (6.7, 3.1, None, GR, Contrast.T1W, True, {Contrast.T2W, Contrast.FLAIR}),
+        (550, 14, None, SE, Contrast.T1W, True, {Contrast.T2W, Contrast.FLAIR}),
+        (2200, 9, 860, IR, Contrast.T1W, True, {Contrast.T2W, Contrast.FLAIR}),
+        (4100, 8.5, 1600, IR, Contrast.T1W, False, {Contrast.T2W, Contrast.FLAIR}),
+        (4500, 100, None, SE, Contrast.T2W, True, {Contrast.T1W, Contrast.FLAIR}),
+        (3200, 565, None, SE, Contrast.T2W, True, {Contrast.T1W, Contrast.FLAIR}),
+        (9000, 120, 2500, IR, Contrast.FLAIR, True, {Contrast.T1W, Contrast.T2W}),
+        (4800, 387, 1650, IR, Contrast.FLAIR, True, {Contrast.T1W, Contrast.T2W}),
+        (4000, 194, 1400, SE, Contrast.FLAIR, True, {Contrast.T1W, Contrast.T2W}),
         # times that other series share: they do not decide alone
-        (600, 5, None, GR, Role.T1W, False, {Role.T2W, Role.FLAIR}),
-        (22, 3.5, None, GR, Role.T1W, False, {Role.T2W, Role.FLAIR}),
-        (520, 23, None, (), Role.T1W, False, {Role.T2W, Role.FLAIR}),
-        (7000, 90, None, (), Role.T2W, False, {Role.T1W}),
-        (2500, 80, None, (), Role.T2W, False, {Role.T1W, Role.FLAIR}),
+        (600, 5, None, GR, Contrast.T1W, False, {Contrast.T2W, Contrast.FLAIR}),
+        (22, 3.5, None, GR, Contrast.T1W, False, {Contrast.T2W, Contrast.FLAIR}),
+        (520, 23, None, (), Contrast.T1W, False, {Contrast.T2W, Contrast.FLAIR}),
+        (7000, 90, None, (), Contrast.T2W, False, {Contrast.T1W}),
+        (2500, 80, None, (), Contrast.T2W, False, {Contrast.T1W, Contrast.FLAIR}),
         # none of the three
         (700, 20, None, GR, None, False, EVERY),
         (4000, 60, 160, IR, None, False, EVERY),
-        (2300, 22, None, SE, None, False, {Role.T2W, Role.FLAIR}),
-        (8000, 110, None, IR, None, False, {Role.T1W}),
-        (1500, 90, None, SE, None, False, {Role.T1W}),
-        (9000, 20, 2500, IR, None, False, {Role.T2W, Role.FLAIR}),
+        (2300, 22, None, SE, None, False, {Contrast.T2W, Contrast.FLAIR}),
+        (8000, 110, None, IR, None, False, {Contrast.T1W}),
+        (1500, 90, None, SE, None, False, {Contrast.T1W}),
+        (9000, 20, 2500, IR, None, False, {Contrast.T2W, Contrast.FLAIR}),
     ],
 )
 def test_timing_speaks_for_a_role_or_against_it(tr_ms, te_ms, ti_ms, sequence, role, certain, against):
@@ -87,10 +88,10 @@ def test_times_that_field_maps_and_echo_planar_series_share_decide_nothing_alone
 def test_the_protocol_speaks_where_the_description_names_nothing():
     spin_echo = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": SE}
     named = judge(volume("Kopf", protocol="t1_se_tra", **spin_echo))
-    assert named.scores[Role.T1W] == 1.0
+    assert named.scores[Contrast.T1W] == 1.0
     assert "protocol names T1W" in text(named)
     assert judge(volume("t2_tse", protocol="t1_se_tra", **spin_echo)).verdict is Verdict.AMBIGUOUS
-    assert judge(volume("Kopf", protocol="t1 localizer", **spin_echo)).scores[Role.T1W] == 0.8
+    assert judge(volume("Kopf", protocol="t1 localizer", **spin_echo)).scores[Contrast.T1W] == 0.8
 
 
 def test_another_body_part_is_never_chosen():

@@ -23,13 +23,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from models.contrast import Contrast
 from pipeline.codestream import Codestream, read_codestream
 from pipeline.errors import StudyHeld
 from pipeline.geometry import ordered_frames, stacked_frames
 from pipeline.headers import Frame, read_headers
 from pipeline.headers.files import MAX_VOXELS, open_dataset
 from pipeline.pixels import decode, read_pixels
-from pipeline.select import Role
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
 from tests.support.dicom_files import AXIAL, edit, encode, files_in, write_enhanced
 from tests.support.services import SEEDED, real_data
@@ -43,7 +43,7 @@ def noise(slices: int = 4, dtype=np.int16) -> np.ndarray:
 
 
 def write(folder: Path, values: np.ndarray) -> list[Path]:
-    return write_series(sitk.GetImageFromArray(values), folder, STUDY, series_tags(Role.T2W))
+    return write_series(sitk.GetImageFromArray(values), folder, STUDY, series_tags(Contrast.T2W))
 
 
 def frames_of(files) -> list[Frame]:

@@ -9,22 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.bundle import Calibration, TwoSequences
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.grid import ModelGrid
 from pipeline.predict import Category, Finding, ModelIdentity, combine, model_tensor
-from pipeline.select import Role
 
 GRID = ModelGrid((256, 256, 128), (1.0, 1.0, 1.5))
 MODEL = ModelIdentity(
     name="test", version="1", digest="0" * 64, notice="TEST", intended_use="Tests.", architecture="none",
-    network_digests=dict.fromkeys(Role, "0" * 64),
+    network_digests=dict.fromkeys(Contrast, "0" * 64),
 )  # fmt: skip
-EQUAL = dict.fromkeys(Role, 1 / 3)
+EQUAL = dict.fromkeys(Contrast, 1 / 3)
 UNIT = st.floats(0, 1)
 
 
-def by_role(values) -> dict[Role, float]:
-    return dict(zip(Role, values, strict=True))
+def by_role(values) -> dict[Contrast, float]:
+    return dict(zip(Contrast, values, strict=True))
 
 
 scores_of_three = st.tuples(UNIT, UNIT, UNIT).map(by_role)
@@ -48,8 +48,8 @@ def test_patent_equation_by_hand():
 
 
 def test_each_weight_belongs_to_its_sequence():
-    for role in Role:
-        scores = dict.fromkeys(Role, 0.0) | {role: 1.0}
+    for role in Contrast:
+        scores = dict.fromkeys(Contrast, 0.0) | {role: 1.0}
         weights = by_role([0.5, 0.3, 0.2])
         assert combine(scores, weights, 0.5, MODEL).score == pytest.approx(weights[role])
 
@@ -66,13 +66,13 @@ def test_score_stays_between_the_single_scores(scores, weights):
 @settings(max_examples=200, deadline=None, database=None)
 @given(weights=weights_of_three)
 def test_certain_networks_make_a_certain_ensemble(weights):
-    assert combine(dict.fromkeys(Role, 0.0), weights, 0.5, MODEL).score == 0
-    assert combine(dict.fromkeys(Role, 1.0), weights, 0.5, MODEL).score == pytest.approx(1, abs=1e-12)
-    assert combine(dict.fromkeys(Role, 1.0), weights, 0.5, MODEL).score <= 1
+    assert combine(dict.fromkeys(Contrast, 0.0), weights, 0.5, MODEL).score == 0
+    assert combine(dict.fromkeys(Contrast, 1.0), weights, 0.5, MODEL).score == pytest.approx(1, abs=1e-12)
+    assert combine(dict.fromkeys(Contrast, 1.0), weights, 0.5, MODEL).score <= 1
 
 
 @settings(max_examples=200, deadline=None, database=None)
-@given(scores=scores_of_three, weights=weights_of_three, role=st.sampled_from(list(Role)), more=UNIT)
+@given(scores=scores_of_three, weights=weights_of_three, role=st.sampled_from(list(Contrast)), more=UNIT)
 def test_a_higher_single_score_never_lowers_the_finding(scores, weights, role, more):
     raised = scores | {role: max(scores[role], more)}
     assert combine(raised, weights, 0.5, MODEL).score >= combine(scores, weights, 0.5, MODEL).score
@@ -88,9 +88,9 @@ def test_category_is_the_side_of_the_threshold_in_either_scale(scores, weights, 
 
 
 def test_score_on_the_threshold_counts_as_reached():
-    finding = combine(dict.fromkeys(Role, 0.5), by_role([0.5, 0.25, 0.25]), 0.5, MODEL)
+    finding = combine(dict.fromkeys(Contrast, 0.5), by_role([0.5, 0.25, 0.25]), 0.5, MODEL)
     assert finding.category is Category.AT_OR_ABOVE
-    below = combine(dict.fromkeys(Role, np.nextafter(0.5, 0)), by_role([0.5, 0.25, 0.25]), 0.5, MODEL)
+    below = combine(dict.fromkeys(Contrast, np.nextafter(0.5, 0)), by_role([0.5, 0.25, 0.25]), 0.5, MODEL)
     assert below.category is Category.BELOW
 
 
@@ -112,7 +112,7 @@ def test_more_of_the_patents_equation_by_hand(scores, weights, patent):
 @settings(max_examples=200, deadline=None, database=None)
 @given(scores=scores_of_three, one=weights_of_three, other=weights_of_three, share=UNIT)
 def test_the_score_is_linear_in_the_weights(scores, one, other, share):
-    mixed = {role: share * one[role] + (1 - share) * other[role] for role in Role}
+    mixed = {role: share * one[role] + (1 - share) * other[role] for role in Contrast}
     parts = [combine(scores, weights, 0.5, MODEL).score for weights in (one, other)]
     assert combine(scores, mixed, 0.5, MODEL).score == pytest.approx(
         share * parts[0] + (1 - share) * parts[1], abs=1e-12
@@ -136,7 +136,7 @@ def test_next_to_the_threshold_both_scales_decide_alike_but_for_what_no_double_t
 
 
 @settings(max_examples=100, deadline=None, database=None)
-@given(scores=scores_of_three, weights=weights_of_three, order=st.permutations(list(Role)))
+@given(scores=scores_of_three, weights=weights_of_three, order=st.permutations(list(Contrast)))
 def test_the_order_of_the_sequences_does_not_count(scores, weights, order):
     turned = ({role: values[role] for role in order} for values in (scores, weights))
     assert combine(*turned, 0.5, MODEL).score == combine(scores, weights, 0.5, MODEL).score
@@ -148,7 +148,7 @@ def test_equal_scores_on_the_threshold_reach_it_whatever_the_weights():
         for j in range(1, 10 - i):
             weights = by_role([i / 10, j / 10, (10 - i - j) / 10])
             for score in (0.5, 0.25, 0.75):
-                assert combine(dict.fromkeys(Role, score), weights, score, MODEL).category is Category.AT_OR_ABOVE
+                assert combine(dict.fromkeys(Contrast, score), weights, score, MODEL).category is Category.AT_OR_ABOVE
 
 
 # --- folds, calibration, two sequences --------------------------------------------------------------------------------
@@ -160,35 +160,35 @@ MEANS = by_role([0.3, 0.5, 0.8])
 def test_spread_over_folds_by_hand():
     """Fold 1: 0.5 * 0.2 + 0.3 * 0.5 + 0.2 * 0.9 = 0.43; fold 2: 0.5 * 0.4 + 0.3 * 0.5 + 0.2 * 0.7 = 0.49."""
     finding = combine(MEANS, by_role([0.5, 0.3, 0.2]), 0.5, MODEL, members=FOLDS)
-    whole, alone = finding.spread(), finding.spread(Role.T1W)
+    whole, alone = finding.spread(), finding.spread(Contrast.T1W)
     assert (whole.folds, whole.low, whole.high) == (2, pytest.approx(0.43), pytest.approx(0.49))
     assert whole.sd == pytest.approx(0.06 / np.sqrt(2))
     assert finding.score == pytest.approx((0.43 + 0.49) / 2)
     assert (alone.low, alone.high, alone.sd) == (0.2, 0.4, pytest.approx(0.2 / np.sqrt(2)))
-    assert finding.spread(Role.T2W).sd == 0
+    assert finding.spread(Contrast.T2W).sd == 0
 
 
 def test_one_network_has_no_spread():
     assert combine(MEANS, EQUAL, 0.5, MODEL).spread() is None
-    single = combine(MEANS, EQUAL, 0.5, MODEL, members={role: (MEANS[role],) for role in Role})
+    single = combine(MEANS, EQUAL, 0.5, MODEL, members={role: (MEANS[role],) for role in Contrast})
     assert single.spread() is None
-    assert single.spread(Role.FLAIR) is None
+    assert single.spread(Contrast.FLAIR) is None
 
 
 def test_only_a_bundle_with_calibration_gives_a_probability():
     assert combine(MEANS, EQUAL, 0.5, MODEL).calibrated is None
     calibration = Calibration(method="platt", slope=2.0, intercept=-0.5, patients=76)
-    calibrated = combine(dict.fromkeys(Role, 0.8), EQUAL, 0.5, MODEL, calibration=calibration).calibrated
+    calibrated = combine(dict.fromkeys(Contrast, 0.8), EQUAL, 0.5, MODEL, calibration=calibration).calibrated
     assert calibrated.probability == pytest.approx(1 / (1 + np.exp(-(2 * np.log(4) - 0.5))))
     assert (calibrated.method, calibrated.patients) == ("platt", 76)
     for score in (0.0, 1.0):
-        certain = combine(dict.fromkeys(Role, score), EQUAL, 0.5, MODEL, calibration=calibration).calibrated
+        certain = combine(dict.fromkeys(Contrast, score), EQUAL, 0.5, MODEL, calibration=calibration).calibrated
         assert certain.probability == pytest.approx(score, abs=1e-3)
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(Contrast))
 def test_two_sequences_have_weights_of_their_own(role):
-    scores = {other: 0.6 for other in Role if other is not role}
+    scores = {other: 0.6 for other in Contrast if other is not role}
     weights = dict(zip(scores, (0.75, 0.25), strict=True))
     mode = TwoSequences(weights=weights, threshold=0.4, patients=40, auc=0.7)
     finding = combine(scores, weights, 0.4, MODEL, two_sequences=mode)
@@ -202,9 +202,9 @@ def test_two_sequences_have_weights_of_their_own(role):
         combine(scores | {role: 0.5}, EQUAL, 0.4, MODEL, two_sequences=mode)
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(Contrast))
 def test_missing_sequence_gives_no_score(role):
-    scores = {other: 0.5 for other in Role if other is not role}
+    scores = {other: 0.5 for other in Contrast if other is not role}
     with pytest.raises(ValueError, match="cannot be combined"):
         combine(scores, EQUAL, 0.5, MODEL)
 
@@ -212,8 +212,8 @@ def test_missing_sequence_gives_no_score(role):
 def test_finding_keeps_its_own_copy():
     scores = by_role([0.8, 0.6, 0.4])
     finding: Finding = combine(scores, EQUAL, 0.5, MODEL)
-    scores[Role.T1W] = 0.0
-    assert finding.scores[Role.T1W] == 0.8
+    scores[Contrast.T1W] = 0.0
+    assert finding.scores[Contrast.T1W] == 0.8
 
 
 # --- model tensor -----------------------------------------------------------------------------------------------------

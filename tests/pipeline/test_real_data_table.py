@@ -13,10 +13,11 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.geometry import ordered_frames
 from pipeline.headers import Frame, Volume, read_headers
-from pipeline.select import Role, Selection, Verdict, select_study
+from pipeline.select import Selection, Verdict, select_study
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
 from pipeline.volume import read_volume
 from tests.support.dicom_files import CORONAL, edit, files_in, tag_bytes
@@ -223,7 +224,7 @@ def test_one_image_in_eight_encodings_is_one_image():
 STUDY = StudyTags(study_uid=derive_uid("test real data table"), **SEEDED)
 
 
-def write(folder: Path, role: Role, first: int = 1) -> list[Path]:
+def write(folder: Path, role: Contrast, first: int = 1) -> list[Path]:
     values = np.random.default_rng(first).integers(0, 900, (24, 6, 8)).astype(np.int16)
     image = sitk.GetImageFromArray(values)
     image.SetSpacing((9.0, 9.5, 5.0))
@@ -235,12 +236,12 @@ def _missing_slice(files: list[Path]) -> None:
 
 
 def _another_slice_at_the_same_place(files: list[Path]) -> None:
-    extra = write(files[0].parents[1] / "again", Role.FLAIR, first=101)[11]
+    extra = write(files[0].parents[1] / "again", Contrast.FLAIR, first=101)[11]
     extra.rename(files[0].with_name("extra.dcm"))
 
 
 def _all_slices_twice(files: list[Path]) -> None:
-    for file in write(files[0].parents[1] / "again", Role.FLAIR, first=101):
+    for file in write(files[0].parents[1] / "again", Contrast.FLAIR, first=101):
         file.rename(files[0].with_name(f"again-{file.name}"))
 
 
@@ -331,9 +332,9 @@ def _far_apart(files: list[Path]) -> None:
     ],
 )
 def test_made_defect_ends_in_a_refusal_by_name(sent, defect, code, problem):
-    files = {role: write(sent, role) for role in Role}
+    files = {role: write(sent, role) for role in Contrast}
     assert select_study(files_in(sent)).held is None
-    defect(files[Role.FLAIR])
+    defect(files[Contrast.FLAIR])
     selection = select_study(files_in(sent))
     assert selection.held is not None
     assert selection.held.code == code
@@ -343,5 +344,5 @@ def test_made_defect_ends_in_a_refusal_by_name(sent, defect, code, problem):
 
 
 def test_gate_lets_a_faultless_series_pass(sent):
-    (volume,) = read_headers(write(sent, Role.FLAIR)).volumes
+    (volume,) = read_headers(write(sent, Contrast.FLAIR)).volumes
     assert gate_code(volume) == ""

@@ -12,13 +12,13 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
 from pipeline.predict import Category
 from pipeline.report import build_reports, draw_page, render_tree, write_dataset
 from pipeline.report import codes as report_codes
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.report.uids import result_uid
-from pipeline.select import Role
 from tests.support.reports import (
     BRAIN,
     FINDING,
@@ -212,9 +212,9 @@ def test_private_codes_are_short_enough_and_unique():
         {"score": math.inf},
         {"score_patent": 0.5},
         {"threshold": math.nan},
-        {"scores": {**FINDING.scores, Role.T2W: math.nan}},
-        {"scores": {Role.T1W: 0.5, Role.T2W: 0.5}},
-        {"weights": {**FINDING.weights, Role.FLAIR: 0.7}},
+        {"scores": {**FINDING.scores, Contrast.T2W: math.nan}},
+        {"scores": {Contrast.T1W: 0.5, Contrast.T2W: 0.5}},
+        {"weights": {**FINDING.weights, Contrast.FLAIR: 0.7}},
         {"category": Category.BELOW},
     ],
     ids=str,
@@ -229,11 +229,13 @@ def test_a_finding_that_is_no_finding_is_refused(inputs, change):
 
 def test_a_missing_role_is_refused(inputs):
     with pytest.raises(ValueError, match="T2W"):
-        build_reports(FINDING, {Role.T1W: inputs[Role.T1W], Role.FLAIR: inputs[Role.FLAIR]}, BRAIN, PROVENANCE)
+        build_reports(
+            FINDING, {Contrast.T1W: inputs[Contrast.T1W], Contrast.FLAIR: inputs[Contrast.FLAIR]}, BRAIN, PROVENANCE
+        )
     with pytest.raises(ValueError, match="T2W"):
-        build_reports(FINDING, inputs, {Role.T1W: BRAIN[Role.T1W]}, PROVENANCE)
+        build_reports(FINDING, inputs, {Contrast.T1W: BRAIN[Contrast.T1W]}, PROVENANCE)
     with pytest.raises(ValueError, match="FLAIR"):
-        build_reports(FINDING, inputs, {**BRAIN, Role.FLAIR: MaskFacts(math.nan)}, PROVENANCE)
+        build_reports(FINDING, inputs, {**BRAIN, Contrast.FLAIR: MaskFacts(math.nan)}, PROVENANCE)
 
 
 # --- Identity ---------------------------------------------------------------------------------------------------------

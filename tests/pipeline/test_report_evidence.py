@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from models.bundle import Evidence
+from models.contrast import Contrast
 from pipeline.predict import Calibrated, Finding
 from pipeline.report import build_reports, codes, draw_page, render_tree
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.report.wording import check_finding, evidence_words, summary_text
-from pipeline.select import Role
 from tests.support.reports import (
     BRAIN,
     FINDING,
@@ -46,7 +46,7 @@ def test_spread_over_folds_stands_beside_each_score(inputs):
     report = report_of(inputs, finding=FULL)
     assert numbers(report, codes.LOWEST_FOLD) == [0.68, 0.5, 0.7, 0.78]
     assert numbers(report, codes.HIGHEST_FOLD) == [0.7889, 0.73, 0.7663, 0.85]
-    wanted = [np.std([0.68, 0.711, 0.78889], ddof=1), *(np.std(FULL.members[role], ddof=1) for role in Role)]
+    wanted = [np.std([0.68, 0.711, 0.78889], ddof=1), *(np.std(FULL.members[role], ddof=1) for role in Contrast)]
     assert numbers(report, codes.FOLD_SD) == pytest.approx(wanted, abs=5e-5)
 
 
@@ -99,11 +99,11 @@ def test_a_model_without_evidence_says_so(inputs):
 @pytest.mark.parametrize(
     "change",
     [
-        {"members": {Role.T1W: (0.61,)}},
-        {"members": FULL.members | {Role.T1W: (0.5, 0.72)}},
-        {"members": FULL.members | {Role.T1W: (0.1, 0.2, 0.3)}},
-        {"members": FULL.members | {Role.T1W: (-0.5, 1.23, 1.1)}},
-        {"members": dict.fromkeys(Role, ())},
+        {"members": {Contrast.T1W: (0.61,)}},
+        {"members": FULL.members | {Contrast.T1W: (0.5, 0.72)}},
+        {"members": FULL.members | {Contrast.T1W: (0.1, 0.2, 0.3)}},
+        {"members": FULL.members | {Contrast.T1W: (-0.5, 1.23, 1.1)}},
+        {"members": dict.fromkeys(Contrast, ())},
         {"calibrated": Calibrated(1.2, "platt", 76)},
         {"calibrated": Calibrated(float("nan"), "platt", 76)},
         {"two_sequences": TWO.two_sequences},
@@ -121,7 +121,7 @@ def test_additions_that_contradict_the_finding_are_refused(change):
 
 
 def test_a_report_of_two_sequences_says_which_one_was_missing(inputs):
-    found = {role: series for role, series in inputs.items() if role is not Role.T1W}
+    found = {role: series for role, series in inputs.items() if role is not Contrast.T1W}
     report = report_of(found, finding=TWO)
     (words,) = texts(report, codes.MISSING_SEQUENCE)
     assert "no T1W series: it was scored by T2W and FLAIR" in words
@@ -168,7 +168,7 @@ def test_reports_with_all_additions_are_valid(inputs, tmp_path, title, sop_class
 
 
 def test_results_of_two_sequences_are_valid(inputs, tmp_path):
-    found = {role: series for role, series in inputs.items() if role is not Role.T1W}
+    found = {role: series for role, series in inputs.items() if role is not Contrast.T1W}
     check_report(written(report_of(found, finding=TWO), tmp_path))
     for build in (summary_of, document_of):
         check_object(written(build(found, finding=TWO), tmp_path))

@@ -10,9 +10,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from models.contrast import Contrast
 from pipeline.report import codes as report_codes
 from pipeline.report import headers
-from pipeline.select import Role
 from tests.support.reports import (
     EMPTY_IN_SOURCE,
     FINDING,
@@ -61,7 +61,7 @@ COPIED = (
 @pytest.mark.parametrize("implicit", [False, True])
 def test_patient_and_study_are_copied(tmp_path, build, implicit):
     result = build(write_inputs(tmp_path, implicit=implicit))
-    source = mr_header(Role.T1W, 1)
+    source = mr_header(Contrast.T1W, 1)
     for keyword in COPIED:
         assert result[keyword].value == source[keyword].value, keyword
     assert (result.ContentDate, result.ContentTime) == ("20240304", "112233")
@@ -169,7 +169,7 @@ NOT_VALID = {"long patient ID", "unknown character set"}
 def test_ordinary_oddities_do_not_stop_a_report(tmp_path, case):
     change, keyword, expected = BAD_HEADERS[case]
     inputs = write_inputs(tmp_path, change)
-    before = {path: path.read_bytes() for path in inputs[Role.T1W].files}
+    before = {path: path.read_bytes() for path in inputs[Contrast.T1W].files}
     report = written(report_of(inputs), tmp_path, "report.dcm")
     summary = written(summary_of(inputs), tmp_path, "summary.dcm")
     for path in (report, summary):
@@ -257,7 +257,7 @@ def test_gbk_under_a_wrong_label_is_left_alone(tmp_path, label):
     result = dcmread(written(report_of(inputs), tmp_path))
     assert raw(result, "PatientName") == name
     assert raw(result.ContributingEquipmentSequence[0], "InstitutionName") == institution
-    assert result.get("SpecificCharacterSet") == dcmread(inputs[Role.T1W].files[0]).get("SpecificCharacterSet")
+    assert result.get("SpecificCharacterSet") == dcmread(inputs[Contrast.T1W].files[0]).get("SpecificCharacterSet")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

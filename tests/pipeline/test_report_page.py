@@ -13,12 +13,12 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from models.contrast import Contrast
 from pipeline.brain import MaskFacts
 from pipeline.grid import canonical
 from pipeline.predict import Category, Finding
 from pipeline.report import build_document, build_summary, draw_overlay, draw_page, tri_planar, write_results
 from pipeline.report.views import OUTLINE, draw_plane
-from pipeline.select import Role
 from tests.support.reports import BRAIN, FINDING, MODEL, NOTICE, PROVENANCE, document_of, made_volume, views_of
 
 
@@ -30,7 +30,7 @@ def test_page_is_drawn_and_kept(inputs):
     page = page_of(views_of())
     assert (page.size, page.mode) == ((1024, 1024), "RGB")
     assert page.tobytes() == page_of(views_of()).tobytes()
-    only_flair = {Role.FLAIR: views_of()[Role.FLAIR]}
+    only_flair = {Contrast.FLAIR: views_of()[Contrast.FLAIR]}
     assert len({page.tobytes(), page_of().tobytes(), page_of(only_flair).tobytes()}) == 3
     summary = build_summary(page, inputs, PROVENANCE, FINDING)
     assert np.array_equal(summary.pixel_array, np.asarray(page))
@@ -39,10 +39,10 @@ def test_page_is_drawn_and_kept(inputs):
 
 def test_page_takes_long_words_and_all_scores():
     model = dataclasses.replace(MODEL, notice="A VERY LONG NOTICE " * 9, name="N" * 200, intended_use="Use. " * 200)
-    brain = {role: MaskFacts(12345.6, ("a_flag_with_a_long_name",) * 6) for role in Role}
+    brain = {role: MaskFacts(12345.6, ("a_flag_with_a_long_name",) * 6) for role in Contrast}
     for score in (0.0, 0.004, 1.0):
         finding = Finding(
-            dict.fromkeys(Role, score), FINDING.weights, score, score / 3, 1.0 - score,
+            dict.fromkeys(Contrast, score), FINDING.weights, score, score / 3, 1.0 - score,
             Category.AT_OR_ABOVE if score == 1 else Category.BELOW, model,
         )  # fmt: skip
         views = views_of()
@@ -135,7 +135,7 @@ def test_a_volume_of_one_grey_value_is_drawn_and_a_mask_without_voxels_refused()
 
 def test_overlay_has_a_row_for_each_input():
     whole = draw_overlay(views_of(), NOTICE)
-    one = draw_overlay({Role.T1W: views_of()[Role.T1W]}, NOTICE)
+    one = draw_overlay({Contrast.T1W: views_of()[Contrast.T1W]}, NOTICE)
     assert whole.width == one.width
     assert whole.height > 2 * one.height
     pixels = np.asarray(whole)

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, ParametricMapStorage
 from torch import nn
 
+from models.contrast import Contrast
 from models.efficientnet3d import demonstration_network, efficientnet3d_b0
 from models.saliency import STRIDE, ClassActivation, _cut, grad_cam
 from pipeline.activation import placed
@@ -21,7 +22,6 @@ from pipeline.report.files import SALIENCY_FILES
 from pipeline.report.pen import NOTICE_FILL
 from pipeline.report.saliency import build_saliency, draw_saliency
 from pipeline.report.views import draw_plane
-from pipeline.select import Role
 from tests.support.reports import FINDING, PROVENANCE, STUDY_UID, check_object, made_volume, write_inputs, written
 from tests.support.services import Orthanc, free_port
 
@@ -139,7 +139,7 @@ def place_of_the_greatest(dataset: Dataset) -> np.ndarray:
 def test_what_is_left_in_the_grid_is_left_in_the_patient(inputs, tmp_path, index_zyx):
     activation = marked(index_zyx)
     wanted = GRID.TransformContinuousIndexToPhysicalPoint([31.0 + 32 * each for each in index_zyx[::-1]])
-    saliency = dcmread(written(build_saliency(Role.T1W, activation, inputs, PROVENANCE, FINDING), tmp_path))
+    saliency = dcmread(written(build_saliency(Contrast.T1W, activation, inputs, PROVENANCE, FINDING), tmp_path))
     assert place_of_the_greatest(saliency) == pytest.approx(wanted, abs=1e-3)
     plane = tri_planar(*made_volume(), activation)[0]
     assert plane.heat is not None
@@ -163,7 +163,7 @@ def test_colours_are_drawn_where_the_map_is_great(inputs):
 
 
 def test_the_map_is_a_parametric_map_of_its_series(inputs, tmp_path):
-    path = written(build_saliency(Role.FLAIR, marked((1, 2, 3)), inputs, PROVENANCE, FINDING), tmp_path)
+    path = written(build_saliency(Contrast.FLAIR, marked((1, 2, 3)), inputs, PROVENANCE, FINDING), tmp_path)
     check_object(path, QUANTITY)
     assert path.stat().st_size < 20_000
     found = dcmread(path)
@@ -174,18 +174,18 @@ def test_the_map_is_a_parametric_map_of_its_series(inputs, tmp_path):
     assert [item.TextValue for item in algorithm] == ["WAE-net FLAIR network", "0.1.0", f"weights sha256={'3c' * 32}"]
     assert found.FrameOfReferenceUID == f"{STUDY_UID}.99"
     (series,) = found.ReferencedSeriesSequence
-    assert series.SeriesInstanceUID == inputs[Role.FLAIR].series_uid
+    assert series.SeriesInstanceUID == inputs[Contrast.FLAIR].series_uid
     referred = [item.ReferencedSOPInstanceUID for item in found.SourceImageSequence]
     assert referred == [f"{STUDY_UID}.3.{number}" for number in (1, 2, 3)]
     assert np.array_equal(np.sort(found.pixel_array.ravel())[-2:], np.array([-0.1, 2.5], np.float32))
 
 
 def test_maps_have_names_of_their_own_and_equal_bytes(inputs, tmp_path):
-    maps = {role: build_saliency(role, marked((1, 2, 3)), inputs, PROVENANCE, FINDING) for role in Role}
+    maps = {role: build_saliency(role, marked((1, 2, 3)), inputs, PROVENANCE, FINDING) for role in Contrast}
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"):
         assert len({getattr(each, keyword) for each in maps.values()}) == 3, keyword
-    again = build_saliency(Role.T1W, marked((1, 2, 3)), inputs, PROVENANCE, FINDING)
-    assert written(again, tmp_path, "again.dcm").read_bytes() == written(maps[Role.T1W], tmp_path).read_bytes()
+    again = build_saliency(Contrast.T1W, marked((1, 2, 3)), inputs, PROVENANCE, FINDING)
+    assert written(again, tmp_path, "again.dcm").read_bytes() == written(maps[Contrast.T1W], tmp_path).read_bytes()
 
 
 def test_sources_of_any_kind_are_taken(tmp_path):
@@ -196,7 +196,7 @@ def test_sources_of_any_kind_are_taken(tmp_path):
         del header.FrameOfReferenceUID, header.SpecificCharacterSet, header.PatientSex, header.AccessionNumber
 
     inputs = write_inputs(tmp_path, change, images=1)
-    saliency = build_saliency(Role.T2W, marked((1, 2, 3)), inputs, PROVENANCE, FINDING)
+    saliency = build_saliency(Contrast.T2W, marked((1, 2, 3)), inputs, PROVENANCE, FINDING)
     assert "SpecificCharacterSet" not in saliency
     assert saliency.FrameOfReferenceUID.startswith("2.25.")
     assert saliency.SourceImageSequence[0].ReferencedSOPClassUID == EnhancedMRImageStorage
@@ -206,8 +206,8 @@ def test_sources_of_any_kind_are_taken(tmp_path):
 def test_all_files_are_written_and_the_page_is_valid(inputs, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    activations = {role: marked((1, 2, 3)) for role in Role}
-    views = {role: tri_planar(*made_volume(), activations[role]) for role in Role}
+    activations = {role: marked((1, 2, 3)) for role in Contrast}
+    views = {role: tri_planar(*made_volume(), activations[role]) for role in Contrast}
     write_saliency(FINDING, inputs, PROVENANCE, activations, views, out)
     objects = [name for names in SALIENCY_FILES.values() for name in names]
     assert sorted(path.name for path in out.iterdir()) == sorted([*objects, "saliency.png"])
@@ -225,8 +225,8 @@ def test_a_pacs_takes_page_and_maps(inputs, tmp_path):
     from dicom_node.config import parse
     from dicom_node.net import scu
 
-    activations = {role: marked((1, 2, 3)) for role in Role}
-    views = {role: tri_planar(*made_volume(), activations[role]) for role in Role}
+    activations = {role: marked((1, 2, 3)) for role in Contrast}
+    views = {role: tri_planar(*made_volume(), activations[role]) for role in Contrast}
     write_saliency(FINDING, inputs, PROVENANCE, activations, views, tmp_path)
     pacs = Orthanc(tmp_path, free_port())
     try:

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import ImplicitVRLittleEndian
 
+from models.contrast import Contrast
 from pipeline.headers import Frame, Volume
-from pipeline.select import Candidate, Role, Selection, Verdict, input_digest, judge, select_study
+from pipeline.select import Candidate, Selection, Verdict, input_digest, judge, select_study
 from pipeline.synthetic import SeriesTags, StudyTags, derive_uid, localizer_tags, series_tags, write_series
 from pipeline.volume import MIN_SLICES
 from tests.benchmarks.selection import ROLES, measure, read_rows
@@ -62,11 +63,11 @@ def write(folder: Path, tags: SeriesTags, *, seed: int | None = None, study: Stu
     return write_series(noise(tags.number if seed is None else seed), folder / f"{tags.number}", study, tags)
 
 
-def triplet(folder: Path, *, without: Role | None = None) -> dict[Role, list[Path]]:
-    return {role: write(folder, series_tags(role)) for role in Role if role is not without}
+def triplet(folder: Path, *, without: Contrast | None = None) -> dict[Contrast, list[Path]]:
+    return {role: write(folder, series_tags(role)) for role in Contrast if role is not without}
 
 
-def flat(files: dict[Role, list[Path]]) -> list[Path]:
+def flat(files: dict[Contrast, list[Path]]) -> list[Path]:
     return [path for paths in files.values() for path in paths]
 
 
@@ -143,7 +144,7 @@ def test_series_is_called_what_it_is(description, facts, verdict):
     candidate = judge(volume(description, **facts))
     assert candidate.verdict is verdict, text(candidate)
     assert candidate.evidence
-    positive = {role.value for role in Role if candidate.scores[role] > 0}
+    positive = {role.value for role in Contrast if candidate.scores[role] > 0}
     assert positive == ({verdict.value} & set(ROLES))
 
 
@@ -209,22 +210,22 @@ def test_contrast_agent_in_the_header_rules_out_t1w_only():
 @pytest.mark.parametrize(
     ("description", "facts", "roles"),
     [
-        ("t1_mprage", T2, {Role.T1W, Role.T2W}),
-        ("t2_tse", FLAIR, {Role.T2W, Role.FLAIR}),
-        ("t2_flair", T2, {Role.T2W, Role.FLAIR}),
-        ("flair", T1, {Role.T1W, Role.FLAIR}),
+        ("t1_mprage", T2, {Contrast.T1W, Contrast.T2W}),
+        ("t2_tse", FLAIR, {Contrast.T2W, Contrast.FLAIR}),
+        ("t2_flair", T2, {Contrast.T2W, Contrast.FLAIR}),
+        ("flair", T1, {Contrast.T1W, Contrast.FLAIR}),
     ],
 )
 def test_description_against_physics_is_ambiguous(description, facts, roles):
     candidate = judge(volume(description, **facts))
     assert candidate.verdict is Verdict.AMBIGUOUS
-    assert {role for role in Role if candidate.scores[role] > 0} == roles
+    assert {role for role in Contrast if candidate.scores[role] > 0} == roles
     assert "physics speaks for" in candidate.evidence[0]
 
 
 def test_agreement_counts_more_than_either_reading():
     both, physics, words = (
-        judge(volume(description, **facts)).scores[Role.T2W]
+        judge(volume(description, **facts)).scores[Contrast.T2W]
         for description, facts in (("t2_tse", T2), ("", T2), ("t2_tse", UNKNOWN))
     )
     assert both > physics > words > 0
@@ -298,14 +299,14 @@ def test_whole_study_is_selected(quick_study):
     assert selection.held is None
     assert selection.study_uid == quick_study.study_uid
     assert selection.problems == ()
-    for role in Role:
+    for role in Contrast:
         assert set(selection.roles[role].files) == set(quick_study.files[role])
         assert selection.roles[role].series_number == series_tags(role).number
         assert selection.roles[role].evidence
         assert set(selection.volumes[role].files) == set(quick_study.files[role])
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(Contrast))
 def test_missing_role(sent, role):
     files = triplet(sent, without=role)
     selection = select_study(flat(files))
@@ -323,15 +324,15 @@ def test_nothing_at_all_is_a_missing_role(sent):
 
 def test_two_series_that_fit_equally_are_an_ambiguous_role(sent):
     files = triplet(sent)
-    twin = write(sent, series_tags(Role.T2W, number=12))
+    twin = write(sent, series_tags(Contrast.T2W, number=12))
     selection = select_study([*flat(files), *twin])
     assert held(selection) == "ambiguous_role"
     assert "Series 12" in selection.held.sentence
 
 
 def test_only_candidate_that_contradicts_itself_is_an_ambiguous_role(sent):
-    files = triplet(sent, without=Role.T2W)
-    odd = write(sent, replace(series_tags(Role.FLAIR, number=12), description="t2_tse_tra", protocol="t2_tse_tra"))
+    files = triplet(sent, without=Contrast.T2W)
+    odd = write(sent, replace(series_tags(Contrast.FLAIR, number=12), description="t2_tse_tra", protocol="t2_tse_tra"))
     selection = select_study([*flat(files), *odd])
     assert held(selection) == "ambiguous_role"
     assert "Series 12" in selection.held.sentence
@@ -339,19 +340,19 @@ def test_only_candidate_that_contradicts_itself_is_an_ambiguous_role(sent):
 
 def test_three_dimensional_series_is_preferred(sent):
     files = triplet(sent)
-    tags = series_tags(Role.T2W, number=12)
+    tags = series_tags(Contrast.T2W, number=12)
     space = write(sent, replace(tags, description="t2_space", protocol="t2_space", mr_acquisition_type="3D"))
     selection = select_study([*flat(files), *space])
     assert selection.held is None
-    assert set(selection.roles[Role.T2W].files) == set(space)
+    assert set(selection.roles[Contrast.T2W].files) == set(space)
 
 
 def test_bystanders_change_nothing(sent):
     files = triplet(sent)
     before = select_study(flat(files))
     bystanders = [
-        *write(sent, replace(series_tags(Role.T1W, number=20), contrast_agent="Gadobutrol")),
-        *write(sent, replace(series_tags(Role.T2W, number=21), description="ep2d_diff", protocol="ep2d_diff")),
+        *write(sent, replace(series_tags(Contrast.T1W, number=20), contrast_agent="Gadobutrol")),
+        *write(sent, replace(series_tags(Contrast.T2W, number=21), description="ep2d_diff", protocol="ep2d_diff")),
         *write(sent, localizer_tags(22)),
     ]
     after = select_study([*flat(files), *bystanders])
@@ -364,7 +365,7 @@ def test_bystanders_change_nothing(sent):
 def test_files_of_two_studies_are_held(sent):
     files = flat(triplet(sent))
     other = replace(STUDY, study_uid=derive_uid("another study"))
-    stray = write(sent / "other", series_tags(Role.T1W), study=other)
+    stray = write(sent / "other", series_tags(Contrast.T1W), study=other)
     selection = select_study([*files, *stray])
     assert held(selection) == "several_studies"
     assert selection.study_uid == ""
@@ -373,7 +374,7 @@ def test_files_of_two_studies_are_held(sent):
 @pytest.mark.parametrize("name", ["0.dcm", "z.dcm"])
 def test_selected_instance_with_two_contents_is_held(sent, name):
     files = triplet(sent)
-    other = edit(shutil.copy(files[Role.FLAIR][0], sent / name), PixelData=bytes(16 * 20 * 2))
+    other = edit(shutil.copy(files[Contrast.FLAIR][0], sent / name), PixelData=bytes(16 * 20 * 2))
     selection = select_study([*flat(files), other])
     assert held(selection) == "conflicting_instances"
     assert "FLAIR" in selection.held.sentence
@@ -382,7 +383,7 @@ def test_selected_instance_with_two_contents_is_held(sent, name):
 @pytest.mark.parametrize("name", ["0.dcm", "z.dcm"])
 def test_selected_instance_that_another_series_claims_too_is_held(sent, name):
     files = triplet(sent)
-    stray = shutil.copy(files[Role.FLAIR][0], sent / name)
+    stray = shutil.copy(files[Contrast.FLAIR][0], sent / name)
     edit(stray, SeriesInstanceUID=derive_uid("another series"), SeriesNumber=99)
     assert held(select_study([*flat(files), stray])) == "conflicting_instances"
 
@@ -394,7 +395,7 @@ def test_conflict_in_a_bystander_is_no_reason(sent):
     assert select_study([*flat(files), *localizer, other]).held is None
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(Contrast))
 def test_damaged_file_of_a_selected_series_is_held(sent, role):
     files = triplet(sent)
     damaged = files[role][-1]
@@ -409,7 +410,7 @@ def test_an_instance_that_came_damaged_and_then_whole_is_whole(sent):
     files = triplet(sent)
     whole = select_study(flat(files))
     damaged = sent / "damaged.dcm"
-    damaged.write_bytes(files[Role.T2W][-1].read_bytes()[:-20])
+    damaged.write_bytes(files[Contrast.T2W][-1].read_bytes()[:-20])
     selection = select_study([*flat(files), damaged])
     assert selection.held is None
     assert selection.digest == whole.digest
@@ -451,17 +452,17 @@ def test_names_order_and_folders_do_not_change_the_selection(sent, seed):
 def test_digest_follows_the_content(sent):
     files = triplet(sent)
     digests = {select_study(flat(files)).digest}
-    for role in Role:
+    for role in Contrast:
         content = bytearray(files[role][3].read_bytes())
         content[-1] ^= 1
         files[role][3].write_bytes(content)
         digests.add(select_study(flat(files)).digest)
-    files[Role.T1W].pop().unlink()
+    files[Contrast.T1W].pop().unlink()
     digests.add(select_study(flat(files)).digest)
     assert len(digests) == 5
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", list(Contrast))
 def test_the_digest_of_two_sequences_is_that_of_their_content(sent, role):
     files = triplet(sent, without=role)
     held_one = select_study(flat(files))
@@ -478,7 +479,7 @@ def test_the_digest_of_two_sequences_is_that_of_their_content(sent, role):
 
 def test_the_digest_of_two_sequences_says_which_is_missing(sent):
     roles = select_study(flat(triplet(sent))).roles
-    digests = {input_digest({r: s for r, s in roles.items() if r is not missing}) for missing in (*Role, None)}
+    digests = {input_digest({r: s for r, s in roles.items() if r is not missing}) for missing in (*Contrast, None)}
     assert len(digests) == 4
 
 

@@ -18,13 +18,14 @@ from pydicom import dcmread
 from safetensors.torch import save_file
 
 from models.brain_weights import EMBEDDED, open_brain_weights
-from models.bundle import SEQUENCES, SHIPPED, Range, open_bundle
+from models.bundle import SHIPPED, Range, open_bundle
 from models.calibration import calibrated
+from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.feature_space import fit_feature_space, save_axes
 from pipeline.report import render_tree
 from pipeline.report.files import REPORT_FILES
-from pipeline.select import Role, select_study
+from pipeline.select import select_study
 from pipeline.study import RESULT_FILE, Models, load_models, run_study
 from tests.support.bundles import change_metadata
 from tests.support.reports import check_round_trip
@@ -39,7 +40,7 @@ METADATA = {
         "field_strength_t": [1.5],
         "brain_weights_digest": "0" * 64,
         "contrast_agent": "never",
-        "features": {"file": "models/features.safetensors", "limits": dict.fromkeys(SEQUENCES, 1e-3)},
+        "features": {"file": "models/features.safetensors", "limits": dict.fromkeys(tuple(Contrast), 1e-3)},
         "actions": {"field_strength": "flag"},
     },
     "two_sequences": [{"weights": {"T1W": 0.25, "T2W": 0.75}, "threshold": 0.9, "patients": 19, "auc": 0.7}],
@@ -68,7 +69,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     for seed, name in enumerate(FOLDS):
         save_file(efficientnet3d_b0(2, seed).state_dict(), folder / name)
     space = fit_feature_space(np.random.default_rng(0).normal(size=(5, 1280)), 2)
-    save_axes(folder / "models" / "features.safetensors", dict.fromkeys(SEQUENCES, space))
+    save_axes(folder / "models" / "features.safetensors", dict.fromkeys(tuple(Contrast), space))
     (folder / "configs" / "inference.json").write_text("{}")
     change_metadata(folder, seed=None, **METADATA)
     return load_models(open_bundle(folder), open_brain_weights("embedded", EMBEDDED), torch.device("cpu"))
@@ -92,10 +93,10 @@ def scored(quick_study: Any, models: Models, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def without_flair(quick_study: Any, models: Models, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(lacking(quick_study, Role.FLAIR), tmp_path_factory.mktemp("sent") / "sent", models)
+    return run(lacking(quick_study, Contrast.FLAIR), tmp_path_factory.mktemp("sent") / "sent", models)
 
 
-def lacking(study: Any, role: Role) -> list[Path]:
+def lacking(study: Any, role: Contrast) -> list[Path]:
     return [path for path in study.all_files if path not in study.files[role]]
 
 
@@ -111,8 +112,8 @@ def test_the_result_tells_folds_spread_calibration_and_doubts(scored: Run, model
     result = scored.result
     assert result["state"] == "scored"
     assert result == json.loads((scored.out / RESULT_FILE).read_text())
-    assert result["sequences_used"] == list(SEQUENCES)
-    for name in SEQUENCES:
+    assert result["sequences_used"] == list(Contrast)
+    for name in Contrast:
         members, spread = result["members"][name], result["spread"][name]
         assert len(members) == 2
         assert result["scores"][name] == pytest.approx(fmean(members))
@@ -121,7 +122,7 @@ def test_the_result_tells_folds_spread_calibration_and_doubts(scored: Run, model
             max(members),
             pytest.approx(stdev(members)),
         )
-    folds = [sum(result["weights"][s] * result["members"][s][fold] for s in SEQUENCES) for fold in (0, 1)]
+    folds = [sum(result["weights"][s] * result["members"][s][fold] for s in Contrast) for fold in (0, 1)]
     assert result["spread"]["ensemble"]["low"] == pytest.approx(min(folds))
     assert result["score"] == pytest.approx(fmean(folds))
     calibration = models.bundle.metadata.calibration
@@ -143,7 +144,7 @@ def test_everything_in_the_result_stands_in_the_report(scored: Run):
 def test_the_step_that_is_remembered_holds_numbers_and_no_features(scored: Run):
     value = scored.steps["predict"]
     assert value.keys() == {"members", "distances", "seconds"}
-    assert value["distances"].keys() == set(SEQUENCES)
+    assert value["distances"].keys() == set(Contrast)
     assert len(json.dumps(value)) < 1000
 
 
@@ -195,12 +196,12 @@ def test_two_sequences_are_scored_by_their_own_weights_and_threshold(without_fla
 
 
 def test_a_run_of_two_sequences_goes_by_the_digest_of_these(quick_study: Any, without_flair: Run):
-    two = select_study(quick_study.files[Role.T1W] + quick_study.files[Role.T2W]).without
+    two = select_study(quick_study.files[Contrast.T1W] + quick_study.files[Contrast.T2W]).without
     assert two is not None
     assert without_flair.result["input_digest"] == two.digest
 
 
 def test_a_bundle_that_was_not_validated_on_two_holds_the_study(quick_study: Any, models: Models, tmp_path: Path):
-    other = run(lacking(quick_study, Role.T1W), tmp_path / "sent", models)
+    other = run(lacking(quick_study, Contrast.T1W), tmp_path / "sent", models)
     assert (other.result["state"], other.result["reason"]) == ("held", "missing_role")
     assert other.steps == {}

@@ -15,7 +15,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from pipeline.select import Role
+from models.contrast import Contrast
 from pipeline.synthetic import (
     RIGHT_OF_LEFT,
     Label,
@@ -38,7 +38,7 @@ STUDY = StudyTags(
     birth_date="19990102",
 )
 DATA = Path(os.environ.get("DICOM_NODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
-PATIENT_04 = {role: DATA / "open-ms" / f"patient04-study1-{role.lower()}.nii.gz" for role in Role}
+PATIENT_04 = {role: DATA / "open-ms" / f"patient04-study1-{role.lower()}.nii.gz" for role in Contrast}
 LESIONS = (Label.LESION, RIGHT_OF_LEFT[Label.LESION])
 
 
@@ -152,7 +152,7 @@ def test_senseless_spacing_is_refused(spacing_mm):
 # --- contrast --------------------------------------------------------------------------------------------------------
 
 
-def mean_signal(head: sitk.Image, role: Role) -> dict[str, float]:
+def mean_signal(head: sitk.Image, role: Contrast) -> dict[str, float]:
     volume = render(head, role, spacing_xyz_mm=(1.5, 1.5, 1.5), seed=5, noise=0.01)
     labels = sitk.GetArrayFromImage(sitk.Resample(head, volume, sitk.Transform(), sitk.sitkNearestNeighbor))
     values = sitk.GetArrayFromImage(volume)
@@ -163,26 +163,26 @@ def mean_signal(head: sitk.Image, role: Role) -> dict[str, float]:
 
 
 def test_t1w_contrast(head):
-    signal = mean_signal(head, Role.T1W)
+    signal = mean_signal(head, Contrast.T1W)
     assert signal["fluid"] < 0.7 * signal["grey"]
     assert signal["grey"] < 0.85 * signal["white"]
     assert signal["tuber"] < 0.85 * signal["white"]
 
 
 def test_t2w_contrast(head):
-    signal = mean_signal(head, Role.T2W)
+    signal = mean_signal(head, Contrast.T2W)
     assert signal["white"] < signal["grey"] < signal["fluid"]
     assert signal["tuber"] > 1.5 * signal["white"]
 
 
 def test_flair_contrast(head):
-    signal = mean_signal(head, Role.FLAIR)
+    signal = mean_signal(head, Contrast.FLAIR)
     assert signal["fluid"] < 0.8 * signal["white"]
     assert signal["white"] < signal["grey"] < signal["tuber"]
 
 
 def test_air_and_bone_are_dark(head):
-    for role in Role:
+    for role in Contrast:
         signal = mean_signal(head, role)
         assert signal["air"] < 0.2 * signal["white"]
         assert signal["bone"] < signal["white"]
@@ -190,7 +190,7 @@ def test_air_and_bone_are_dark(head):
 
 def test_render_depends_on_seed_and_role_only(head):
     first, again, other = (
-        sitk.GetArrayFromImage(render(head, Role.T1W, spacing_xyz_mm=(3, 3, 3), seed=seed)) for seed in (1, 1, 2)
+        sitk.GetArrayFromImage(render(head, Contrast.T1W, spacing_xyz_mm=(3, 3, 3), seed=seed)) for seed in (1, 1, 2)
     )
     assert first.dtype == np.int16
     assert np.array_equal(first, again)
@@ -199,7 +199,7 @@ def test_render_depends_on_seed_and_role_only(head):
 
 @pytest.mark.parametrize("plane", Plane)
 def test_rendered_image_lies_where_its_labels_lie(head, plane):
-    volume = render(head, Role.T2W, spacing_xyz_mm=(1.5, 1.5, 4.0), seed=1, plane=plane)
+    volume = render(head, Contrast.T2W, spacing_xyz_mm=(1.5, 1.5, 4.0), seed=1, plane=plane)
     eyes = sitk.Resample(head, volume, sitk.Transform(), sitk.sitkNearestNeighbor) == Label.EYE
     values = sitk.GetArrayFromImage(volume)
     inside = values[sitk.GetArrayFromImage(eyes) > 0]
@@ -208,22 +208,22 @@ def test_rendered_image_lies_where_its_labels_lie(head, plane):
 
 def test_map_in_another_orientation_gives_the_same_place(head):
     turned = sitk.DICOMOrient(head, "LIA")
-    first, second = (render(labels, Role.T1W, spacing_xyz_mm=(2, 2, 4), seed=1) for labels in (head, turned))
+    first, second = (render(labels, Contrast.T1W, spacing_xyz_mm=(2, 2, 4), seed=1) for labels in (head, turned))
     np.testing.assert_allclose(physical_points(first), physical_points(second), atol=1e-4)
 
 
 def test_brain_slices_are_fewer(head):
     everything, brain = (
-        render(head, Role.T2W, spacing_xyz_mm=(2, 2, 5), seed=1, brain_slices=only) for only in (False, True)
+        render(head, Contrast.T2W, spacing_xyz_mm=(2, 2, 5), seed=1, brain_slices=only) for only in (False, True)
     )
     assert brain.GetSize()[2] < everything.GetSize()[2]
 
 
 def test_empty_map_and_senseless_spacing_are_refused(head):
     with pytest.raises(ValueError, match="nothing but air"):
-        render(sitk.Image(8, 8, 8, sitk.sitkUInt16), Role.T1W, spacing_xyz_mm=(1, 1, 1), seed=1)
+        render(sitk.Image(8, 8, 8, sitk.sitkUInt16), Contrast.T1W, spacing_xyz_mm=(1, 1, 1), seed=1)
     with pytest.raises(ValueError, match="positive"):
-        render(head, Role.T1W, spacing_xyz_mm=(1, 0, 1), seed=1)
+        render(head, Contrast.T1W, spacing_xyz_mm=(1, 0, 1), seed=1)
 
 
 # --- series ----------------------------------------------------------------------------------------------------------
@@ -231,8 +231,8 @@ def test_empty_map_and_senseless_spacing_are_refused(head):
 
 @pytest.mark.parametrize("plane", Plane)
 def test_geometry_survives_the_round_trip(head, tmp_path, plane):
-    volume = render(head, Role.FLAIR, spacing_xyz_mm=(2.0, 1.5, 6.0), seed=1, plane=plane)
-    files = write_series(volume, tmp_path, STUDY, series_tags(Role.FLAIR, plane=plane))
+    volume = render(head, Contrast.FLAIR, spacing_xyz_mm=(2.0, 1.5, 6.0), seed=1, plane=plane)
+    files = write_series(volume, tmp_path, STUDY, series_tags(Contrast.FLAIR, plane=plane))
     values, matrix = read_volume(files)
     assert np.array_equal(values, sitk.GetArrayFromImage(volume))
     corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(volume.GetSize()) - 1)
@@ -247,7 +247,7 @@ def test_oblique_geometry_survives_the_round_trip(tmp_path):
     volume.SetSpacing((0.7, 0.9, 3.3))
     volume.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.2, -0.3, 0.1).GetMatrix())
     volume.SetOrigin((-12.3456789, 45.678, 1e-7))
-    _, matrix = read_volume(write_series(volume, tmp_path, STUDY, series_tags(Role.T2W)))
+    _, matrix = read_volume(write_series(volume, tmp_path, STUDY, series_tags(Contrast.T2W)))
     corner = matrix @ (5, 4, 3, 1)
     np.testing.assert_allclose(corner[:3], volume.TransformIndexToPhysicalPoint((5, 4, 3)), atol=1e-4)
 
@@ -258,8 +258,8 @@ def test_left_is_left(tmp_path, plane):
     labels.SetOrigin((-40, -40, -40))
     labels[10:70, 10:70, 10:70] = int(Label.SOFT_TISSUE)
     labels[55:62, 30:50, 30:50] = int(Label.EYE)  # the only bright thing of a T2W lies at x = +18 mm
-    volume = render(labels, Role.T2W, spacing_xyz_mm=(1.0, 1.0, 2.0), seed=1, plane=plane, bias=0.0)
-    values, matrix = read_volume(write_series(volume, tmp_path, STUDY, series_tags(Role.T2W)))
+    volume = render(labels, Contrast.T2W, spacing_xyz_mm=(1.0, 1.0, 2.0), seed=1, plane=plane, bias=0.0)
+    values, matrix = read_volume(write_series(volume, tmp_path, STUDY, series_tags(Contrast.T2W)))
     bright = np.argwhere(values > 0.7 * values.max())[:, ::-1].mean(axis=0)
     x_mm, y_mm, z_mm, _ = matrix @ (*bright, 1)
     assert x_mm == pytest.approx(18, abs=1.5)
@@ -267,8 +267,8 @@ def test_left_is_left(tmp_path, plane):
 
 
 def test_series_is_what_simpleitk_reads(head, tmp_path):
-    volume = render(head, Role.T1W, spacing_xyz_mm=(2, 2, 3), seed=1, plane=Plane.SAGITTAL)
-    files = write_series(volume, tmp_path, STUDY, series_tags(Role.T1W))
+    volume = render(head, Contrast.T1W, spacing_xyz_mm=(2, 2, 3), seed=1, plane=Plane.SAGITTAL)
+    files = write_series(volume, tmp_path, STUDY, series_tags(Contrast.T1W))
     again = sitk.ReadImage([str(path) for path in files])
     np.testing.assert_allclose(physical_points(again), physical_points(volume), atol=1e-3)
     assert np.array_equal(sitk.GetArrayFromImage(again), sitk.GetArrayFromImage(volume))
@@ -276,7 +276,7 @@ def test_series_is_what_simpleitk_reads(head, tmp_path):
 
 def test_fractions_are_rescaled(tmp_path):
     values = np.random.default_rng(1).uniform(-3.3, 7.7, (3, 4, 5))
-    files = write_series(sitk.GetImageFromArray(values), tmp_path, STUDY, series_tags(Role.T1W))
+    files = write_series(sitk.GetImageFromArray(values), tmp_path, STUDY, series_tags(Contrast.T1W))
     first = pydicom.dcmread(files[0])
     assert first.RescaleType == "US"
     np.testing.assert_allclose(read_volume(files)[0], values, atol=11 / 4095)
@@ -284,7 +284,7 @@ def test_fractions_are_rescaled(tmp_path):
 
 def test_implicit_little_endian_holds_the_same(tmp_path):
     volume = sitk.GetImageFromArray(np.arange(24, dtype=np.int16).reshape(2, 3, 4) - 5)
-    tags = series_tags(Role.T2W)
+    tags = series_tags(Contrast.T2W)
     explicit = write_series(volume, tmp_path / "explicit", STUDY, tags)
     implicit = write_series(volume, tmp_path / "implicit", STUDY, tags, transfer_syntax=ImplicitVRLittleEndian)
     for one, other in zip(explicit, implicit, strict=True):
@@ -296,14 +296,14 @@ def test_implicit_little_endian_holds_the_same(tmp_path):
 def test_big_endian_and_series_of_colour_are_refused(tmp_path):
     volume = sitk.Image(4, 4, 2, sitk.sitkInt16)
     with pytest.raises(ValueError, match="little endian"):
-        write_series(volume, tmp_path, STUDY, series_tags(Role.T1W), transfer_syntax=ExplicitVRBigEndian)
+        write_series(volume, tmp_path, STUDY, series_tags(Contrast.T1W), transfer_syntax=ExplicitVRBigEndian)
     with pytest.raises(ValueError, match="scalar"):
-        write_series(sitk.Image([4, 4, 2], sitk.sitkVectorUInt8, 3), tmp_path, STUDY, series_tags(Role.T1W))
+        write_series(sitk.Image([4, 4, 2], sitk.sitkVectorUInt8, 3), tmp_path, STUDY, series_tags(Contrast.T1W))
 
 
 def test_character_set_and_contrast_agent_are_written(tmp_path):
     study = replace(STUDY, patient_name="Müller^Jürgen", character_set="ISO_IR 100")
-    series = replace(series_tags(Role.T1W), contrast_agent="Gadobutrol", image_type=("DERIVED", "SECONDARY", "MPR"))
+    series = replace(series_tags(Contrast.T1W), contrast_agent="Gadobutrol", image_type=("DERIVED", "SECONDARY", "MPR"))
     dataset = pydicom.dcmread(write_series(sitk.Image(4, 4, 1, sitk.sitkInt16), tmp_path, study, series)[0])
     assert str(dataset.PatientName) == "Müller^Jürgen"
     assert dataset.ContrastBolusAgent == "Gadobutrol"
@@ -317,7 +317,7 @@ def test_quick_study_is_quick_and_whole(written):
     study, seconds = written
     headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in study.all_files]
     assert seconds < 30
-    assert set(study.files) == set(Role)
+    assert set(study.files) == set(Contrast)
     assert len({header.SOPInstanceUID for header in headers}) == len(headers)
     assert {header.StudyInstanceUID for header in headers} == {study.study_uid} == {STUDY.study_uid}
     assert len({header.SeriesInstanceUID for header in headers}) == 4
@@ -335,7 +335,7 @@ def test_same_seed_same_bytes(written, tmp_path):
 
 def test_default_patient_is_obviously_made(tmp_path, head):
     study = write_study(tmp_path, quick=True, labels=head, bystanders=False)
-    header = pydicom.dcmread(study.files[Role.T2W][0], stop_before_pixels=True)
+    header = pydicom.dcmread(study.files[Contrast.T2W][0], stop_before_pixels=True)
     assert header.PatientName == "SYNTHETIC^HEAD"
     assert study.bystanders == ()
     assert study.study_uid.startswith("2.25.")
@@ -346,7 +346,7 @@ def test_dciodvfy_finds_no_error(written, tmp_path):
     study, _ = written
     chosen = [paths[len(paths) // 2] for paths in study.files.values()] + list(study.bystanders)
     fractions = sitk.GetImageFromArray(np.random.default_rng(1).uniform(0, 1, (2, 4, 5)))
-    series = replace(series_tags(Role.T1W), contrast_agent="Gadobutrol")
+    series = replace(series_tags(Contrast.T1W), contrast_agent="Gadobutrol")
     chosen += write_series(fractions, tmp_path, STUDY, series, transfer_syntax=ImplicitVRLittleEndian)
     for path in chosen:
         result = subprocess.run([tool, str(path)], capture_output=True, text=True, check=False)
@@ -356,7 +356,7 @@ def test_dciodvfy_finds_no_error(written, tmp_path):
 
 
 def test_real_volumes_keep_their_place(tmp_path):
-    if not PATIENT_04[Role.T1W].exists():
+    if not PATIENT_04[Contrast.T1W].exists():
         pytest.skip(f"no real scans: {DATA} has no open-ms")
     study = nifti_study(tmp_path, PATIENT_04, STUDY)
     for role, path in PATIENT_04.items():
@@ -374,7 +374,7 @@ def test_real_label_map_is_rendered():
     if not maps:
         pytest.skip(f"no label maps: {DATA} has no synthseg-labels")
     labels = sitk.ReadImage(str(maps[0]))
-    volume = render(labels, Role.FLAIR, spacing_xyz_mm=(1, 1, 5), seed=1, brain_slices=True)
+    volume = render(labels, Contrast.FLAIR, spacing_xyz_mm=(1, 1, 5), seed=1, brain_slices=True)
     again = sitk.GetArrayFromImage(sitk.Resample(labels, volume, sitk.Transform(), sitk.sitkNearestNeighbor))
     values = sitk.GetArrayFromImage(volume)
     assert values[np.isin(again, (2, 41))].mean() > 1.3 * values[np.isin(again, (4, 43))].mean()

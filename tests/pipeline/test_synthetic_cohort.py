@@ -13,11 +13,12 @@ import pytest
 import SimpleITK as sitk
 
 from models.bundle import ModelError
+from models.contrast import Contrast
 from models.training.cohort import INCLUDED, Case
 from models.training.fit.folds import split
 from pipeline.cohort.labels import read_labels
 from pipeline.patient_age import read_age_years
-from pipeline.select import Role, select_study
+from pipeline.select import select_study
 from pipeline.synthetic import RIGHT_OF_LEFT, Label, render
 from pipeline.synthetic.cohort import base_of, make_head, synthesize_cohort
 from pipeline.synthetic.label_rule import achievable_auc, mean_burden_ml, probability, reached_auc
@@ -59,7 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.dcm"))}
 
 
-def pixels(cohort: Path, patient: str, role: Role) -> np.ndarray:
+def pixels(cohort: Path, patient: str, role: Contrast) -> np.ndarray:
     files = sorted((cohort / "studies" / patient / role).iterdir())
     return np.stack([pydicom.dcmread(file).pixel_array for file in files])
 
@@ -91,9 +92,9 @@ def test_negative_burden_is_refused():
 
 
 def test_burden_is_the_mean_over_the_sequences_with_signal():
-    burden_ml = {Role.T1W: 1.0, Role.T2W: 2.0, Role.FLAIR: 6.0}
-    assert mean_burden_ml(burden_ml, tuple(Role)) == 3.0
-    assert mean_burden_ml(burden_ml, (Role.FLAIR,)) == 6.0
+    burden_ml = {Contrast.T1W: 1.0, Contrast.T2W: 2.0, Contrast.FLAIR: 6.0}
+    assert mean_burden_ml(burden_ml, tuple(Contrast)) == 3.0
+    assert mean_burden_ml(burden_ml, (Contrast.FLAIR,)) == 6.0
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_rule_leaves_the_noise_that_was_asked_for(head):
     """Over drawn loads: what a reader who knows the burden could reach is 0.96 to 0.98."""
     random = np.random.default_rng(5)
     loads = [place_tubers(head, load, random) for load in (FEW, MANY) for _ in range(6)]
-    burdens_ml = [mean_burden_ml({role: load.burden_ml(role) for role in Role}, tuple(Role)) for load in loads]
+    burdens_ml = [mean_burden_ml({role: load.burden_ml(role) for role in Contrast}, tuple(Contrast)) for load in loads]
     chances = [probability(burden_ml) for burden_ml in burdens_ml]
     assert max(chances[:6]) < 0.1
     assert min(chances[6:]) > 0.9
@@ -150,7 +151,7 @@ def test_few_are_fewer_smaller_and_fainter(head, many):
     assert max(max(t.contrast.values()) for t in few.tubers) < min(min(t.contrast.values()) for t in many.tubers)
 
 
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", Contrast)
 def test_tubers_show_in_every_sequence(head, many, role):
     plain, shown = (
         render(head, role, spacing_xyz_mm=(3.0, 3.0, 3.0), seed=1, tubers=share) for share in (None, many.shares[role])
@@ -164,7 +165,9 @@ def test_tubers_show_in_every_sequence(head, many, role):
 def test_no_share_is_no_tuber(head):
     nothing = sitk.Image(head.GetSize(), sitk.sitkFloat32)
     nothing.CopyInformation(head)
-    plain, same = (render(head, Role.T2W, spacing_xyz_mm=(4, 4, 4), seed=1, tubers=none) for none in (None, nothing))
+    plain, same = (
+        render(head, Contrast.T2W, spacing_xyz_mm=(4, 4, 4), seed=1, tubers=none) for none in (None, nothing)
+    )
     assert np.array_equal(sitk.GetArrayFromImage(plain), sitk.GetArrayFromImage(same))
 
 
@@ -245,7 +248,7 @@ def test_node_finds_the_three_sequences(cohort):
         files = sorted((cohort / "studies" / patient).rglob("*.dcm"))
         selection = select_study(files)
         assert selection.held is None
-        assert set(selection.volumes) == set(Role)
+        assert set(selection.volumes) == set(Contrast)
         assert selection.study_uid == made["study_uid"]
         header = pydicom.dcmread(files[0], stop_before_pixels=True)
         assert str(header.PatientName).startswith("SYNTHETIC^")
@@ -266,15 +269,15 @@ def test_same_seed_same_bytes_however_many_patients_and_workers(cohort, tmp_path
 
 def test_sequences_without_signal_show_nothing(cohort, tmp_path):
     only = tmp_path / "sent"
-    synthesize_cohort(None, 2, only, seed=SEED, signal=(Role.FLAIR,))
+    synthesize_cohort(None, 2, only, seed=SEED, signal=(Contrast.FLAIR,))
     (patient,) = (name for name, made in facts(only)["patients"].items() if made["load"] == "many")
     made = facts(only)["patients"][patient]
     assert (made["burden_ml"]["T1W"], made["burden_ml"]["T2W"]) == (0, 0)
     assert made["burden_ml"]["patient"] == made["burden_ml"]["FLAIR"] > 10
-    assert np.array_equal(pixels(only, patient, Role.FLAIR), pixels(cohort, patient, Role.FLAIR))
+    assert np.array_equal(pixels(only, patient, Contrast.FLAIR), pixels(cohort, patient, Contrast.FLAIR))
     index = int(patient[-4:]) - 1
     head = make_head(base_of(index, base_anatomies(None, SEED)), index, SEED)[0]
-    bright = place_tubers(head, MANY, np.random.default_rng([SEED, index, 1])).shares[Role.T1W]
+    bright = place_tubers(head, MANY, np.random.default_rng([SEED, index, 1])).shares[Contrast.T1W]
     for source, lowest, highest in ((only, 0.5, 1.1), (cohort, 1.3, 3.0)):
         volume = sitk.ReadImage([str(file) for file in sorted((source / "studies" / patient / "T1W").iterdir())])
         share = sitk.GetArrayFromImage(sitk.Resample(bright, volume, sitk.Transform(), sitk.sitkLinear))

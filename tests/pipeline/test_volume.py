@@ -12,10 +12,10 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.grid import canonical
 from pipeline.headers import Volume, read_headers
-from pipeline.select import Role
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
 from pipeline.volume import MIN_SLICES, image_of, ordered_frames, read_volume, stacked_frames
 from tests.support.dicom_files import edit
@@ -44,7 +44,7 @@ def noise(slices: int = 20) -> np.ndarray:
 
 
 def write(folder: Path, image: sitk.Image) -> list[Path]:
-    return write_series(image, folder, STUDY, series_tags(Role.T2W))
+    return write_series(image, folder, STUDY, series_tags(Contrast.T2W))
 
 
 def only_volume(files) -> Volume:

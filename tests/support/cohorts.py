@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import SEQUENCES, Grid, Intensity, Sequence
+from models.bundle import Grid, Intensity
+from models.contrast import Contrast
 from models.training.cohort import (
     INCLUDED,
     Case,
@@ -26,7 +27,7 @@ def made_cohort(
     patients: int = 12,
     seed: int = 0,
     size_xyz: tuple[int, int, int] = (64, 64, 64),
-    signal: Iterable[Sequence] = SEQUENCES,
+    signal: Iterable[Contrast] = tuple(Contrast),
 ) -> Cohort:
     """Write and return a cohort of one study per patient, labels alternating; `signal` sequences show the label."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ def made_cohort(
             age_years=1.0 + number % 15, field_strength_t=(1.5, 3.0)[number % 3 > 0],
         )  # fmt: skip
         random = np.random.default_rng([seed, number])
-        tensors = {s: _tensor(random, size_xyz[::-1], blob=s in shown and case.label == 1) for s in SEQUENCES}
+        tensors = {s: _tensor(random, size_xyz[::-1], blob=s in shown and case.label == 1) for s in Contrast}
         write_tensors(folder, case.case, tensors)
         cases.append(case)
     write_description(folder, description)

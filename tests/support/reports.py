@@ -22,6 +22,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
 from models.bundle import Evidence, TwoSequences
+from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
 from pipeline.errors import StudyHeld
 from pipeline.out_of_range import OutOfRange
@@ -41,7 +42,7 @@ from pipeline.report import (
 from pipeline.report.character_sets import ascii_text
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.report.views import Plane
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 from tests.support.services import require
 
 PATIENT_NAME, PATIENT_ID, BIRTH_DATE = "SEEDED^PATIENT", "SEED-ID-4711", "19990102"
@@ -56,18 +57,18 @@ MODEL = ModelIdentity(
     notice=NOTICE,
     intended_use="For research on brain MR of patients with tuberous sclerosis complex.",
     architecture="EfficientNet3D-B0, first-block stride 2",
-    network_digests={Role.T1W: "1a" * 32, Role.T2W: "2b" * 32, Role.FLAIR: "3c" * 32},
+    network_digests={Contrast.T1W: "1a" * 32, Contrast.T2W: "2b" * 32, Contrast.FLAIR: "3c" * 32},
 )
 FINDING = Finding(
-    scores={Role.T1W: 0.61, Role.T2W: 0.7321, Role.FLAIR: 0.81},
-    weights={Role.T1W: 0.3, Role.T2W: 0.3, Role.FLAIR: 0.4},
+    scores={Contrast.T1W: 0.61, Contrast.T2W: 0.7321, Contrast.FLAIR: 0.81},
+    weights={Contrast.T1W: 0.3, Contrast.T2W: 0.3, Contrast.FLAIR: 0.4},
     score=0.72663,
     score_patent=0.24221,
     threshold=0.5,
     category=Category.AT_OR_ABOVE,
     model=MODEL,
 )
-FOLDS = {Role.T1W: (0.5, 0.6, 0.73), Role.T2W: (0.7, 0.73, 0.7663), Role.FLAIR: (0.8, 0.78, 0.85)}
+FOLDS = {Contrast.T1W: (0.5, 0.6, 0.73), Contrast.T2W: (0.7, 0.73, 0.7663), Contrast.FLAIR: (0.8, 0.78, 0.85)}
 FULL = replace(
     FINDING,
     model=replace(
@@ -86,12 +87,14 @@ FULL = replace(
 )  # fmt: skip
 """A finding with everything that a trained bundle adds."""
 MODE = TwoSequences(weights={"T2W": 0.4, "FLAIR": 0.6}, threshold=0.4, patients=19, auc=0.8)
-TWO = combine({Role.T2W: 0.5, Role.FLAIR: 0.7}, {Role.T2W: 0.4, Role.FLAIR: 0.6}, 0.4, MODEL, two_sequences=MODE)
+TWO = combine(
+    {Contrast.T2W: 0.5, Contrast.FLAIR: 0.7}, {Contrast.T2W: 0.4, Contrast.FLAIR: 0.6}, 0.4, MODEL, two_sequences=MODE
+)
 """A finding of a study without T1W."""
 BRAIN = {
-    Role.T1W: MaskFacts(1321.26),
-    Role.T2W: MaskFacts(1300.0, ("touches_border", "two_parts")),
-    Role.FLAIR: MaskFacts(1310.04),
+    Contrast.T1W: MaskFacts(1321.26),
+    Contrast.T2W: MaskFacts(1300.0, ("touches_border", "two_parts")),
+    Contrast.FLAIR: MaskFacts(1310.04),
 }
 PROVENANCE = Provenance(
     input_digest="ef" * 32,
@@ -101,9 +104,9 @@ PROVENANCE = Provenance(
 )
 
 
-def mr_header(role: Role, number: int) -> Dataset:
+def mr_header(role: Contrast, number: int) -> Dataset:
     """One ordinary MR header without pixels."""
-    series = list(Role).index(role) + 1
+    series = list(Contrast).index(role) + 1
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 100"
     header.SOPClassUID = MRImageStorage
@@ -138,10 +141,12 @@ def write_header(header: Dataset, path: Path, *, implicit: bool = False) -> Path
     return path
 
 
-def write_inputs(folder: Path, change=None, *, images: int = 3, implicit: bool = False) -> dict[Role, SelectedSeries]:
+def write_inputs(
+    folder: Path, change=None, *, images: int = 3, implicit: bool = False
+) -> dict[Contrast, SelectedSeries]:
     """Three series of headers; `change` edits each header before it is written."""
     inputs = {}
-    for series, role in enumerate(Role, start=1):
+    for series, role in enumerate(Contrast, start=1):
         files = []
         for number in range(1, images + 1):
             header = mr_header(role, number)
@@ -159,9 +164,9 @@ def written(dataset: Dataset, folder: Path, name: str = "result.dcm") -> Path:
     return path
 
 
-def views_of() -> dict[Role, tuple[Plane, ...]]:
+def views_of() -> dict[Contrast, tuple[Plane, ...]]:
     """Planes of three made volumes with their masks."""
-    return {role: tri_planar(*made_volume()) for role in Role}
+    return {role: tri_planar(*made_volume()) for role in Contrast}
 
 
 def made_volume() -> tuple[sitk.Image, sitk.Image]:
@@ -176,15 +181,17 @@ def made_volume() -> tuple[sitk.Image, sitk.Image]:
     return volume, mask
 
 
-def report_of(inputs: dict[Role, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING) -> Dataset:
+def report_of(inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING) -> Dataset:
     return build_reports(finding, inputs, BRAIN, provenance)[COMPREHENSIVE_3D]
 
 
-def summary_of(inputs: dict[Role, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING) -> Dataset:
+def summary_of(inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING) -> Dataset:
     return build_summary(draw_page(finding, BRAIN, provenance, views_of()), inputs, provenance, finding)
 
 
-def document_of(inputs: dict[Role, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING) -> Dataset:
+def document_of(
+    inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING
+) -> Dataset:
     pages = [draw_page(finding, BRAIN, provenance, views_of()), draw_overlay(views_of(), NOTICE)]
     return build_document(pages, inputs, provenance, finding)
 
@@ -192,9 +199,9 @@ def document_of(inputs: dict[Role, SelectedSeries], provenance: Provenance = PRO
 HELD = StudyHeld("missing_role", "No series of the study is FLAIR; acquire or send it, then retry.")
 
 
-def held_of(inputs: dict[Role, SelectedSeries], provenance: Provenance = PROVENANCE) -> dict[str, Dataset]:
+def held_of(inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE) -> dict[str, Dataset]:
     """The reports of a study whose FLAIR is missing, by SOP class."""
-    found = {role: series for role, series in inputs.items() if role is not Role.FLAIR}
+    found = {role: series for role, series in inputs.items() if role is not Contrast.FLAIR}
     header = header_of_study([path for series in found.values() for path in series.files], STUDY_UID)
     assert header is not None
     return build_held_reports(HELD, header, found, MODEL, provenance)
@@ -285,7 +292,7 @@ def predecessors(report: Dataset) -> list[str]:
 
 def check_round_trip(result: dict[str, Any], report: Dataset) -> None:
     """Fail unless everything that ``result.json`` says of the finding stands in the report under its code."""
-    values, roles = values_of(report), [Role(name) for name in result["sequences_used"]]
+    values, roles = values_of(report), [Contrast(name) for name in result["sequences_used"]]
 
     def close(code: str, wanted: list[float], tolerance: float) -> None:
         # A number in words is followed by its unit.

@@ -10,12 +10,12 @@ import pydicom
 import SimpleITK as sitk
 
 from dicom_node.studies.spool import Spool, Study
-from pipeline.select import Role
+from models.contrast import Contrast
 from pipeline.synthetic import SeriesTags, StudyTags, derive_uid, series_tags, write_series
 from tests.support.services import SEEDED
 
-TRIPLET = tuple(series_tags(role) for role in Role)
-SECOND_T2W = series_tags(Role.T2W, number=5)
+TRIPLET = tuple(series_tags(role) for role in Contrast)
+SECOND_T2W = series_tags(Contrast.T2W, number=5)
 T2_SPACE = replace(SECOND_T2W, description="t2_space_tra", protocol="t2_space_tra", mr_acquisition_type="3D")
 """Preferred to the T2W series of the triplet: it is three-dimensional."""
 

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from models.contrast import Contrast
 from pipeline.report import build_document, build_reports, build_summary, draw_page
 from pipeline.report.pen import NOTICE_FILL
 from pipeline.report.structured_report import SOP_CLASSES
-from pipeline.select import Role, SelectedSeries
+from pipeline.select import SelectedSeries
 from tests.support.reports import (
     BRAIN,
     FINDING,
@@ -124,7 +125,7 @@ def whole_study(quick_study) -> dict[str, Dataset]:
     """The objects that a node sends into a study."""
     inputs = {
         role: SelectedSeries(f"series of {role}", number, f"AX {role}", ("by hand",), tuple(quick_study.files[role]))
-        for number, role in enumerate(Role)
+        for number, role in enumerate(Contrast)
     }
     inputs = {role: dataclasses.replace(series, series_uid="2.25.4711") for role, series in inputs.items()}
     page = draw_page(FINDING, BRAIN, PROVENANCE, views_of())

@@ -18,7 +18,6 @@ import torch
 from sklearn.metrics import log_loss
 
 from models.bundle import (
-    SEQUENCES,
     Action,
     Architecture,
     Check,
@@ -26,10 +25,10 @@ from models.bundle import (
     FeatureSpace,
     Metadata,
     Range,
-    Sequence,
     TwoSequences,
     open_bundle,
 )
+from models.contrast import Contrast
 from models.feature_space import save_axes
 from models.training.bundling.card import model_card
 from models.training.bundling.cohort_facts import cohort_facts
@@ -105,7 +104,7 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> P
 def out_of_fold(trained: Trained) -> Predictions:
     """Return the scores of the development cases, each of the network that has not seen its patient."""
     cases = trained.parts.development
-    scores: dict[Sequence, dict[str, float]] = {sequence: {} for sequence in SEQUENCES}
+    scores: dict[Contrast, dict[str, float]] = {sequence: {} for sequence in Contrast}
     for result in trained.results(trained.fold_jobs).values():
         for sequence, found in result["scores"].items():
             scores[sequence] |= found
@@ -114,10 +113,10 @@ def out_of_fold(trained: Trained) -> Predictions:
 
 def two_sequences(predictions: Predictions) -> tuple[TwoSequences, ...]:
     """Return weights and threshold of every pair, chosen as those of the three sequences are."""
-    return tuple(_pair(predictions, first, second) for first, second in combinations(SEQUENCES, 2))
+    return tuple(_pair(predictions, first, second) for first, second in combinations(tuple(Contrast), 2))
 
 
-def _pair(predictions: Predictions, first: Sequence, second: Sequence) -> TwoSequences:
+def _pair(predictions: Predictions, first: Contrast, second: Contrast) -> TwoSequences:
     labels = predictions.labels
 
     def rank(tenths: int) -> tuple[float, float, int, int]:
@@ -134,7 +133,7 @@ def _pair(predictions: Predictions, first: Sequence, second: Sequence) -> TwoSeq
     )
 
 
-def _weights(first: Sequence, second: Sequence, tenths: int) -> dict[Sequence, float]:
+def _weights(first: Contrast, second: Contrast, tenths: int) -> dict[Contrast, float]:
     return {first: tenths / STEPS, second: (STEPS - tenths) / STEPS}
 
 
@@ -154,7 +153,7 @@ def _metadata(trained: Trained, predictions: Predictions, choice: Choice) -> Met
         threshold=youden_threshold(labels, scores),
         network_files={
             s: tuple(f"models/{job.name}.safetensors" for job in trained.member_jobs if s in job.sequences)
-            for s in SEQUENCES
+            for s in Contrast
         },
         calibration=recipe.calibrate and fit_calibration(recipe.calibrate, scores, labels, predictions.patients),
         range=_range(trained),
@@ -195,7 +194,7 @@ def _actions(trained: Trained) -> dict[Check, Action]:
     return (flags if trained.synthetic else {}) | {"features": trained.recipe.features_action}
 
 
-def _with_features(metadata: Metadata, limits: dict[Sequence, float]) -> Metadata:
+def _with_features(metadata: Metadata, limits: dict[Contrast, float]) -> Metadata:
     space = FeatureSpace(file=FEATURES, limits=limits)
     return metadata.model_copy(update={"range": metadata.range.model_copy(update={"features": space})})
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from models.bundle import SEQUENCES, Metadata
+from models.bundle import Metadata
+from models.contrast import Contrast
 from models.training.bundling.card_methods import NOT_STATED, methods, participants
 from models.training.evaluation.figures import BASES, MEASURES, cautions, counts_text, estimate_text
 
@@ -145,7 +146,7 @@ def _difference(evaluation: Mapping[str, Any] | None) -> str:
 
 def _needed(metadata: Metadata) -> str:
     pairs = [" + ".join(mode.weights) for mode in metadata.two_sequences]
-    return ", or ".join([" + ".join(SEQUENCES), *pairs])
+    return ", or ".join([" + ".join(tuple(Contrast)), *pairs])
 
 
 def _limitations(metadata: Metadata, evaluation: Mapping[str, Any] | None) -> str:

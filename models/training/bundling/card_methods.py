@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from models.bundle import Metadata
+from models.contrast import Contrast
 
 NOT_STATED = "not stated"
 Row = tuple[str, str, str]
@@ -136,7 +137,7 @@ def _model(metadata: Metadata) -> str:
     files = metadata.network_files
     if files is None:
         return f"{metadata.architecture.name}, one network per sequence with random weights"
-    members = len(files["T1W"])
+    members = len(files[Contrast.T1W])
     mean = "" if members == 1 else f", each the mean of {members}"
     shared = "networks shared by all sequences" if len(set(files.values())) == 1 else "own networks for each sequence"
     return (
@@ -178,7 +179,7 @@ def _fixed_on(metadata: Metadata, training: Mapping[str, Any]) -> str:
     if members is None or metadata.network_files is None:
         return NOT_STATED
     on_test = metadata.evidence is not None and metadata.evidence.weights_chosen_on == "test"
-    count = len(metadata.network_files["T1W"])
+    count = len(metadata.network_files[Contrast.T1W])
     bundle = f"averages {count} networks" if members == "folds" else "uses one network, trained anew on all of them"
     return (
         f"{'Threshold' if on_test else 'Threshold, weights'} and calibration come from out-of-fold scores of "

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from sklearn.metrics import log_loss
 
-from models.bundle import SEQUENCES, Sequence
+from models.contrast import Contrast
 from models.training.evaluation.predictions import Predictions
 from models.training.evaluation.roc_area import both_classes, concordance
 
@@ -36,9 +36,9 @@ class Candidate:
     log_loss: float
 
     @property
-    def weights(self) -> dict[Sequence, float]:
+    def weights(self) -> dict[Contrast, float]:
         """The weights; each is the float nearest to its tenths."""
-        return {sequence: tenths / STEPS for sequence, tenths in zip(SEQUENCES, self.tenths, strict=True)}
+        return {sequence: tenths / STEPS for sequence, tenths in zip(tuple(Contrast), self.tenths, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Choice:
         The whole search, best first.
     """
 
-    weights: dict[Sequence, float]
+    weights: dict[Contrast, float]
     auc: float
     log_loss: float
     table: tuple[Candidate, ...]
@@ -81,7 +81,7 @@ def choose_weights(predictions: Predictions) -> Choice:
     ValueError
         Unless both classes are there.
     """
-    exact = [[Fraction(float(score)) for score in predictions.scores[sequence]] for sequence in SEQUENCES]
+    exact = [[Fraction(float(score)) for score in predictions.scores[sequence]] for sequence in Contrast]
     table = sorted((_candidate(predictions, exact, triple) for triple in weight_triples()), key=_rank)
     best = table[0]
     return Choice(best.weights, best.auc, best.log_loss, tuple(table))
@@ -101,6 +101,6 @@ def _candidate(predictions: Predictions, exact: list[list[Fraction]], tenths: tu
 
 
 def _rank(candidate: Candidate) -> tuple[int, float, int, tuple[int, int, int]]:
-    unequal = sum((len(SEQUENCES) * tenths - STEPS) ** 2 for tenths in candidate.tenths)
+    unequal = sum((len(tuple(Contrast)) * tenths - STEPS) ** 2 for tenths in candidate.tenths)
     # Sums of the same terms in another order differ in the last digits, which must not decide.
     return -candidate.concordance, round(candidate.log_loss, _LOG_LOSS_DIGITS), unequal, candidate.tenths

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from models import inference
-from models.bundle import SEQUENCES, Sequence
+from models.contrast import Contrast
 from models.feature_space import Axes, distance, fit_feature_space
 from models.training.cohort import Case
 from models.training.fit.job import Job
@@ -25,7 +25,7 @@ from models.wae_net import load_network
 WITHIN: Final = 0.975
 """Share of the development studies that lie within the limit."""
 _LIMIT_MIN: Final = 1e-6
-_Features = dict[Sequence, np.ndarray]
+_Features = dict[Contrast, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class FeatureLimits:
         Which test studies lie beyond, bool (n,).
     """
 
-    spaces: dict[Sequence, Axes]
-    limits: dict[Sequence, float]
-    beyond: dict[Sequence, np.ndarray]
+    spaces: dict[Contrast, Axes]
+    limits: dict[Contrast, float]
+    beyond: dict[Contrast, np.ndarray]
 
     def as_json(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
@@ -71,7 +71,7 @@ def measure_feature_space(trained: Trained, device: torch.device) -> FeatureLimi
     cases = (*development, *test)
     read = {job.name: _features(trained, job, cases, device) for job in trained.jobs}
     spaces, limits, beyond = {}, {}, {}
-    for sequence in SEQUENCES:
+    for sequence in Contrast:
         members = [read[job.name][sequence] for job in trained.member_jobs if sequence in job.sequences]
         bundle = np.mean(members, axis=0)
         spaces[sequence] = fit_feature_space(bundle[: len(development)])
@@ -93,7 +93,7 @@ def _features(trained: Trained, job: Job, cases: tuple[Case, ...], device: torch
     network = load_network(trained.network_file(job), trained.recipe.first_block_stride).to(device).eval()
     reading = inference.for_inference(network, device)
 
-    def pooled(case: Case, sequence: Sequence) -> np.ndarray:
+    def pooled(case: Case, sequence: Contrast) -> np.ndarray:
         batch = torch.from_numpy(trained.cohort.tensor(case, sequence))[None, None].to(device)
         features: np.ndarray = inference.read(reading, batch)[1][0].float().cpu().numpy()
         return features

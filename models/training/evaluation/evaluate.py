@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.bundle import SEQUENCES, Bundle, Metadata, ModelError, Sequence
+from models.bundle import Bundle, Metadata, ModelError
 from models.calibration import calibrated
+from models.contrast import Contrast
 from models.training.cohort import Case, Cohort
 from models.training.evaluation.held_out import Basis, EvaluationSet, choose_evaluation_set
 from models.training.evaluation.intervals import RESAMPLES, Estimate, bootstrap_estimate
@@ -26,7 +27,7 @@ from models.training.evaluation.roc_area import auc_estimate
 from models.wae_net import WaeNet
 from models.whole_files import write_whole
 
-EQUAL: dict[Sequence, float] = dict.fromkeys(SEQUENCES, 1 / len(SEQUENCES))
+EQUAL: dict[Contrast, float] = dict.fromkeys(tuple(Contrast), 1 / len(tuple(Contrast)))
 _SOFTWARE = ("torch", "monai", "numpy", "scipy", "scikit-learn")
 _TELL_EVERY = 10
 
@@ -71,10 +72,10 @@ class Evaluation:
     basis: Basis
     left_out: int
     other_brain_weights: bool | None
-    weights: dict[Sequence, float]
+    weights: dict[Contrast, float]
     weights_chosen_on: str | None
     ensemble: Summary
-    sequences: dict[Sequence, Summary]
+    sequences: dict[Contrast, Summary]
     calibrated: Summary | None
     two_sequences: dict[str, Summary]
     equal_weights_auc: Estimate
@@ -145,12 +146,12 @@ def predict(
 ) -> Predictions:
     """Return the scores of the bundle's networks for cases."""
     networks = WaeNet(bundle, torch.device(device))
-    scores = np.empty((len(SEQUENCES), len(cases)))
+    scores = np.empty((len(tuple(Contrast)), len(cases)))
     for number, case in enumerate(cases):
         if number % _TELL_EVERY == 0:
             tell(f"reading study {number + 1} of {len(cases)}")
-        scores[:, number] = [networks.score(sequence, cohort.tensor(case, sequence)) for sequence in SEQUENCES]
-    return Predictions(cases, dict(zip(SEQUENCES, scores, strict=True)))
+        scores[:, number] = [networks.score(sequence, cohort.tensor(case, sequence)) for sequence in Contrast]
+    return Predictions(cases, dict(zip(tuple(Contrast), scores, strict=True)))
 
 
 def judge(
@@ -232,9 +233,9 @@ def write_evaluation(out: Path, evaluation: Evaluation, predictions: Predictions
 def _table(evaluation: Evaluation, predictions: Predictions, ensemble: np.ndarray) -> str:
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["case", "label", *SEQUENCES, "score", "data"])
+    table.writerow(["case", "label", *tuple(Contrast), "score", "data"])
     data = "patients" if evaluation.synthetic is None else "synthetic"
-    columns = [predictions.scores[sequence] for sequence in SEQUENCES]
+    columns = [predictions.scores[sequence] for sequence in Contrast]
     for case, *scores in zip(predictions.cases, *columns, ensemble, strict=True):
         table.writerow([case.case, case.label, *(repr(float(score)) for score in scores), data])
     return stream.getvalue()

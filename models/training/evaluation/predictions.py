@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.bundle import Sequence
+from models.contrast import Contrast
 from models.training.cohort import Case
 
 
@@ -24,7 +24,7 @@ class Predictions:
     """
 
     cases: tuple[Case, ...]
-    scores: dict[Sequence, np.ndarray]
+    scores: dict[Contrast, np.ndarray]
 
     @property
     def labels(self) -> np.ndarray:
@@ -36,6 +36,6 @@ class Predictions:
         """Return the patients' pseudonyms, str (n,)."""
         return np.array([case.patient for case in self.cases], str)
 
-    def ensemble(self, weights: Mapping[Sequence, float]) -> np.ndarray:
+    def ensemble(self, weights: Mapping[Contrast, float]) -> np.ndarray:
         """Return the weighted sums of the scores, float64 (n,), at most 1; weights are never renormalised."""
         return np.minimum(1.0, sum(weight * self.scores[sequence] for sequence, weight in weights.items()))

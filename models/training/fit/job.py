@@ -20,7 +20,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 
-from models.bundle import SEQUENCES, ModelError, Sequence
+from models.bundle import ModelError
+from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.inference import full_float32
 from models.training.cohort import Case, Cohort
@@ -58,7 +59,7 @@ class Job:
     """
 
     name: str
-    sequences: tuple[Sequence, ...]
+    sequences: tuple[Contrast, ...]
     fold: int
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
@@ -181,7 +182,7 @@ class _Training:
             self.network.load_state_dict(self._best)
         return self.network.eval()
 
-    def scores(self, network: nn.Module) -> dict[Sequence, dict[str, float]]:
+    def scores(self, network: nn.Module) -> dict[Contrast, dict[str, float]]:
         """Return the scores of the fold left out by sequence and case."""
         return {
             sequence: {
@@ -254,7 +255,7 @@ class _Training:
 
     @torch.inference_mode()
     @full_float32()
-    def _logits(self, network: nn.Module, sequence: Sequence) -> torch.Tensor:
+    def _logits(self, network: nn.Module, sequence: Contrast) -> torch.Tensor:
         """Return logits of the fold left out, float64 (n,), one image at a time as the node does."""
         network.eval()
         images = (torch.from_numpy(self._cohort.tensor(case, sequence)) for case in self.job.validation)
@@ -304,7 +305,7 @@ def _start(job: Job, recipe: Recipe) -> nn.Module:
 
 
 def _index(job: Job) -> int:
-    return SEQUENCES.index(job.sequences[0]) if len(job.sequences) == 1 else len(SEQUENCES)
+    return tuple(Contrast).index(job.sequences[0]) if len(job.sequences) == 1 else len(tuple(Contrast))
 
 
 def _finish(training: _Training, folder: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from models.bundle import SEQUENCES, Sequence
+from models.contrast import Contrast
 from models.training.cohort import Case, Cohort
 from models.training.fit.augment import augmented
 from models.training.fit.recipe import Recipe
@@ -32,7 +32,7 @@ class Samples(Dataset[Batch]):
     """
 
     def __init__(
-        self, cohort: Cohort, cases: tuple[Case, ...], sequences: tuple[Sequence, ...], recipe: Recipe,
+        self, cohort: Cohort, cases: tuple[Case, ...], sequences: tuple[Contrast, ...], recipe: Recipe,
         *, fold: int, epoch: int, copies: int,
     ) -> None:  # fmt: skip
         self._cohort = cohort
@@ -53,7 +53,7 @@ class Samples(Dataset[Batch]):
         # Turns with the epoch, so that fewer copies than operations still meet them all.
         operation = operations[(copy - 1 + self._epoch) % len(operations)] if operations else None
         key = (
-            self._recipe.seed, self._fold, SEQUENCES.index(sequence), self._epoch, int(case.case, 16), copy,
+            self._recipe.seed, self._fold, tuple(Contrast).index(sequence), self._epoch, int(case.case, 16), copy,
         )  # fmt: skip
         spacing = self._cohort.description.grid.spacing_xyz_mm
         return augmented(tensor_zyx, operation, key, spacing, mr=self._recipe.mr)[None], label
