@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,7 +46,7 @@ from pipeline.report import (
     write_saliency,
 )
 from pipeline.result import describe_study, finding_values
-from pipeline.select import BUILT_IN, Selection, SiteRules, select_study
+from pipeline.select import Selection
 from pipeline.volume import read_volume
 
 SOFTWARE = f"dicom-node {version('dicom-node')}"
@@ -101,12 +101,10 @@ def run_now(name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]
 
 
 def run_study(
-    paths: Iterable[Path],
+    selection: Selection,
     out: Path,
     models: Models,
     *,
-    rules: SiteRules = BUILT_IN,
-    choices: Mapping[Contrast, str] | None = None,
     title: str = "private",
     started: datetime | None = None,
     predecessor: Predecessor | None = None,
@@ -118,16 +116,12 @@ def run_study(
 
     Parameters
     ----------
-    paths
-        All files of the study.
+    selection
+        Of the study's series; where it lacks one sequence the models decide whether the other two are scored.
     out
         Folder for ``result.json``, the result objects (:mod:`pipeline.report.files`) and their pictures.
     models
         Loaded models.
-    rules
-        What the site knows of its own series.
-    choices
-        Series Instance UIDs that a human chose for a role.
     title
         Document title of the report: ``private`` or ``126000``.
     started
@@ -146,12 +140,12 @@ def run_study(
     dict
         The content of ``result.json``; `state` is ``scored`` or ``held``.
     """
-    files = list(paths)
-    selection, mode = scorable(select_study(files, rules, choices), models.bundle.metadata)
+    metadata = models.bundle.metadata
+    selection = scorable(selection, metadata)
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     timings_s: dict[str, float] = {}
-    limits = models.bundle.metadata.range
+    limits = metadata.range
 
     def take(name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         value = step(name, lambda: _timed(function))
@@ -178,13 +172,13 @@ def run_study(
         brain = _mask_facts(take("strip", lambda: strip(selection, work, models.extractor)))
         read = take("predict", lambda: predict(work, models, selection.roles))
         doubts += check_features({Contrast(name): far for name, far in read["distances"].items()}, limits)
-        finding = _finding(read["members"], doubts, models, mode)
+        finding = _finding(read["members"], doubts, models, _mode(selection, metadata))
         explained = models if saliency else None
         take("report", lambda: report(finding, selection, brain, provenance, work, out, explained))
         result |= {"state": "scored", "reason": None, "sentence": None} | finding_values(finding, brain)
     except StudyHeld as held:
         result |= {"state": "held", "reason": held.code, "sentence": held.sentence}
-        header = header_of_study(files, selection.study_uid) if held_report else None
+        header = header_of_study(selection.files, selection.study_uid) if held_report else None
         if header is not None:
             write_held(held, header, selection.roles, models.identity, provenance, out)
     result["timings_s"] = timings_s
@@ -288,13 +282,23 @@ def _timed(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 # --- result -----------------------------------------------------------------------------------------------------------
 
 
-def scorable(selection: Selection, metadata: Metadata) -> tuple[Selection, TwoSequences | None]:
-    """Return what can be scored: two sequences only by a bundle that was tested on these two."""
+def scorable(selection: Selection, metadata: Metadata) -> Selection:
+    """Return what can be scored: of a study without a third sequence the other two, if the bundle was tested on these.
+
+    Parameters
+    ----------
+    selection
+        Of a study; held ones are returned as they are where two sequences do not help.
+    metadata
+        Of the bundle.
+    """
     found = selection.without
-    for mode in metadata.two_sequences:
-        if found is not None and {Contrast(name) for name in mode.weights} == set(found.roles):
-            return found, mode
-    return selection, None
+    return found if found is not None and _mode(found, metadata) else selection
+
+
+def _mode(selection: Selection, metadata: Metadata) -> TwoSequences | None:
+    """Return by what a bundle scores two sequences; None for three, and for two that it was not tested on."""
+    return next((mode for mode in metadata.two_sequences if set(mode.weights) == set(selection.roles)), None)
 
 
 def _finding(

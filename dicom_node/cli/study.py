@@ -42,6 +42,7 @@ def run(
     with progress() as tell:
         tell("loading the models")
         from dicom_node.engine.worker import open_models
+        from pipeline.select import select_study
         from pipeline.study import run_study
 
         def step(name: str, function: Any) -> Any:
@@ -49,9 +50,9 @@ def run(
             return function()
 
         models = open_models(settings)
-        rules = settings.selection.rules()
+        selection = select_study(files, settings.selection.rules())
         title, saliency = settings.report.title, "saliency" in settings.report.send
-        result = run_study(files, out, models, rules=rules, title=title, saliency=saliency, step=step)
+        result = run_study(selection, out, models, title=title, saliency=saliency, step=step)
     if as_json:
         print_json(result)
     else:

@@ -143,7 +143,7 @@ class Worker:
         selection = select_study(files, rules.rules(), choices)
         if selection.without is not None:
             # As the run will decide: its folder and its results go by the digest of what is scored.
-            selection, _ = scorable(selection, self._models.bundle.metadata)
+            selection = scorable(selection, self._models.bundle.metadata)
         inputs.pin(study, selection, files, rules, choices)
         roles = {role.value: series.series_number for role, series in selection.roles.items()}
         study.note("selected", input_digest=selection.digest, series_numbers=roles)
@@ -167,11 +167,9 @@ class Worker:
     def _run(self, study: Study, folder: Path, step: Step) -> dict[str, Any]:
         pinned = inputs.pinned(study, folder.name)
         return run_study(
-            pinned.files,
+            select_study(pinned.files, pinned.rules.rules(), pinned.choices),
             folder,
             self._models,
-            rules=pinned.rules.rules(),
-            choices=pinned.choices,
             title=self._config.report.title,
             started=pinned.started,
             predecessor=_predecessor(study),

@@ -57,6 +57,8 @@ class Selection:
     without
         Of a study that is held because a single role has no series: the selection of the other two, under a digest of
         their content; for models that were tested on these.
+    files
+        All files that it was made from, in the order of their names.
     """
 
     study_uid: str
@@ -67,6 +69,7 @@ class Selection:
     held: StudyHeld | None
     digest: str
     without: Selection | None = None
+    files: tuple[Path, ...] = ()
 
 
 def select_study(
@@ -88,7 +91,7 @@ def select_study(
     Selection
         With `held` set where the study cannot be scored; nothing is raised for bad input.
     """
-    paths = sorted(paths)
+    paths = tuple(sorted(paths))
     headers = read_headers(paths)
     candidates = tuple(judge(volume, rules) for volume in headers.volumes)
     study_uids = sorted({volume.study_uid for volume in headers.volumes})
@@ -102,14 +105,14 @@ def select_study(
         # The reason counts too: with other rules or choices the same files may be held for another one.
         named = "\n".join((held.code, held.sentence, *(path.name for path in paths)))
         digest = hashlib.sha256(named.encode()).hexdigest()
-        nothing = Selection(study_uid, {}, {}, candidates, headers.problems, held, digest)
+        nothing = Selection(study_uid, {}, {}, candidates, headers.problems, held, digest, files=paths)
         if not isinstance(held, RoleMissing):
             return nothing
         roles, volumes = _by_role(held.found)
         found = replace(nothing, roles=roles, volumes=volumes, held=None, digest=input_digest(roles))
         return replace(nothing, without=found)
     roles, volumes = _by_role(chosen)
-    return Selection(study_uid, roles, volumes, candidates, headers.problems, None, input_digest(roles))
+    return Selection(study_uid, roles, volumes, candidates, headers.problems, None, input_digest(roles), files=paths)
 
 
 def input_digest(roles: dict[Contrast, SelectedSeries]) -> str:

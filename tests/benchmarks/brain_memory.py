@@ -27,6 +27,7 @@ from models.contrast import Contrast
 from pipeline.brain import extract_brain
 from pipeline.grid import canonical
 from pipeline.mask_agreement import compare_masks
+from pipeline.select import select_study
 from pipeline.study import load_models, run_study
 from pipeline.synthetic import write_study
 from pipeline.synthetic.anatomy import procedural_head
@@ -59,7 +60,7 @@ def whole_studies(folder: Path) -> Callable[[int], object]:
     studies = [write_study(folder / str(seed), seed=seed, quick=True) for seed in (1, 2)]
 
     def read(number: int) -> object:
-        result = run_study(studies[number % 2].all_files, folder / "out", models)
+        result = run_study(select_study(studies[number % 2].all_files), folder / "out", models)
         assert result["state"] == "scored", result["reason"]
         return result
 

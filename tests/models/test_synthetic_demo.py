@@ -10,6 +10,7 @@ import torch
 
 from models.brain_weights import EMBEDDED, open_brain_weights
 from models.bundle import SHIPPED, Bundle, open_bundle
+from pipeline.select import select_study
 from pipeline.study import load_models, run_study
 from pipeline.synthetic.cohort import FACTS, STUDIES, synthesize_cohort
 
@@ -55,6 +56,7 @@ def test_it_tells_many_lesions_from_few(bundle: Bundle, tmp_path: Path):
     scores: dict[str, list[float]] = {"few": [], "many": []}
     for patient, fact in facts.items():
         files = sorted((out / STUDIES / patient).rglob("*.dcm"))
-        scores[fact["load"]].append(run_study(files, tmp_path / "sent" / patient, models)["score"])
+        result = run_study(select_study(files), tmp_path / "sent" / patient, models)
+        scores[fact["load"]].append(result["score"])
     print(scores)
     assert max(scores["few"]) < min(scores["many"])

@@ -24,7 +24,7 @@ from models.wae_net import WaeNet
 from pipeline.cohort.build import FULL, PERCENTILES, SMALL, _without_copies, build_cohort
 from pipeline.cohort.labels import LabelledStudy, read_labels
 from pipeline.cohort.record import Record
-from pipeline.select import SiteRules
+from pipeline.select import SiteRules, select_study
 from pipeline.study import Models, run_study
 from tests.support.bundles import change_metadata
 from tests.support.services import SEEDED
@@ -232,7 +232,7 @@ def test_training_and_inference_read_the_same_tensors(built: Built, quick_study:
             return super().read(sequence, tensor_zyx)
 
     models = Models(Recording(open_bundle(small_bundle(tmp_path / "bundle")), CPU), built.extractor)
-    result = run_study(quick_study.all_files, tmp_path / "sent", models)
+    result = run_study(select_study(quick_study.all_files), tmp_path / "sent", models)
     assert result["state"] == "scored"
     (case,) = built.cohort.included
     assert seen.keys() == set(Contrast)

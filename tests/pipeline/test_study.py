@@ -83,7 +83,7 @@ def run(files: list[Path], out: Path, models: Models, known: dict[str, dict[str,
         steps[name] = json.loads(json.dumps((known or {}).get(name) or function()))
         return steps[name]
 
-    return Run(run_study(files, out, models, step=step), out, steps)
+    return Run(run_study(select_study(files), out, models, step=step), out, steps)
 
 
 @pytest.fixture(scope="module")
