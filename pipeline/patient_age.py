@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from pipeline.headers.files import open_dataset
+from pipeline.dicom_file import open_dataset
 
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _DATE = re.compile(r"(\d{4})(\d{2})(\d{2})")

@@ -15,9 +15,8 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import RLELossless
 
 from pipeline.codestream import Codestream, read_codestream
+from pipeline.dicom_file import MAX_VOXELS, Frame, open_dataset
 from pipeline.errors import StudyHeld
-from pipeline.headers import Frame
-from pipeline.headers.files import MAX_VOXELS, open_dataset
 
 
 class PixelsError(ValueError):

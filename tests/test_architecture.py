@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -30,11 +33,62 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def names() -> dict[str, Path]:
+    """Return the file of every module by its dotted name."""
+    files = (path for package in PACKAGES for path in modules(package))
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+def imported_names(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield module and name of each import in a module of ours, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, f"{path} imports relatively"
+            assert node.level == 0, f"{path} imports relatively"
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def loaded_by(name: str, known: dict[str, Path]) -> set[str]:
+    """Return the modules that one loads: what it names, and the packages around it other than its own."""
+    named = {whole for module, part in imported_names(known[name]) for whole in (module, f"{module}.{part}")}
+    loaded = {whole.rsplit(".", cut)[0] for whole in named for cut in range(whole.count(".") + 1)}
+    return {module for module in loaded & known.keys() if not f"{name}.".startswith(f"{module}.")}
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_point_down(package: str):
     above = set(PACKAGES) - BELOW[package] - {package}
     upward = {str(path.relative_to(ROOT)): imports(path) & above for path in modules(package)}
     assert {name: found for name, found in upward.items() if found} == {}
+
+
+def test_imports_make_no_circle():
+    known = names()
+    try:
+        TopologicalSorter({name: loaded_by(name, known) for name in known}).prepare()
+    except CycleError as error:
+        circle = " <- ".join(error.args[1])
+    else:
+        circle = ""
+    assert circle == ""
+
+
+def test_no_private_name_is_imported_from_another_module():
+    taken = [
+        f"{name}: {module}.{part}"
+        for name, path in names().items()
+        for module, part in imported_names(path)
+        if module.split(".")[0] in PACKAGES and f"{module}.{part}".count("._")
+    ]
+    assert taken == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_two_modules_share_a_name(package: str):
+    counts = Counter(path.name for path in modules(package) if path.name != "__init__.py")
+    assert {name for name, count in counts.items() if count > 1} == set()
 
 
 def test_only_the_workflow_module_knows_the_engine():

@@ -5,8 +5,8 @@ volumes: a series that mixes orientations, echoes, image types, diffusion weight
 Pixels are not read here.
 """
 
-from pipeline.headers.files import content_digest
+from pipeline.dicom_file import Frame, Vector, content_digest
 from pipeline.headers.reading import read_headers
-from pipeline.headers.records import Frame, Headers, Problem, Vector, Volume
+from pipeline.headers.records import Headers, Problem, Volume
 
 __all__ = ["Frame", "Headers", "Problem", "Vector", "Volume", "content_digest", "read_headers"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.dicom_file import DEFLATED, MAX_INFLATED_BYTES, MAX_VOXELS, Frame, InflatesTooLargeError, NotDicomError
 from pipeline.headers.attributes import Facts, Header, Values
-from pipeline.headers.files import DEFLATED, MAX_INFLATED_BYTES, MAX_VOXELS, InflatesTooLargeError, NotDicomError
 from pipeline.headers.quick import read_quickly
-from pipeline.headers.records import Frame, Problem
+from pipeline.headers.records import Problem
 from pipeline.headers.thorough import DamagedHeaderError, read_thoroughly
 
 MR_IMAGE_CLASSES = frozenset(

@@ -16,8 +16,8 @@ from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 
+from pipeline.dicom_file import FIRST_TAG, META_START, PIXEL_DATA, UNDEFINED_LENGTH, data_set_start
 from pipeline.headers.attributes import NUMERIC, WANTED, Facts, Header, Value, Values, as_numbers, as_texts
-from pipeline.headers.files import FIRST_TAG, META_START, PIXEL_DATA, UNDEFINED_LENGTH, data_set_start
 
 IMPLICIT = "1.2.840.10008.1.2"
 _EXPLICIT = re.compile(r"1\.2\.840\.10008\.1\.2\.(1|4\.\d+|5)")

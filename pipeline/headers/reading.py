@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.dicom_file import content_digest
 from pipeline.errors import StudyHeld
-from pipeline.headers.files import content_digest
 from pipeline.headers.instance import Plane, read_instance
 from pipeline.headers.records import Headers, Problem
 from pipeline.headers.volumes import form_volumes

@@ -1,39 +1,11 @@
-"""What is told of a study's headers: frames, volumes, and the files that are not used."""
+"""What a study's headers say: volumes, and the files that are not used."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-Vector = tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One image plane.
-
-    Attributes
-    ----------
-    path, index
-        File, and number of the frame in it, from 0.
-    sop_instance_uid
-        Of the file.
-    position_mm, orientation
-        ImagePositionPatient and ImageOrientationPatient (PS3.3 C.7.6.2.1.1), None where absent or no numbers.
-    pixel_spacing_mm
-        Distance of rows, distance of columns.
-    rows, columns
-        Matrix.
-    """
-
-    path: Path
-    index: int
-    sop_instance_uid: str
-    position_mm: Vector | None
-    orientation: Vector | None
-    pixel_spacing_mm: Vector | None
-    rows: int
-    columns: int
+from pipeline.dicom_file import Frame
 
 
 @dataclass(frozen=True, slots=True)

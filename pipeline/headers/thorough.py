@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.dicom_file import open_dataset
 from pipeline.headers.attributes import NUMERIC, WANTED, Header, Value, Values, as_numbers, as_texts
-from pipeline.headers.files import open_dataset
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

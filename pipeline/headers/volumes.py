@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from itertools import combinations
 
+from pipeline.dicom_file import Vector
 from pipeline.headers.attributes import Facts
 from pipeline.headers.instance import Plane
-from pipeline.headers.records import Vector, Volume
+from pipeline.headers.records import Volume
 
 _NO_AGENT = frozenset({"", "NO", "NONE", "N", "NIL", "0", "OFF"})
 """What scanners write as ContrastBolusAgent where none was given."""

@@ -30,9 +30,9 @@ from pydicom.uid import (
 )
 
 from models.contrast import Contrast
+from pipeline.dicom_file import MAX_INFLATED_BYTES
 from pipeline.headers import Headers, read_headers
 from pipeline.headers.attributes import NUMERIC, WANTED
-from pipeline.headers.files import MAX_INFLATED_BYTES
 from pipeline.headers.quick import read_quickly
 from pipeline.headers.thorough import read_thoroughly
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series

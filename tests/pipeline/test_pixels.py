@@ -25,10 +25,10 @@ from pydicom.uid import (
 
 from models.contrast import Contrast
 from pipeline.codestream import Codestream, read_codestream
+from pipeline.dicom_file import MAX_VOXELS, open_dataset
 from pipeline.errors import StudyHeld
 from pipeline.geometry import ordered_frames, stacked_frames
 from pipeline.headers import Frame, read_headers
-from pipeline.headers.files import MAX_VOXELS, open_dataset
 from pipeline.pixels import decode, read_pixels
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
 from tests.support.dicom_files import AXIAL, edit, encode, files_in, write_enhanced

@@ -1,15 +1,18 @@
-"""DICOM files, opened without trusting what they declare."""
+"""DICOM files, opened without trusting what they declare, and the image planes in them."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
+
+Vector = tuple[float, ...]
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 FIRST_TAG = 0x00010000
@@ -24,6 +27,34 @@ MAX_VOXELS = 2**29
 """Of one file and of one volume; twice 512 x 512 x 1024, and 2 GB as numbers that can be computed with."""
 _INFLATE_STEP_BYTES = 2**20
 _FIRST_PIXEL_TAG = 0x7FE00008
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image plane.
+
+    Attributes
+    ----------
+    path, index
+        File, and number of the frame in it, from 0.
+    sop_instance_uid
+        Of the file.
+    position_mm, orientation
+        ImagePositionPatient and ImageOrientationPatient (PS3.3 C.7.6.2.1.1), None where absent or no numbers.
+    pixel_spacing_mm
+        Distance of rows, distance of columns.
+    rows, columns
+        Matrix.
+    """
+
+    path: Path
+    index: int
+    sop_instance_uid: str
+    position_mm: Vector | None
+    orientation: Vector | None
+    pixel_spacing_mm: Vector | None
+    rows: int
+    columns: int
 
 
 class NotDicomError(Exception):
