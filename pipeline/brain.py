@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.mask_measures import measure_mask
 from pipeline.plausibility import doubts
 
@@ -63,10 +63,10 @@ def extract_brain(
     """
     array_zyx = sitk.GetArrayViewFromImage(volume)
     if array_zyx.min() == array_zyx.max():
-        raise StudyHeld("brain_mask_empty", "The volume is empty: every voxel has the same value.")
+        raise StudyHeld(HoldReason.BRAIN_MASK_EMPTY, "The volume is empty: every voxel has the same value.")
     raw = raw_mask(volume, extractor)
     if not sitk.GetArrayViewFromImage(raw).any():
-        raise StudyHeld("brain_mask_empty", "No brain was found in the volume.")
+        raise StudyHeld(HoldReason.BRAIN_MASK_EMPTY, "No brain was found in the volume.")
     mask, main_share = main_piece(raw)
     measures = measure_mask(volume, mask, main_share)
     return mask, MaskFacts(round(measures.volume_ml, 1), doubts(measures, age_years))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.headers import Frame, Vector
 
 MIN_SLICES = 15
@@ -40,15 +40,17 @@ def ordered_frames(frames: Sequence[Frame]) -> tuple[list[Frame], float]:
     stacked, step_mm = stacked_frames(frames)
     slices = len(stacked)
     if slices < MIN_SLICES:
-        raise StudyHeld("geometry_too_few", f"{slices} slices; a head needs at least {MIN_SLICES}. Send all slices.")
+        raise StudyHeld(
+            HoldReason.GEOMETRY_TOO_FEW, f"{slices} slices; a head needs at least {MIN_SLICES}. Send all slices."
+        )
     if step_mm > MAX_STEP_MM:
         raise StudyHeld(
-            "geometry_thick",
+            HoldReason.GEOMETRY_THICK,
             f"Slices are {step_mm:.1f} mm apart; at most {MAX_STEP_MM} mm is allowed. Acquire thinner slices.",
         )
     if step_mm * slices < MIN_COVERAGE_MM:
         raise StudyHeld(
-            "geometry_coverage",
+            HoldReason.GEOMETRY_COVERAGE,
             f"The slices cover {step_mm * slices:.0f} mm; a head needs {MIN_COVERAGE_MM:.0f} mm. "
             "Send or acquire the whole head.",
         )
@@ -73,7 +75,7 @@ def stacked_frames(frames: Sequence[Frame]) -> tuple[list[Frame], float]:
         _refuse_unplaced(frame)
     _refuse_mixed(frames)
     if len(frames) < 2:
-        raise StudyHeld("geometry_too_few", f"{len(frames)} slice is no volume. Send all slices.")
+        raise StudyHeld(HoldReason.GEOMETRY_TOO_FEW, f"{len(frames)} slice is no volume. Send all slices.")
     normal = _normal(frames[0])
     placed = sorted(((_dot(_position(frame), normal), frame) for frame in frames), key=lambda pair: pair[0])
     _refuse_irregular([upper - lower for (lower, _), (upper, _) in pairwise(placed)])
@@ -81,7 +83,7 @@ def stacked_frames(frames: Sequence[Frame]) -> tuple[list[Frame], float]:
     for height_mm, frame in placed:
         if _drift_mm(_position(frame), _position(lowest), normal, height_mm - low_mm) > _SHEAR_TOLERANCE_MM:
             raise StudyHeld(
-                "geometry_tilt",
+                HoldReason.GEOMETRY_TILT,
                 "The slices do not stack along their normal (tilted or sheared). Acquire the series without tilt.",
             )
     return [frame for _, frame in placed], (placed[-1][0] - low_mm) / (len(placed) - 1)
@@ -104,7 +106,7 @@ def _refuse_unplaced(frame: Frame) -> None:
     position_mm, orientation, spacing_mm = frame.position_mm, frame.orientation, frame.pixel_spacing_mm
     if position_mm is None or orientation is None or max(map(abs, position_mm)) > _FARTHEST_MM:
         raise StudyHeld(
-            "geometry_position",
+            HoldReason.GEOMETRY_POSITION,
             "Slices lack a plausible ImagePositionPatient or ImageOrientationPatient. "
             "Send the original series, not an export.",
         )
@@ -114,12 +116,13 @@ def _refuse_unplaced(frame: Frame) -> None:
         abs(_dot(across, down)) > 2 * _COSINE_TOLERANCE
     ):
         raise StudyHeld(
-            "geometry_orientation",
+            HoldReason.GEOMETRY_ORIENTATION,
             "ImageOrientationPatient holds no two perpendicular directions. Send the original series, not an export.",
         )
     if spacing_mm is None or not all(0.1 <= side <= 10 for side in spacing_mm):
         raise StudyHeld(
-            "geometry_spacing", "PixelSpacing is missing or implausible. Send the original series, not an export."
+            HoldReason.GEOMETRY_SPACING,
+            "PixelSpacing is missing or implausible. Send the original series, not an export.",
         )
 
 
@@ -128,18 +131,18 @@ def _refuse_mixed(frames: Sequence[Frame]) -> None:
     for frame in frames:
         if not _close(frame.orientation, first.orientation, _COSINE_TOLERANCE):
             raise StudyHeld(
-                "geometry_orientation",
+                HoldReason.GEOMETRY_ORIENTATION,
                 "The slices are oriented differently. Send each orientation as a series of its own.",
             )
         spacing_mm = first.pixel_spacing_mm or (0.0,)
         if not _close(frame.pixel_spacing_mm, first.pixel_spacing_mm, 1e-3 * min(spacing_mm)):
             raise StudyHeld(
-                "geometry_spacing",
+                HoldReason.GEOMETRY_SPACING,
                 "The slices have different PixelSpacing. Send each field of view as a series of its own.",
             )
         if (frame.rows, frame.columns) != (first.rows, first.columns):
             raise StudyHeld(
-                "geometry_matrix",
+                HoldReason.GEOMETRY_MATRIX,
                 "The slices have different numbers of rows or columns. Send each matrix as a series of its own.",
             )
 
@@ -149,12 +152,12 @@ def _refuse_irregular(steps_mm: list[float]) -> None:
     least_mm, step_mm, most_mm = ordered_mm[0], ordered_mm[len(ordered_mm) // 2], ordered_mm[-1]
     if least_mm < _SAME_PLACE_MM:
         raise StudyHeld(
-            "geometry_duplicate",
+            HoldReason.GEOMETRY_DUPLICATE,
             "Several slices lie at the same position. If it was acquired twice, send each acquisition as a series.",
         )
     if max(step_mm - least_mm, most_mm - step_mm) > max(_STEP_TOLERANCE * step_mm, 0.02):
         raise StudyHeld(
-            "geometry_gap",
+            HoldReason.GEOMETRY_GAP,
             f"Slice distances run from {least_mm:.2f} to {most_mm:.2f} mm: a gap. Send all slices of the series again.",
         )
 

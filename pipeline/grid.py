@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 
 CANONICAL_AXES = "RAS"
 
@@ -49,7 +49,7 @@ def brain_centred(mask: sitk.Image, grid: ModelGrid) -> sitk.Image:
     size_mm = np.array(grid.size_xyz) * np.array(grid.spacing_xyz_mm)
     if (high_mm - low_mm > size_mm).any():
         raise StudyHeld(
-            "geometry_brain_outside_grid",
+            HoldReason.GEOMETRY_BRAIN_OUTSIDE_GRID,
             f"The brain mask measures {' x '.join(f'{side:.0f}' for side in high_mm - low_mm)} mm and does not fit the "
             f"model grid of {' x '.join(f'{side:.0f}' for side in size_mm)} mm.",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 
 
 def standardise(
@@ -34,7 +34,7 @@ def standardise(
     inside = mask_zyx > 0
     values = image_zyx[inside].astype(np.float64)
     if values.size == 0 or np.ptp(np.percentile(values, clip_percentiles)) <= 0:
-        raise StudyHeld("intensity_constant", "The image has no contrast inside the brain.")
+        raise StudyHeld(HoldReason.INTENSITY_CONSTANT, "The image has no contrast inside the brain.")
     values = np.clip(values, *np.percentile(values, clip_percentiles))
     tensor_zyx = np.zeros(image_zyx.shape, np.float32)
     tensor_zyx[inside] = (values - values.mean()) / values.std()

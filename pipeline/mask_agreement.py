@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from models.contrast import Contrast
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 
 _GRID_MM = 3.0
 _MIN_DICE, _ODD_DICE = 0.75, 0.88
@@ -76,7 +76,7 @@ def compare_masks(masks: Mapping[Contrast, sitk.Image]) -> dict[Contrast, tuple[
     for (one, other), found in pairs.items():
         if not found.same_brain:
             raise StudyHeld(
-                "brain_masks_disagree",
+                HoldReason.BRAIN_MASKS_DISAGREE,
                 f"The brain masks of {one} and {other} differ in shape or size: look at both series for damage.",
             )
     return {role: _flags([found for pair, found in pairs.items() if role in pair]) for role in masks}

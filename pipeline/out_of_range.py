@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from models.bundle import Check, Range
 from models.contrast import Contrast
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.headers import Volume
 from pipeline.patient_age import read_age_years
 from pipeline.select import Candidate
@@ -84,7 +84,7 @@ def check_brain_weights(digest: str, limits: Range) -> tuple[OutOfRange, ...]:
     if not limits.other_brain_weights(digest):
         return ()
     held = StudyHeld(
-        "out_of_range_brain_weights",
+        HoldReason.OUT_OF_RANGE_BRAIN_WEIGHTS,
         "The brain masks are drawn with other weights than those that the model was made with. Its score may not hold.",
     )
     doubt = _judged("brain_weights", held, limits)
@@ -114,7 +114,7 @@ def check_features(distances: Mapping[Contrast, float], limits: Range) -> tuple[
         return ()
     said = ", ".join(f"{role} {distances[role]:.1f} of at most {largest[role]:.1f}" for role in outside)
     held = StudyHeld(
-        "out_of_range_features",
+        HoldReason.OUT_OF_RANGE_FEATURES,
         f"The images look unlike those that the model was made with (distance: {said}). Its score may not hold.",
     )
     doubt = _judged("features", held, limits)
@@ -158,7 +158,7 @@ def _age(volumes: Mapping[Contrast, Volume], limits: Range) -> StudyHeld | OutOf
     if youngest <= age_years <= oldest:
         return None
     return StudyHeld(
-        "out_of_range_age",
+        HoldReason.OUT_OF_RANGE_AGE,
         f"The patient's age is outside of {youngest:g} to {oldest:g} years, for which the model was made. "
         "Its score may not hold.",
     )
@@ -170,7 +170,7 @@ def _contrast(
     if limits.contrast_agent == "unchecked" or not after_contrast_agent(volumes, candidates):
         return None
     return StudyHeld(
-        "out_of_range_contrast",
+        HoldReason.OUT_OF_RANGE_CONTRAST,
         "The T1W series was acquired after contrast agent, and the model was made without. Its score may not hold.",
     )
 
@@ -190,7 +190,7 @@ def _field_strength(volumes: Mapping[Contrast, Volume], limits: Range) -> list[S
     if outside:
         doubts.append(
             StudyHeld(
-                "out_of_range_field_strength",
+                HoldReason.OUT_OF_RANGE_FIELD_STRENGTH,
                 f"The field strength of {outside} is not {wanted} T, for which the model was made. "
                 "Its score may not hold.",
             )

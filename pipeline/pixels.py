@@ -16,7 +16,7 @@ from pydicom.uid import RLELossless
 
 from pipeline.codestream import Codestream, read_codestream
 from pipeline.dicom_file import MAX_VOXELS, Frame, open_dataset
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 
 
 class PixelsError(ValueError):
@@ -47,7 +47,7 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
     rows, columns = frames[0].rows, frames[0].columns
     if len(frames) * rows * columns > MAX_VOXELS:
         raise StudyHeld(
-            "pixel_size_implausible",
+            HoldReason.PIXEL_SIZE_IMPLAUSIBLE,
             f"{len(frames)} slices of {rows} x {columns} pixels are more than a head has. Send the original series.",
         )
     array_zyx = np.empty((len(frames), rows, columns), np.float32)
@@ -60,11 +60,11 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
                 array_zyx[place] = values_yx
         except Exception as error:  # any malformed file: pydicom and the codecs raise what they stumbled over
             raise StudyHeld(
-                "pixel_data_damaged",
+                HoldReason.PIXEL_DATA_DAMAGED,
                 f"A slice cannot be decoded ({type(error).__name__}). Send the series again, uncompressed.",
             ) from None
     if not np.isfinite(array_zyx).all():
-        raise StudyHeld("pixel_data_damaged", "Pixel values are not finite numbers. Send the original series.")
+        raise StudyHeld(HoldReason.PIXEL_DATA_DAMAGED, "Pixel values are not finite numbers. Send the original series.")
     return array_zyx
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.mask_measures import MaskMeasures
 
 SMALLEST_ML, LARGEST_ML = 350.0, 2_100.0
@@ -84,7 +84,7 @@ def _refuse_size(measures: MaskMeasures, age_years: float | None) -> None:
     volume_ml = measures.volume_ml
     if not SMALLEST_ML <= volume_ml <= LARGEST_ML:
         raise StudyHeld(
-            "brain_mask_implausible",
+            HoldReason.BRAIN_MASK_IMPLAUSIBLE,
             f"The brain mask holds {volume_ml:.0f} ml; a brain has {SMALLEST_ML:.0f} to {LARGEST_ML:.0f} ml.",
         )
     if age_years is not None and age_years >= _AGE_COUNTS_YEARS:
@@ -92,7 +92,7 @@ def _refuse_size(measures: MaskMeasures, age_years: float | None) -> None:
         if volume_ml < smallest_ml:
             # Without the limit: it would tell the age.
             raise StudyHeld(
-                "brain_mask_implausible",
+                HoldReason.BRAIN_MASK_IMPLAUSIBLE,
                 f"The brain mask holds {volume_ml:.0f} ml, less than half of a brain of the patient's age.",
             )
 
@@ -100,11 +100,11 @@ def _refuse_size(measures: MaskMeasures, age_years: float | None) -> None:
 def _refuse_shape(measures: MaskMeasures) -> None:
     if measures.shortest_mm < _SHORTEST_MM:
         raise StudyHeld(
-            "brain_mask_implausible",
+            HoldReason.BRAIN_MASK_IMPLAUSIBLE,
             f"The brain mask is {measures.shortest_mm:.0f} mm across; a brain has at least {_SHORTEST_MM:.0f} mm.",
         )
     if measures.contrast < _MIN_CONTRAST:
-        raise StudyHeld("brain_mask_implausible", "The image shows no brain tissue inside the brain mask.")
+        raise StudyHeld(HoldReason.BRAIN_MASK_IMPLAUSIBLE, "The image shows no brain tissue inside the brain mask.")
     wrong = (
         measures.main_share < _MIN_MAIN_SHARE
         or measures.symmetry < _MIN_SYMMETRY
@@ -113,7 +113,7 @@ def _refuse_shape(measures: MaskMeasures) -> None:
     )
     if wrong:
         raise StudyHeld(
-            "brain_mask_implausible",
+            HoldReason.BRAIN_MASK_IMPLAUSIBLE,
             "The brain mask is in pieces, lopsided, cut off or beside the head: no whole brain.",
         )
 

@@ -30,7 +30,7 @@ from models.wae_net import WaeNet
 from models.whole_files import write_whole
 from pipeline.activation import activation_image
 from pipeline.brain import MaskFacts, WeightsIdentity, extract_brain
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.grid import ModelGrid, canonical
 from pipeline.mask_agreement import compare_masks
 from pipeline.out_of_range import OutOfRange, check_brain_weights, check_features, check_headers
@@ -151,7 +151,8 @@ def run_study(
         value = step(name, lambda: _timed(function))
         timings_s[name] = value["seconds"]
         if "held" in value:
-            raise StudyHeld(*value["held"])
+            code, sentence = value["held"]
+            raise StudyHeld(HoldReason(code), sentence)
         return value
 
     result = describe_study(selection, models.identity, models.brain_weights, SOFTWARE)
@@ -177,7 +178,7 @@ def run_study(
         take("report", lambda: report(finding, selection, brain, provenance, work, out, explained))
         result |= {"state": "scored", "reason": None, "sentence": None} | finding_values(finding, brain)
     except StudyHeld as held:
-        result |= {"state": "held", "reason": held.code, "sentence": held.sentence}
+        result |= {"state": "held", "reason": held.code.value, "sentence": held.sentence}
         header = header_of_study(selection.files, selection.study_uid) if held_report else None
         if header is not None:
             write_held(held, header, selection.roles, models.identity, provenance, out)
@@ -275,7 +276,7 @@ def _timed(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         value = function()
     except StudyHeld as held:
-        value = {"held": [held.code, held.sentence]}
+        value = {"held": [held.code.value, held.sentence]}
     return value | {"seconds": round(time.monotonic() - started_s, 3)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import SimpleITK as sitk
 
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.geometry import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES, axes_of, ordered_frames, stacked_frames
 from pipeline.headers import Frame, Volume
 from pipeline.pixels import read_pixels
@@ -44,7 +44,7 @@ def read_volume(volume: Volume) -> sitk.Image:
     """
     if _TILED.intersection(volume.image_type):
         raise StudyHeld(
-            "geometry_mosaic",
+            HoldReason.GEOMETRY_MOSAIC,
             "All slices lie side by side in one image (a mosaic). Send the series with an image for each slice.",
         )
     return image_of(*ordered_frames(volume.frames))

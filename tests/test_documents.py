@@ -25,6 +25,7 @@ from dicom_node.engine import processes, worker, workflow
 from dicom_node.net import scp, scu
 from dicom_node.studies.spool import Study
 from models.contrast import Contrast
+from pipeline.errors import HoldReason
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML
 from pipeline.report import codes, headers, structured_report, uids
 from pipeline.report.page import SIZE
@@ -94,15 +95,16 @@ def constant(call: ast.Call, position: int) -> str | None:
     return argument.value if isinstance(argument, ast.Constant) and isinstance(argument.value, str) else None
 
 
-def held() -> dict[str, list[list[str]]]:
-    """Return the fixed parts of every sentence of `StudyHeld`, by code."""
-    sentences: dict[str, list[list[str]]] = defaultdict(list)
+def sentences() -> dict[HoldReason, list[list[str]]]:
+    """Return the fixed parts of every sentence of `StudyHeld`, by reason."""
+    found: dict[HoldReason, list[list[str]]] = defaultdict(list)
     for name, call in calls("pipeline"):
-        code = constant(call, 0)
-        if name == "StudyHeld" and code:
+        reason = call.args[0] if name == "StudyHeld" else None
+        if isinstance(reason, ast.Attribute) and ast.unparse(reason.value) == "HoldReason":
             parts = call.args[1].values if isinstance(call.args[1], ast.JoinedStr) else [call.args[1]]
-            sentences[code].append([p.value.strip() for p in parts if isinstance(p, ast.Constant) and p.value.strip()])
-    return dict(sentences)
+            words = [p.value.strip() for p in parts if isinstance(p, ast.Constant) and p.value.strip()]
+            found[HoldReason[reason.attr]].append(words)
+    return dict(found)
 
 
 def node_codes() -> set[str]:
@@ -223,11 +225,11 @@ def test_no_document_names_a_verb_that_does_not_exist(document: Path):
 
 def test_every_reason_to_hold_a_study_stands_in_the_readme():
     rows = {row["code"].strip("`"): row for row in table(README, "code", "sentence", "what to do")}
-    assert set(rows) == set(held())
-    for code, sentences in held().items():
-        said = rows[code]["sentence"]
-        assert any(all(part in said for part in parts) for parts in sentences), f"{code}: {sentences} is not: {said}"
-        assert rows[code]["what to do"], code
+    assert {code: row["what to do"] for code, row in rows.items()} == {r.value: r.advice for r in HoldReason}
+    for reason, possible in sentences().items():
+        said = rows[reason]["sentence"]
+        assert any(all(part in said for part in parts) for parts in possible), f"{reason}: {possible} is not: {said}"
+    assert set(sentences()) == set(HoldReason)
 
 
 def test_numbers_in_the_reasons_are_those_of_the_code():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from models.contrast import Contrast
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.geometry import ordered_frames
 from pipeline.select.judge import Candidate, Verdict, plane
 from pipeline.select.physics import read_physics
@@ -21,14 +21,21 @@ _COVERAGE_STEP_MM = 20.0
 class RoleMissing(StudyHeld):
     """No series plays one role; the other two have theirs.
 
+    Parameters
+    ----------
+    sentence
+        Which role, and what to do.
+    found
+        The candidates for the other roles.
+
     Attributes
     ----------
     found
-        The candidates for the other roles.
+        As given.
     """
 
-    def __init__(self, code: str, sentence: str, found: dict[Contrast, Candidate]) -> None:
-        super().__init__(code, sentence)
+    def __init__(self, sentence: str, found: dict[Contrast, Candidate]) -> None:
+        super().__init__(HoldReason.MISSING_ROLE, sentence)
         self.found = found
 
 
@@ -64,9 +71,9 @@ def select_roles(
     if refusals:
         refusals.sort(key=_urgency)
         sentence = " ".join(dict.fromkeys(held.sentence for held in refusals))
-        if len(refusals) == 1 and refusals[0].code == "missing_role":
+        if len(refusals) == 1 and refusals[0].code is HoldReason.MISSING_ROLE:
             _refuse_twice(chosen)
-            raise RoleMissing(refusals[0].code, sentence, chosen)
+            raise RoleMissing(sentence, chosen)
         raise StudyHeld(refusals[0].code, sentence)
     _refuse_twice(chosen)
     return chosen
@@ -74,15 +81,16 @@ def select_roles(
 
 def _urgency(held: StudyHeld) -> int:
     """Return where a refusal stands: what a human can mend at once comes before what must be acquired."""
-    order = ("choice_", "geometry_", "ambiguous_role", "missing_role")
-    return next(place for place, start in enumerate(order) if held.code.startswith(start))
+    gate = 1
+    order = {HoldReason.CHOICE_UNUSABLE: 0, HoldReason.AMBIGUOUS_ROLE: 2, HoldReason.MISSING_ROLE: 3}
+    return order.get(held.code, gate)
 
 
 def _refuse_twice(chosen: dict[Contrast, Candidate]) -> None:
     for role, other in ((Contrast.T1W, Contrast.T2W), (Contrast.T2W, Contrast.FLAIR), (Contrast.T1W, Contrast.FLAIR)):
         if role in chosen and other in chosen and chosen[role].volume == chosen[other].volume:
             raise StudyHeld(
-                "choice_unusable",
+                HoldReason.CHOICE_UNUSABLE,
                 f"{name(chosen[role])} was chosen for {role} and {other}; choose one series for each.",
             )
 
@@ -93,13 +101,15 @@ def _refuse_twice(chosen: dict[Contrast, Candidate]) -> None:
 def _by_hand(role: Contrast, series_uid: str, candidates: list[Candidate]) -> Candidate:
     volumes = [c for c in candidates if c.volume.series_uid == series_uid]
     if not volumes:
-        raise StudyHeld("choice_unusable", f"The series chosen for {role} is not in the study; choose another.")
+        raise StudyHeld(
+            HoldReason.CHOICE_UNUSABLE, f"The series chosen for {role} is not in the study; choose another."
+        )
     fitting = [c for c in volumes if c.scores[role] > 0]
     # The echoes of one series share a description; their times tell them apart.
     fitting = fitting or [c for c in volumes if read_physics(c.volume).role is role]
     if len(volumes) > 1 and len(fitting) != 1:
         raise StudyHeld(
-            "choice_unusable",
+            HoldReason.CHOICE_UNUSABLE,
             f"{name(volumes[0])} chosen for {role} holds {len(volumes)} volumes, and not just one of them fits.",
         )
     candidate = fitting[0] if fitting else volumes[0]
@@ -107,7 +117,7 @@ def _by_hand(role: Contrast, series_uid: str, candidates: list[Candidate]) -> Ca
         ordered_frames(candidate.volume.frames)
     except StudyHeld as refusal:
         sentence = f"{name(candidate)} chosen for {role}: {refusal.sentence}"
-        raise StudyHeld("choice_unusable", sentence) from None
+        raise StudyHeld(HoldReason.CHOICE_UNUSABLE, sentence) from None
     return replace(candidate, evidence=("chosen by hand", *candidate.evidence))
 
 
@@ -128,7 +138,7 @@ def _best(role: Contrast, candidates: list[Candidate], rules: SiteRules) -> Cand
             return _noted(candidate, *(f"rather than {name(rival)}: {reason}" for rival, reason in reasons))
     unbeaten = [c for c in fitting if not any(_advantage(role, other, c, rules) for other in fitting)]
     names = " and ".join(name(candidate) for candidate in unbeaten or fitting)
-    raise StudyHeld("ambiguous_role", f"{names} fit {role} equally well. Choose the series by hand.")
+    raise StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{names} fit {role} equally well. Choose the series by hand.")
 
 
 def _nobody(role: Contrast, candidates: list[Candidate]) -> StudyHeld:
@@ -139,10 +149,12 @@ def _nobody(role: Contrast, candidates: list[Candidate]) -> StudyHeld:
     doubtful = [c for c in candidates if c.verdict is Verdict.AMBIGUOUS and c.scores[role] > 0]
     if doubtful:
         reason = f"{name(doubtful[0])} may be {role}: {doubtful[0].evidence[0]}"
-        return StudyHeld("ambiguous_role", f"{reason}. Choose the series by hand.")
+        return StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{reason}. Choose the series by hand.")
     after = [c for c in candidates if role is Contrast.T1W and c.evidence[0] == "T1 weighted after contrast agent"]
     hint = f" {name(after[0])} is T1 weighted, but after contrast agent." if after else ""
-    return StudyHeld("missing_role", f"No series of the study is {role}; acquire or send it, then retry.{hint}")
+    return StudyHeld(
+        HoldReason.MISSING_ROLE, f"No series of the study is {role}; acquire or send it, then retry.{hint}"
+    )
 
 
 def _before_contrast(fitting: list[Candidate], candidates: list[Candidate]) -> list[Candidate]:
@@ -163,7 +175,7 @@ def _before_contrast(fitting: list[Candidate], candidates: list[Candidate]) -> l
         before = [c for c in fitting if c.volume.acquired is None or c.volume.acquired <= first]
         if not before:
             late = f"{name(fitting[0])} is T1 weighted, but {injected} had contrast agent earlier"
-            raise StudyHeld("ambiguous_role", f"{late}. Choose the series by hand.")
+            raise StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{late}. Choose the series by hand.")
         known = [(c, c.volume.acquired is not None and c.volume.acquired < first) for c in before]
         return [_noted(c, "acquired before the contrast agent") if earlier else c for c, earlier in known]
     # A subtraction of perfusion or angiography is known by that name too, and says nothing of contrast agent.
@@ -175,7 +187,7 @@ def _first_of_two(fitting: list[Candidate], subtraction: Candidate) -> list[Cand
     times = [c.volume.acquired for c in fitting]
     if len(fitting) < 2 or None in times or len(set(times)) < 2:
         doubt = f"{name(subtraction)} is a subtraction, so {name(fitting[0])} may show contrast agent"
-        raise StudyHeld("ambiguous_role", f"{doubt}. Choose the series by hand.")
+        raise StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{doubt}. Choose the series by hand.")
     first = min(time for time in times if time)
     reason = f"earliest T1 weighted series of a study with a subtraction ({name(subtraction)})"
     return [_noted(c, reason) for c in fitting if c.volume.acquired == first]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from models.contrast import Contrast
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.geometry import MIN_SLICES, axes_of, ordered_frames
 from pipeline.headers import Volume
 from pipeline.select.physics import Reading, read_physics
@@ -201,7 +201,9 @@ def _through_gate(candidate: Candidate, rules: SiteRules) -> Candidate:
     volume = candidate.volume
     try:
         if len(volume.frames) < rules.min_slices > MIN_SLICES:
-            raise StudyHeld("geometry_too_few", f"{len(volume.frames)} slices; this site asks for {rules.min_slices}.")
+            raise StudyHeld(
+                HoldReason.GEOMETRY_TOO_FEW, f"{len(volume.frames)} slices; this site asks for {rules.min_slices}."
+            )
         _, step_mm = ordered_frames(volume.frames)
     except StudyHeld as refusal:
         reason = f"{candidate.verdict} by its headers, but no usable volume: {refusal.sentence}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.contrast import Contrast
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.headers import Headers, Problem, Volume, content_digest, read_headers
 from pipeline.select.choose import RoleMissing, select_roles
 from pipeline.select.judge import Candidate, judge
@@ -98,7 +98,9 @@ def select_study(
     study_uid = study_uids[0] if len(study_uids) == 1 else ""
     try:
         if len(study_uids) > 1:
-            raise StudyHeld("several_studies", f"The files belong to {len(study_uids)} studies; give one at a time.")
+            raise StudyHeld(
+                HoldReason.SEVERAL_STUDIES, f"The files belong to {len(study_uids)} studies; give one at a time."
+            )
         _refuse_damaged(candidates, headers, choices or {})
         chosen = select_roles(candidates, rules, choices)
     except StudyHeld as held:
@@ -154,8 +156,9 @@ def _refuse_damaged(candidates: Iterable[Candidate], headers: Headers, choices: 
         uids = {frame.sop_instance_uid for frame in candidate.volume.frames}
         # An instance that came damaged first and whole later is whole.
         if any(series == series_uid and instance not in uids for series, instance in damaged):
-            raise StudyHeld("pixel_data_damaged", f"The {role} series has damaged files; send it again.")
+            raise StudyHeld(HoldReason.PIXEL_DATA_DAMAGED, f"The {role} series has damaged files; send it again.")
         if uids & headers.conflicts:
             raise StudyHeld(
-                "conflicting_instances", f"Instances of the {role} series arrived twice with different content."
+                HoldReason.CONFLICTING_INSTANCES,
+                f"Instances of the {role} series arrived twice with different content.",
             )

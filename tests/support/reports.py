@@ -24,7 +24,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageS
 from models.bundle import Evidence, TwoSequences
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
-from pipeline.errors import StudyHeld
+from pipeline.errors import HoldReason, StudyHeld
 from pipeline.out_of_range import OutOfRange
 from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, combine
 from pipeline.report import (
@@ -196,7 +196,7 @@ def document_of(
     return build_document(pages, inputs, provenance, finding)
 
 
-HELD = StudyHeld("missing_role", "No series of the study is FLAIR; acquire or send it, then retry.")
+HELD = StudyHeld(HoldReason.MISSING_ROLE, "No series of the study is FLAIR; acquire or send it, then retry.")
 
 
 def held_of(inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE) -> dict[str, Dataset]:
