@@ -1,11 +1,12 @@
-"""Files that are there whole or not at all, however a process ends."""
+"""Files that are there whole or not at all, however a process ends: the one way in which every package writes them."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 OWNER_ALONE: Final = 0o600
 """Permissions of a file that holds patient data."""
@@ -38,8 +39,35 @@ def write_whole(file: Path, content: bytes, permissions: int = 0o666) -> None:
     _sync_folder(file.parent)
 
 
+def write_json(file: Path, value: Any, permissions: int = 0o666, *, allow_nan: bool = True) -> None:
+    """Write a JSON file by `write_whole`, in UTF-8 and indented.
+
+    Parameters
+    ----------
+    file, permissions
+        See `write_whole`.
+    value
+        Of JSON's types; a `StrEnum` is written as its value.
+    allow_nan
+        Whether NaN and infinities are written as JavaScript has them; JSON does not.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite although `allow_nan` is False; nothing is written then.
+    """
+    content = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=allow_nan) + "\n"
+    write_whole(file, content.encode(), permissions)
+
+
 def drop_unfinished(folder: Path) -> None:
-    """Remove what `write_whole` had begun in a folder when its process was killed; no other process may write there."""
+    """Remove what `write_whole` had begun in a folder when its process was killed.
+
+    Parameters
+    ----------
+    folder
+        No other process may write there.
+    """
     for left in folder.glob("*.part"):
         left.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from models.training.cohort import Cohort
 from models.training.fit.folds import Split
 from models.training.fit.recipe import Recipe
 from models.training.train import IDENTITY, _claim
-from models.whole_files import OWNER_ALONE, drop_unfinished, write_whole
+from models.whole_files import OWNER_ALONE, drop_unfinished, write_json, write_whole
 from tests.support.cohorts import made_cohort
 
 ROUNDS = 60
@@ -84,6 +84,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path):
     with pytest.raises(TypeError):
         write_whole(tmp_path / "file", "no bytes")  # type: ignore[arg-type]
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", b"old")]
+
+
+def test_json_that_is_none_leaves_the_old_file(tmp_path: Path):
+    write_json(tmp_path / "file", {"name": "\u5927", "loss": float("nan")})
+    before = (tmp_path / "file").read_bytes()
+    assert before.decode() == '{\n  "name": "\u5927",\n  "loss": NaN\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "file", [float("inf")], allow_nan=False)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", before)]
 
 
 def test_what_a_killed_process_left_is_dropped(tmp_path: Path):
