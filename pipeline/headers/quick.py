@@ -1,9 +1,13 @@
 """The header of a plain classic file, straight from its bytes.
 
-Loading pydicom and reading the headers of a study with it takes longer than all the rest of telling what the study
-holds. Only what cannot be misread is read here: little endian, known value representations, printable ASCII, numbers in
-their plain form. Everything else (functional groups, other alphabets, damage, deflated and big endian files) is left to
-`read_thoroughly`, which gives the same header for the same undamaged file.
+A second parser beside pydicom's, for its speed: the headers of 500 instances of a real MPRAGE take 0.14 s of one core
+in place of 2.2 s, the loading of pydicom included; all of ``dicom-node explain`` takes 0.46 s. Medians of 7 runs of
+``python -m tests.benchmarks.explain --readers --repeat 7``.
+
+Only what cannot be misread is read here: little endian, known value representations, printable ASCII, numbers in
+their plain form. Everything else (functional groups, other alphabets, damage, deflated and big endian files) is left
+to `read_thoroughly`, which returns the same header for the same undamaged file: tests compare the two on all real files
+and on damaged ones.
 """
 
 from __future__ import annotations

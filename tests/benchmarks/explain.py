@@ -1,11 +1,12 @@
 """How long ``dicom-node explain`` takes to tell what a study holds, against dcm2niix converting the same folder.
 
-Run with ``python -m tests.benchmarks.explain [--instances N] [--repeat N] [--json]``. The study has three series that
-fill the three roles, so that everything is done that a selection takes: every header is read, every series judged and
-passed through the geometry gate, and every selected file hashed. It is made of the real MPRAGE of the test data, whose
-headers are as long as scanners write them, or of noise where that is absent. Both programs are started as their users
-start them, by turns, after one run of each that warms the disk cache; the medians count, of the time that passes and of
-the time that processors work, which a busy machine changes less.
+Run with ``python -m tests.benchmarks.explain [--instances N] [--repeat N] [--readers] [--json]``. The study has three
+series that fill the three roles, so that everything is done that a selection takes: every header is read, every series
+judged and passed through the geometry gate, and every selected file hashed. It is made of the real MPRAGE of the test
+data, whose headers are as long as scanners write them, or of noise where that is absent. Both programs are started as
+their users start them, by turns, after one run of each that warms the disk cache; the medians count, of the time that
+passes and of the time that processors work, which a busy machine changes less. ``--readers`` reads the headers alone
+too, once as explain does and once with pydicom for every file: the difference is what `pipeline.headers.quick` saves.
 """
 
 from __future__ import annotations
@@ -93,6 +94,19 @@ def _explain_alone(study: Path) -> None:
     subprocess.run([sys.executable, "-c", code, study], check=True, cwd=Path(__file__).parents[2])
 
 
+def _read_headers(study: Path) -> None:
+    _python("read_headers(Path(sys.argv[1]).iterdir())", study)
+
+
+def _read_headers_by_pydicom(study: Path) -> None:
+    _python("instance.read_quickly = lambda path: None; read_headers(Path(sys.argv[1]).iterdir())", study)
+
+
+def _python(code: str, study: Path) -> None:
+    imports = "import sys; from pathlib import Path; from pipeline.headers import instance, read_headers\n"
+    subprocess.run([sys.executable, "-c", imports + code, study], check=True, cwd=Path(__file__).parents[2])
+
+
 def _run(*command: str | Path) -> Callable[[Path], None]:
     return lambda _: subprocess.run(command, capture_output=True, check=False) and None
 
@@ -105,16 +119,20 @@ PARTS: dict[str, Callable[[Path], None]] = {
     "starting dicom-node": _run(DICOM_NODE, "--help"),
     "starting dcm2niix": _run(DCM2NIIX, "--version"),
 }
+READERS: dict[str, Callable[[Path], None]] = {
+    "headers alone": _read_headers,
+    "headers by pydicom": _read_headers_by_pydicom,
+}
 
 
-def measure(instances: int, repeat: int) -> dict[str, Any]:
+def measure(instances: int, repeat: int, *, readers: bool = False) -> dict[str, Any]:
     """Return the median seconds of each program, and how many times as long explain takes as dcm2niix."""
     with tempfile.TemporaryDirectory() as name:
         study = Path(name) / "study"
         study.mkdir()
         made_of = make_study(study, instances)
         size_bytes = sum(path.stat().st_size for path in study.iterdir())
-        seconds = _by_turns(study, repeat)
+        seconds = _by_turns(study, repeat, PARTS | (READERS if readers else {}))
     ratio = {kind: seconds["dicom-node explain"][kind] / seconds["dcm2niix"][kind] for kind in KINDS}
     return {
         "instances": instances,
@@ -125,11 +143,11 @@ def measure(instances: int, repeat: int) -> dict[str, Any]:
     }
 
 
-def _by_turns(study: Path, repeat: int) -> dict[str, dict[str, float]]:
+def _by_turns(study: Path, repeat: int, parts: dict[str, Callable[[Path], None]]) -> dict[str, dict[str, float]]:
     """Return the median seconds of every part, by kind."""
-    taken: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
+    taken: dict[str, list[tuple[float, float]]] = {part: [] for part in parts}
     for turn in range(repeat + 1):
-        for part, run in PARTS.items():
+        for part, run in parts.items():
             start = _clocks()
             run(study)
             if turn:
@@ -161,6 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=500)
     parser.add_argument("--repeat", type=int, default=5, help="runs of each program that count")
+    parser.add_argument("--readers", action="store_true", help="compare the two readers of headers too")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.instances < LEAST_INSTANCES:
@@ -168,7 +187,7 @@ def main() -> None:
     for tool in (DICOM_NODE, DCM2NIIX):
         if not tool.exists():
             raise SystemExit(f"{tool} is missing: pip install -e .[test]")
-    result = measure(arguments.instances, arguments.repeat)
+    result = measure(arguments.instances, arguments.repeat, readers=arguments.readers)
     print(json.dumps(result, indent=2) if arguments.json else "\n".join(lines(result)))
 
 

@@ -397,6 +397,12 @@ def test_both_readers_say_the_same_of_real_files(folder):
     assert quick > 0 or folder in {"canon-enhanced", "xa30-enhanced", "philips-enhanced"}
 
 
+def test_no_real_file_lies_outside_the_folders_that_are_compared():
+    others = [file for file in files_in(real_data()) if file.relative_to(real_data()).parts[0] not in REAL_FOLDERS]
+    assert [file.name for file in others if read_quickly(file)] == []
+    assert [file.name for file in others if file.read_bytes()[128:132] == b"DICM"] == []
+
+
 @pytest.mark.parametrize(
     ("syntax", "quick"),
     [
@@ -488,6 +494,23 @@ def test_both_readers_say_the_same_of_damaged_files(tmp_path_factory, plain_byte
     file.write_bytes(content)
     header = read_quickly(file)
     assert header is None or header == read_thoroughly(file)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("folder", REAL_FOLDERS)
+def test_both_readers_say_the_same_of_damaged_real_files(tmp_path, folder):
+    random = np.random.default_rng(0)
+    plain = [file for file in files_in(real_data(folder)) if read_quickly(file)]
+    for file in plain[:: max(1, len(plain) // 4)]:
+        content = file.read_bytes()
+        last = content.index(tag_bytes("BitsAllocated"))
+        for _ in range(25):
+            damaged = bytearray(content)
+            for place in random.integers(132, last, size=random.integers(1, 4)):
+                damaged[place] = random.integers(256)
+            (tmp_path / "damaged.dcm").write_bytes(damaged)
+            header = read_quickly(tmp_path / "damaged.dcm")
+            assert header is None or header == read_thoroughly(tmp_path / "damaged.dcm"), file.name
 
 
 @pytest.fixture(scope="module")
