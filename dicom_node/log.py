@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import re
 import secrets
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dicom_node.errors import ConfigError, NodeError
+from models.whole_files import OWNER_ALONE, write_new
 
 KEY_BYTES = 32
 _KEY_FILE = "pseudonym.key"
@@ -65,25 +65,11 @@ def read_key(data_dir: Path) -> bytes:
     path = data_dir / _KEY_FILE
     if not path.exists():
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _create_key(path)
+        write_new(path, secrets.token_bytes(KEY_BYTES), OWNER_ALONE)  # If another process was first, its key counts.
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ConfigError(f"{path} is not {KEY_BYTES} bytes: restore it, or delete it.", "pseudonym_key_invalid")
     return key
-
-
-def _create_key(path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, secrets.token_bytes(KEY_BYTES))
-        os.fsync(descriptor)
-        os.link(temporary, path)
-    except FileExistsError:
-        pass  # Another process was first: its key counts.
-    finally:
-        os.close(descriptor)
-        temporary.unlink()
 
 
 def configure(stream: TextIO | None = None, key: bytes | None = None, level: int = logging.INFO) -> Pseudonym:

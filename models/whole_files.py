@@ -10,9 +10,11 @@ from typing import Any, Final
 
 OWNER_ALONE: Final = 0o600
 """Permissions of a file that holds patient data."""
+_ANYBODY: Final = 0o666
+_UNFINISHED: Final = "*.part"
 
 
-def write_whole(file: Path, content: bytes, permissions: int = 0o666) -> None:
+def write_whole(file: Path, content: bytes, permissions: int = _ANYBODY) -> None:
     """Write a file so that a crash or a power cut leaves the old one or the new one.
 
     Processes may write the same file at the same time: one of their contents stays, whole.
@@ -26,20 +28,16 @@ def write_whole(file: Path, content: bytes, permissions: int = 0o666) -> None:
     permissions
         Of a new file, less those that the process's umask takes away.
     """
-    temporary = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary = _temporary(file)
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions), "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write_synced(temporary, content, permissions)
         temporary.replace(file)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(file.parent)
+    sync_folder(file.parent)
 
 
-def write_json(file: Path, value: Any, permissions: int = 0o666, *, allow_nan: bool = True) -> None:
+def write_json(file: Path, value: Any, permissions: int = _ANYBODY, *, allow_nan: bool = True) -> None:
     """Write a JSON file by `write_whole`, in UTF-8 and indented.
 
     Parameters
@@ -60,21 +58,70 @@ def write_json(file: Path, value: Any, permissions: int = 0o666, *, allow_nan: b
     write_whole(file, content.encode(), permissions)
 
 
-def drop_unfinished(folder: Path) -> None:
-    """Remove what `write_whole` had begun in a folder when its process was killed.
+def write_new(file: Path, content: bytes, permissions: int = _ANYBODY) -> bool:
+    """Write a file that nobody has written yet; whoever is first stays, and nothing is ever replaced.
 
     Parameters
     ----------
-    folder
-        No other process may write there.
+    file, content, permissions
+        As for `write_whole`. The folder's entry is not fsynced: `sync_folder` once covers many files.
+
+    Returns
+    -------
+    bool
+        Whether the file is this one; False if another one has its name.
     """
-    for left in folder.glob("*.part"):
-        left.unlink(missing_ok=True)
+    temporary = _temporary(file)
+    try:
+        _write_synced(temporary, content, permissions)
+        os.link(temporary, file)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def put_in_place(written: Path, file: Path) -> None:
+    """Give a file that was written elsewhere on the same disk its name, durably: for what is written piece by piece."""
+    descriptor = os.open(written, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    written.replace(file)
+    sync_folder(file.parent)
+
+
+def drop_unfinished(folder: Path) -> int:
+    """Remove what writing had begun in a folder when its process was killed; no other process may write there.
+
+    Returns
+    -------
+    int
+        How many files that were.
+    """
+    left = list(folder.glob(_UNFINISHED))
+    for file in left:
+        file.unlink(missing_ok=True)
+    return len(left)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(file: Path) -> Path:
+    return file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(8)}.part")
+
+
+def _write_synced(file: Path, content: bytes, permissions: int) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

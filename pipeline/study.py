@@ -6,7 +6,6 @@ JSON value. Who calls it may pass a `step` that remembers those values: a step t
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +26,7 @@ from models.brain_weights import BrainWeights
 from models.bundle import Bundle, Grid, Intensity, Metadata, TwoSequences
 from models.contrast import Contrast
 from models.wae_net import WaeNet
-from models.whole_files import write_whole
+from models.whole_files import write_json
 from pipeline.activation import activation_image
 from pipeline.brain import MaskFacts, WeightsIdentity, extract_brain
 from pipeline.errors import HoldReason, StudyHeld
@@ -326,11 +325,6 @@ def _mask_facts(value: dict[str, Any]) -> dict[Contrast, MaskFacts]:
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _read_images(work: Path, role: Contrast) -> tuple[sitk.Image, sitk.Image]:

@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import DeliveryError
 from dicom_node.log import say
-from dicom_node.studies.spool import check_uid, write_json
+from dicom_node.studies.spool import check_uid
+from models.whole_files import OWNER_ALONE, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def write_commitment(data_dir: Path, information: Dataset) -> Path:
     }
     path = commitment_file(data_dir, transaction_uid)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_json(path, result)
+    write_json(path, result, OWNER_ALONE)
     say(logger, "storage commitment", committed=len(result["committed"]), failed=len(result["failed"]))
     return path
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import NodeError
+from models.whole_files import put_in_place, write_json
 
 MAX_BYTES = 2 * 10**9
 _TIMEOUT_S = 60
@@ -53,7 +54,7 @@ def download(url: str, file: Path, tell: Callable[[str], None]) -> Path:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         raise DownloadError(f"{url} cannot be downloaded ({reason}): try again, it goes on where it stopped.") from None
-    part.replace(file)
+    put_in_place(part, file)
     identity.unlink(missing_ok=True)
     return file
 
@@ -99,6 +100,6 @@ def _remember(response: Any, identity: Path, url: str) -> None:
     validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
     # RFC 9110 13.1.5: a weak validator cannot prove that bytes are the same.
     if validator and not validator.startswith("W/"):
-        identity.write_text(json.dumps({"url": url, "validator": validator}), "utf-8")
+        write_json(identity, {"url": url, "validator": validator})
     else:
         identity.unlink(missing_ok=True)

@@ -44,7 +44,8 @@ from dicom_node.errors import ConfigError, SpoolFull
 from dicom_node.log import say
 from dicom_node.net.commitments import write_commitment
 from dicom_node.net.scu import send_at_once
-from dicom_node.studies.spool import Outcome, Spool, is_uid
+from dicom_node.studies.spool import Outcome, Spool
+from models.uid import is_uid
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from dicom_node.errors import CommandError
 from dicom_node.studies.inputs import choices
-from dicom_node.studies.spool import Study, is_uid
+from dicom_node.studies.spool import Study
 from models.contrast import Contrast
+from models.uid import is_uid
 from pipeline.select import Selection, SiteRules, select_study
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.config import Selection as Rules
-from dicom_node.studies.spool import Study, write_json
+from dicom_node.studies.spool import Study
 from models.contrast import Contrast
+from models.whole_files import OWNER_ALONE, write_json
 from pipeline.explain import explain
 from pipeline.select import Selection
 
@@ -59,14 +60,14 @@ def pin(study: Study, selection: Selection, files: list[Path], rules: Rules, cho
     if (folder / INPUTS_FILE).exists():
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_json(folder / EXPLAIN_FILE, explain(selection))
+    write_json(folder / EXPLAIN_FILE, explain(selection), OWNER_ALONE)
     inputs = {
         "files": [path.name for path in files],
         "started": datetime.now().astimezone().isoformat(),
         "rules": rules.model_dump(mode="json"),
         "choices": chosen,
     }
-    write_json(folder / INPUTS_FILE, inputs)
+    write_json(folder / INPUTS_FILE, inputs, OWNER_ALONE)
 
 
 def pinned(study: Study, input_digest: str) -> Inputs:

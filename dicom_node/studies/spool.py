@@ -9,7 +9,7 @@
                         choices.json               series that a human chose, by role; absent if none
                         runs/<input_digest>/       written by the engine
 
-An instance appears under its name complete and fsynced, or not at all: it is written to a hidden file in the same
+An instance appears under its name complete and fsynced, or not at all: it is written under another name in the same
 folder, fsynced and then linked. A link fails where a name exists, so two associations never overwrite each other.
 """
 
@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -28,11 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
+from models.uid import is_uid
+from models.whole_files import OWNER_ALONE, drop_unfinished, sync_folder, write_json, write_new
 
-# Components may have leading zeros, which PS3.5 9.1 forbids and scanners do; "." and ".." never pass.
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,128}")
-_TEMPORARY = ".tmp"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -124,7 +122,7 @@ class Study:
 
     def choose(self, choices: dict[str, str]) -> None:
         """Replace the choices of a human, durably and whole; every later selection of the study keeps to them."""
-        write_json(self._choices, choices)
+        write_json(self._choices, choices, OWNER_ALONE)
 
     @property
     def _choices(self) -> Path:
@@ -133,14 +131,6 @@ class Study:
     @property
     def _timeline(self) -> Path:
         return self.folder / "timeline.jsonl"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that even a power failure leaves the earlier one or this one, whole."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_TEMPORARY}")
-    _write_synced(temporary, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-    temporary.replace(path)
-    _sync_folder(path.parent)
 
 
 class Spool:
@@ -200,7 +190,7 @@ class Spool:
         try:
             instances = self._instances_folder(study_uid)
             stored = _keep(instances, sop_instance_uid, content)
-            _sync_folder(instances)
+            sync_folder(instances)
         except OSError as error:
             self._durable.discard(study_uid)
             raise _disk_error(self.data_dir, error) from error
@@ -229,10 +219,7 @@ class Spool:
 
     def clean(self) -> int:
         """Remove what a crash left half-written and return how many files; only before receiving starts."""
-        leftovers = list(self._folder.glob(f"*/instances/.*{_TEMPORARY}"))
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return len(leftovers)
+        return sum(drop_unfinished(folder) for folder in self._folder.glob("*/instances"))
 
     def free_bytes(self) -> int:
         """Return the free space on the disk of the data folder."""
@@ -250,7 +237,7 @@ class Spool:
             instances.parent.mkdir(mode=0o700, exist_ok=True)
             instances.mkdir(mode=0o700, exist_ok=True)
             for folder in (instances.parent, self._folder, self.data_dir):
-                _sync_folder(folder)
+                sync_folder(folder)
             self._durable.add(study_uid)
         return instances
 
@@ -267,11 +254,6 @@ def _make_private(data_dir: Path) -> None:
     data_dir.chmod(0o700)
 
 
-def is_uid(text: str) -> bool:
-    """Tell whether `text` is a UID and therefore safe as a file name."""
-    return len(text) <= 64 and _UID.fullmatch(text) is not None
-
-
 def check_uid(text: str) -> None:
     """Refuse what is not a UID.
 
@@ -286,39 +268,15 @@ def check_uid(text: str) -> None:
 
 def _keep(folder: Path, sop_instance_uid: str, content: bytes) -> Stored:
     target = folder / f"{sop_instance_uid}.dcm"
-    if not target.exists() and _publish(target, content):
+    if not target.exists() and write_new(target, content, OWNER_ALONE):
         return Stored(target, Outcome.NEW)
     data_set = _data_set(content)
     if _data_set(target.read_bytes()) == data_set:
         return Stored(target, Outcome.SAME)
     other = folder / f"{sop_instance_uid}~{hashlib.sha256(data_set).hexdigest()[:16]}.dcm"
-    if not other.exists() and _publish(other, content):
+    if not other.exists() and write_new(other, content, OWNER_ALONE):
         return Stored(other, Outcome.CONFLICT)
     return Stored(other, Outcome.SAME)
-
-
-def _publish(target: Path, content: bytes) -> bool:
-    """Make `content` appear as `target`, complete and fsynced; False if that name was taken meanwhile."""
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(8)}{_TEMPORARY}")
-    try:
-        _write_synced(temporary, content)
-        os.link(temporary, target)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _data_set(content: bytes) -> memoryview:
@@ -327,14 +285,6 @@ def _data_set(content: bytes) -> memoryview:
     if content[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
         return view
     return view[144 + int.from_bytes(content[140:144], "little") :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _disk_error(data_dir: Path, error: OSError) -> SpoolError:

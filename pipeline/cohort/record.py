@@ -15,10 +15,11 @@ from models.brain_extractor import BrainExtractor
 from models.bundle import Grid, Intensity
 from models.contrast import Contrast
 from models.training.cohort import INCLUDED, has_tensors, write_tensors
+from models.whole_files import write_json
 from pipeline.errors import StudyHeld
 from pipeline.out_of_range import after_contrast_agent, tesla, told_age_years
 from pipeline.select import Selection, SiteRules, select_study
-from pipeline.study import convert, strip, tensors, write_json
+from pipeline.study import convert, strip, tensors
 from pipeline.synthetic.study_tags import SeriesTags
 
 RECORDS, WORK = "records", "work"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from models.contrast import Contrast
+from models.uid import is_uid
 from pipeline.report.character_sets import text_of
 from pipeline.report.provenance import Predecessor
 from pipeline.select import SelectedSeries
@@ -151,7 +151,7 @@ def _read_identity(path: Path) -> Instance:
         _uid(header, "SeriesInstanceUID"),
         _uid(header, "SOPClassUID"),
         _uid(header, "SOPInstanceUID"),
-        frame_of_reference if _is_uid(frame_of_reference) else "",
+        frame_of_reference if is_uid(frame_of_reference) else "",
         _height_mm(header),
     )
 
@@ -174,14 +174,9 @@ def _numbers(header: Dataset, keyword: str) -> list[float]:
 
 def _uid(header: Dataset, keyword: str) -> str:
     value = text_of(header, keyword)
-    if not _is_uid(value):
+    if not is_uid(value):
         raise ValueError(f"an input instance has no valid {keyword}")
     return value
-
-
-def _is_uid(value: str) -> bool:
-    # Components with leading zeros are not legal and common.
-    return len(value) <= 64 and re.fullmatch(r"\d+(\.\d+)*", value, re.ASCII) is not None
 
 
 def _study_reference(study_uid: str, series: Mapping[str, Mapping[str, Instance]]) -> Dataset:

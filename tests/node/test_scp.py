@@ -511,7 +511,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path):
     for path in study.instances():
         assert len(dcmread(path).PixelData) == 200_000
     Spool(tmp_path / "data").clean()
-    assert not list(study.folder.rglob("*.tmp"))
+    assert not list(study.folder.rglob("*.part"))
 
 
 def test_the_log_names_no_patient_and_no_study(receiver: Receiver, spool: Spool):

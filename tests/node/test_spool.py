@@ -89,7 +89,7 @@ def test_sixteen_writers_of_one_uid_lose_nothing(spool: Spool):
     kept = spool.study(STUDY).instances()
     assert {path.read_bytes() for path in kept} == set(contents)
     assert (outcomes.count(Outcome.NEW), outcomes.count(Outcome.CONFLICT), len(kept)) == (1, 3, 4)
-    assert not list((spool.data_dir / "spool" / STUDY / "instances").glob(".*"))
+    assert not list((spool.data_dir / "spool" / STUDY / "instances").glob("*.part"))
 
 
 def test_the_reserve_is_not_touched(tmp_path: Path):
@@ -102,7 +102,7 @@ def test_the_reserve_is_not_touched(tmp_path: Path):
 
 def test_leftovers_of_a_crash_are_never_listed_and_are_cleaned(spool: Spool):
     stored = spool.store(STUDY, INSTANCE, part10(b"pixels"))
-    leftover = stored.path.with_name(f".{INSTANCE}.0123456789abcdef.tmp")
+    leftover = stored.path.with_name(f"{INSTANCE}.dcm.7-0123456789abcdef.part")
     leftover.write_bytes(b"half")
     digest = spool.study(STUDY).digest()
     assert spool.study(STUDY).instances() == [stored.path]
