@@ -25,6 +25,8 @@ from dicom_node.engine import processes, worker, workflow
 from dicom_node.net import scp, scu
 from dicom_node.studies.spool import Study
 from models.contrast import Contrast
+from models.training.cohort import INCLUDED
+from pipeline.cohort import labels
 from pipeline.errors import HoldReason
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML
 from pipeline.report import codes, headers, structured_report, uids
@@ -32,16 +34,27 @@ from pipeline.report.page import SIZE
 from pipeline.volume import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES
 
 ROOT = Path(__file__).parents[1]
-README, CONFORMANCE, RUNBOOK = ROOT / "README.md", ROOT / "deploy/CONFORMANCE.md", ROOT / "deploy/RUNBOOK.md"
+README, CHANGELOG, CONTRIBUTING = ROOT / "README.md", ROOT / ".github/CHANGELOG.md", ROOT / ".github/CONTRIBUTING.md"
+INSTALL, RUNBOOK, CONFORMANCE, RADIOLOGIST = (
+    ROOT / f"deploy/{name}.md" for name in ("INSTALL", "RUNBOOK", "CONFORMANCE", "RADIOLOGIST")
+)
+PACKAGES = tuple(ROOT / package / "README.md" for package in ("dicom_node", "pipeline", "models"))
+ARCHITECTURE, _, TRAINING = PACKAGES
 EXAMPLE, UNIT = ROOT / "deploy/node.example.toml", ROOT / "deploy/dicom-node.service"
-MARKDOWN = (README, CONFORMANCE, RUNBOOK)
+MARKDOWN = (README, INSTALL, RUNBOOK, CONFORMANCE, RADIOLOGIST, *PACKAGES, CHANGELOG, CONTRIBUTING)
 DOCUMENTS = (*MARKDOWN, EXAMPLE, UNIT)
 LINE_LENGTH = 120
+MOST_LINES = {README: 150, RADIOLOGIST: 80}
 
 Row = dict[str, str]
 
 
 # --- reading the documents --------------------------------------------------------------------------------------------
+
+
+def name_of(document: Path) -> str:
+    """Return how a test calls a document."""
+    return str(document.relative_to(ROOT))
 
 
 def table(document: Path, *header: str) -> list[Row]:
@@ -171,8 +184,8 @@ def called(command: str) -> str:
 # --- configuration and command line -----------------------------------------------------------------------------------
 
 
-def test_every_key_stands_in_the_readme_with_its_default():
-    rows = {row["key"].strip("`"): row["default"] for row in table(README, "key", "default", "meaning")}
+def test_every_key_is_documented_with_its_default():
+    rows = {row["key"].strip("`"): row["default"] for row in table(INSTALL, "key", "default", "meaning")}
     wanted = {}
     for name, field in keys().items():
         plain = "required" if field.is_required() else "none" if field.default is None else None
@@ -193,7 +206,7 @@ def test_the_example_is_the_one_that_init_writes():
     assert missing == []
 
 
-@pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", MARKDOWN, ids=name_of)
 def test_examples_of_configuration_are_accepted(document: Path):
     for block in re.findall(r"^ *```toml\n(.*?)^ *```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL):
         if "[" in block:
@@ -206,15 +219,15 @@ def test_keys_that_documents_name_exist():
     sections = "|".join(Config.model_fields)
     for document in MARKDOWN:
         said = set(re.findall(rf"`((?:{sections})\.[a-z_]+)`", document.read_text("utf-8")))
-        assert {key for key in said if not key.endswith((".toml", ".log", ".dcm"))} <= set(keys()), document.name
+        assert {key for key in said if not key.endswith((".toml", ".log", ".dcm", ".py"))} <= set(keys()), document.name
 
 
-def test_every_verb_stands_in_the_readme():
-    rows = named(table(README, "verb", "does", "exit code"), "verb")
+def test_every_verb_is_documented():
+    rows = named(table(INSTALL, "verb", "does", "exit code"), "verb")
     assert sorted(called(name.removeprefix("dicom-node ")) for name in rows) == sorted(verbs())
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_no_document_names_a_verb_that_does_not_exist(document: Path):
     commands = re.findall(r"\bdicom-node +([a-z][\w-]*(?: +[a-z]\w+)?)", document.read_text("utf-8"))
     assert {called(command) for command in commands} <= verbs()
@@ -223,8 +236,8 @@ def test_no_document_names_a_verb_that_does_not_exist(document: Path):
 # --- studies ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_reason_to_hold_a_study_stands_in_the_readme():
-    rows = {row["code"].strip("`"): row for row in table(README, "code", "sentence", "what to do")}
+def test_every_reason_to_hold_a_study_stands_in_the_runbook():
+    rows = {row["code"].strip("`"): row for row in table(RUNBOOK, "code", "sentence", "what to do")}
     assert {code: row["what to do"] for code, row in rows.items()} == {r.value: r.advice for r in HoldReason}
     for reason, possible in sentences().items():
         said = rows[reason]["sentence"]
@@ -233,23 +246,23 @@ def test_every_reason_to_hold_a_study_stands_in_the_readme():
 
 
 def test_numbers_in_the_reasons_are_those_of_the_code():
-    said = {row["code"].strip("`"): row["sentence"] for row in table(README, "code", "sentence", "what to do")}
+    said = {row["code"].strip("`"): row["sentence"] for row in table(RUNBOOK, "code", "sentence", "what to do")}
     assert f"at least {MIN_SLICES}." in said["geometry_too_few"]
     assert f"at most {MAX_STEP_MM} mm" in said["geometry_thick"]
     assert f"needs {MIN_COVERAGE_MM:.0f} mm" in said["geometry_coverage"]
     assert f"{SMALLEST_ML:.0f} to {LARGEST_ML:.0f} ml" in said["brain_mask_implausible"]
 
 
-def test_every_flag_of_a_mask_stands_in_the_readme():
+def test_every_flag_of_a_mask_is_explained_to_the_radiologist():
     found = set()
     for name in ("plausibility", "mask_agreement"):
         text = (ROOT / f"pipeline/{name}.py").read_text("utf-8")
         found |= set(re.findall(r'^ +"([a-z]+_?\w*)": measures|flags\.append\("(\w+)"\)', text, re.MULTILINE))
-    assert sorted(named(table(README, "flag", "meaning"), "flag")) == sorted("".join(pair) for pair in found)
+    assert sorted(named(table(RADIOLOGIST, "flag", "meaning"), "flag")) == sorted("".join(pair) for pair in found)
 
 
-def test_every_state_stands_in_readme_and_runbook(tmp_path: Path):
-    for rows in (table(README, "state", "meaning"), table(RUNBOOK, "state", "what to do")):
+def test_every_state_is_explained_and_has_an_advice(tmp_path: Path):
+    for rows in (table(INSTALL, "state", "meaning"), table(RUNBOOK, "state", "what to do")):
         assert sorted(row["state"].strip("`") for row in rows) == sorted(states(tmp_path))
 
 
@@ -273,6 +286,35 @@ def test_every_code_of_an_error_stands_in_the_runbook():
 def test_every_code_of_an_unused_file_stands_in_the_runbook():
     problems = {constant(call, 1) for name, call in calls("pipeline") if name == "Problem"} - {None}
     assert sorted(named(table(RUNBOOK, "code", "meaning"), "code")) == sorted(problems)
+
+
+# --- architecture -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", table(ARCHITECTURE, "question", "open", "look for"), ids=lambda row: row["look for"])
+def test_a_stranger_finds_the_answer(row: Row):
+    """The file is there, and the name is defined in it."""
+    assert row["question"].endswith("?")
+    defined = set()
+    for node in ast.walk(ast.parse((ROOT / row["open"].strip("`")).read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+    assert row["look for"].strip("`") in defined
+
+
+def test_the_table_of_labels_is_documented():
+    listed = named(table(TRAINING, "column", "what stands in it"), "column")
+    assert listed == [*labels.REQUIRED, *labels.OPTIONAL]
+    statuses = named(table(TRAINING, "status", "meaning"), "status")
+    assert {INCLUDED, *(criterion.code for criterion in labels.CRITERIA.values())} <= set(statuses)
+
+
+def test_every_benchmark_is_documented():
+    commands = named(table(CONTRIBUTING, "command", "what it measures"), "command")
+    modules = {path.stem for path in (ROOT / "tests/benchmarks").glob("*.py")}
+    assert {command.split()[2].rpartition(".")[2] for command in commands} == modules
 
 
 # --- conformance ------------------------------------------------------------------------------------------------------
@@ -359,7 +401,7 @@ def test_implementations_and_series_are_those_written():
             assert described["Modality"][column] == kind.modality
             assert described["Series Number"][column] == str(kind.series_number)
             assert described["Series Description"][column] == kind.series_description
-            assert f'{kind.series_number} "{kind.series_description}"' in README.read_text("utf-8")
+            assert f'{kind.series_number} "{kind.series_description}"' in RADIOLOGIST.read_text("utf-8")
     rows = {row["attribute"]: row for row in table(CONFORMANCE, "attribute", "Structured Report", "summary page")}
     assert rows["Manufacturer"]["Structured Report"] == headers.MANUFACTURER
     assert f"{SIZE} x {SIZE}" in rows["Pixels"]["summary page"]
@@ -379,12 +421,13 @@ def test_the_unit_starts_a_verb_and_leaves_time_to_stop():
     assert float(service["TimeoutStopSec"]) > processes._STOP_S > worker._DRAIN_S
 
 
-def test_numbers_in_the_runbook_are_those_of_the_code():
+def test_numbers_for_the_operator_are_those_of_the_code():
     text = " ".join(RUNBOOK.read_text("utf-8").split())
     assert f"more than {workflow.STEP_LIMIT_S / 60:.0f} minutes" in text
     assert workflow.MAX_RECOVERIES == 3, "the runbook says that a study may end the worker four times"
+    text = " ".join(INSTALL.read_text("utf-8").split())
     assert " ".join(f"{name}={value}" for name, value in processes._KEEP_MEMORY.items()) in text
-    assert "at most 1500" in README.read_text("utf-8")
+    assert "at most 1500" in text
     longest_s = next(
         limit.le for limit in config.Delivery.model_fields["commitment_timeout_s"].metadata if hasattr(limit, "le")
     )
@@ -394,7 +437,7 @@ def test_numbers_in_the_runbook_are_those_of_the_code():
 # --- form -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", MARKDOWN, ids=name_of)
 def test_links_resolve(document: Path):
     for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
         path, _, anchor = target.partition("#")
@@ -404,13 +447,32 @@ def test_links_resolve(document: Path):
         assert not anchor or anchor in anchors(other), target
 
 
-@pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", MARKDOWN, ids=name_of)
 def test_files_that_documents_name_exist(document: Path):
-    for name in re.findall(r"\b(?:bash |cp )?((?:deploy|tests|models)/[\w./-]+\w)", document.read_text("utf-8")):
+    folders = "deploy|tests|dicom_node|pipeline|models"
+    for name in re.findall(rf"\b((?:{folders})/[\w./-]+\w)", document.read_text("utf-8")):
         assert (ROOT / name).exists(), name
 
 
-@pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", PACKAGES, ids=name_of)
+def test_files_of_a_package_that_its_readme_names_exist(document: Path):
+    names = re.findall(r"`([a-z][\w/]*(?:\.py|/))`", document.read_text("utf-8"))
+    assert names
+    assert [name for name in names if not any((folder / name).exists() for folder in (document.parent, ROOT))] == []
+
+
+@pytest.mark.parametrize("document", MOST_LINES, ids=name_of)
+def test_what_is_read_first_is_short(document: Path):
+    assert len(document.read_text("utf-8").splitlines()) <= MOST_LINES[document]
+
+
+def test_the_warning_stands_at_the_top_of_the_readme():
+    top = README.read_text("utf-8").split("\n## ")[0]
+    for words in ("research use only", "not a medical device", "not for diagnosis", "drawn heads", "not a probability"):
+        assert words in " ".join(top.replace("*", "").replace(">", "").lower().split()), words
+
+
+@pytest.mark.parametrize("document", MARKDOWN, ids=name_of)
 def test_text_is_wrapped(document: Path):
     long = [line for line in document.read_text("utf-8").splitlines() if len(line) > LINE_LENGTH and line[0] != "|"]
     assert long == []
