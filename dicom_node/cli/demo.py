@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
@@ -19,6 +20,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from dicom_node.config import Config, parse
 from dicom_node.errors import NodeError
 from dicom_node.net import scu
+from dicom_node.net.held_port import held_port
 from dicom_node.studies.spool import Spool
 from pipeline.report import render_tree
 from pipeline.synthetic import write_study
@@ -31,15 +33,17 @@ _LISTENS_S = 60.0
 class DemoPacs:
     """A PACS that keeps what it is sent in memory."""
 
-    port: int
     stored: list[Dataset] = field(default_factory=list)
 
-    def start(self) -> None:
-        """Listen on loopback."""
+    def start(self) -> int:
+        """Listen on loopback and return the port."""
         entity = AE("DEMOPACS")
         entity.supported_contexts = AllStoragePresentationContexts
         entity.add_supported_context(Verification)
-        entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._keep)])
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._keep)]
+        server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        assert server is not None
+        return int(server.server_address[1])
 
     def report(self) -> Dataset | None:
         """Return the structured report, if it has come."""
@@ -67,9 +71,15 @@ def run_demo(folder: Path, progress: Callable[[str], None]) -> str:
     NodeError
         ``demo_failed`` if no report comes back.
     """
-    pacs = DemoPacs(_free_port())
-    pacs.start()
-    config_file, config = _write_config(folder, pacs.port)
+    pacs = DemoPacs()
+    with held_port() as port:
+        config_file, config = _write_config(folder, port, pacs.start())
+        return render_tree(_report_of_node(folder, config_file, config, pacs, progress))
+
+
+def _report_of_node(
+    folder: Path, config_file: Path, config: Config, pacs: DemoPacs, progress: Callable[[str], None]
+) -> Dataset:
     progress("starting the node")
     log = (folder / "node.log").open("wb")
     command = [sys.executable, "-P", "-m", "dicom_node", "serve", "--config", str(config_file)]
@@ -78,16 +88,14 @@ def run_demo(folder: Path, progress: Callable[[str], None]) -> str:
         progress("drawing a synthetic head with tubers as T1W, T2W and FLAIR")
         study = write_study(folder / "study", seed=1)
         _send(config, [path for paths in study.files.values() for path in paths], progress)
-        report = _await_report(pacs, node, config, study.study_uid, progress)
+        return _await_report(pacs, node, config, study.study_uid, progress)
     finally:
         node.send_signal(signal.SIGTERM)
         _end(node)
         log.close()
-    return render_tree(report)
 
 
-def _write_config(folder: Path, pacs_port: int) -> tuple[Path, Config]:
-    port = _free_port()
+def _write_config(folder: Path, port: int, pacs_port: int) -> tuple[Path, Config]:
     text = f"""
 [node]
 bind = "127.0.0.1"
@@ -156,9 +164,3 @@ def _end(node: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(node.pid, signal.SIGKILL)
         node.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -9,24 +9,21 @@ the other two do not.
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from tests.support.services import ORTHANC, STORESCU, free_port
+from dicom_node.net.held_port import held_port
+from tests.support.services import ORTHANC, STORESCU, started
 
 STORESCP = Path("/usr/bin/storescp")
 AE_TITLE = "TSCNODE"
-START_TIMEOUT_S = 60
 
 
 def make_instances(folder: Path, count: int) -> int:
@@ -74,9 +71,7 @@ def orthanc_command(folder: Path, port: int) -> list[str]:
         "Name": "benchmark",
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "index"),
-        "HttpPort": free_port(),
-        "HttpBindAddresses": ["127.0.0.1"],
-        "RemoteAccessAllowed": False,
+        "HttpServerEnabled": False,
         "DicomAet": AE_TITLE,
         "DicomPort": port,
         "DicomAlwaysAllowStore": True,
@@ -90,44 +85,18 @@ def orthanc_command(folder: Path, port: int) -> list[str]:
 RECEIVERS = {"dicom-node": node_command, "storescp": storescp_command, "Orthanc": orthanc_command}
 
 
-@contextmanager
-def running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
-    """Run a receiver until the block ends, which starts when its port answers."""
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for_port(port, process)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
-    """Return once something listens on `port`."""
-    until_s = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < until_s and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise SystemExit(f"{process.args!r} does not listen")
-
-
 def measure(name: str, instances: Path, *, nodelay: bool) -> float:
     """Return the seconds storescu takes to send the folder to a fresh receiver."""
     environment = {key: value for key, value in os.environ.items() if key != "TCP_NODELAY"}
     if nodelay:
         environment["TCP_NODELAY"] = "1"
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder, running(RECEIVERS[name](Path(folder), port), port, environment):
+    with tempfile.TemporaryDirectory() as temporary, held_port() as port:
+        folder = Path(temporary)
         send = [str(STORESCU), "-aec", AE_TITLE, "127.0.0.1", str(port), "--scan-directories", str(instances)]
-        start_s = time.monotonic()
-        subprocess.run(send, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return time.monotonic() - start_s
+        with started(RECEIVERS[name](folder, port), folder / "log", port, environment=environment):
+            start_s = time.monotonic()
+            subprocess.run(send, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            return time.monotonic() - start_s
 
 
 def compare(count: int) -> list[dict[str, object]]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from dicom_node.net.held_port import held_port
 from models.contrast import Contrast
 from pipeline.report import codes
 from tests.support.reports import check_round_trip, named
@@ -21,12 +24,9 @@ from tests.support.services import (
     SEEDED,
     Node,
     Orthanc,
-    end,
-    free_port,
-    listens,
     node_and_pacs,
     require,
-    wait_for,
+    started,
 )
 
 STORESCP = Path("/usr/bin/storescp")
@@ -36,14 +36,18 @@ NOT_SUPPORTED = "Abstract Syntax Not Supported"
 UPPER = ["Comprehensive 3D SR Storage", "Comprehensive SR Storage", "Enhanced SR Storage"]
 
 
+@dataclass(frozen=True)
 class Storescp:
     """DCMTK's storescp, which accepts some SOP classes and nothing else."""
 
-    def __init__(self, folder: Path, name: str, classes: tuple[str, ...]) -> None:
+    folder: Path
+    port: int
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path, name: str, classes: tuple[str, ...]) -> Iterator[Self]:
         require(STORESCP)
-        self.folder = folder / "sent" / name
-        self.folder.mkdir(parents=True)
-        self.port = free_port()
+        (folder / "sent" / name).mkdir(parents=True)
         contexts = [*classes, "SecondaryCaptureImageStorage", "EncapsulatedPDFStorage"]
         numbered = "\n".join(f"PresentationContext{n} = {c}\\Plain" for n, c in enumerate(contexts, start=1))
         configuration = folder / f"{name}.cfg"
@@ -52,10 +56,11 @@ class Storescp:
             "TransferSyntax2 = LittleEndianImplicit\n"
             f"[[PresentationContexts]]\n[Taken]\n{numbered}\n[[Profiles]]\n[Peer]\nPresentationContexts = Taken\n"
         )
-        command = [STORESCP, "-aet", name.upper(), "-xf", configuration, "Peer", "-od", self.folder, str(self.port)]
-        with (folder / f"{name}.log").open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_for(lambda: listens(self.port), 30, f"storescp {name}")
+        with held_port() as port:
+            peer = cls(folder / "sent" / name, port)
+            command = [STORESCP, "-aet", name.upper(), "-xf", configuration, "Peer", "-od", peer.folder, str(port)]
+            with started(command, folder / f"{name}.log", port):
+                yield peer
 
     def stored(self, study_uid: str, modality: str) -> list[Dataset]:
         datasets = [pydicom.dcmread(path) for path in sorted(self.folder.iterdir())]
@@ -81,19 +86,20 @@ class Hospital:
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     folder = tmp_path_factory.mktemp("ladder")
-    peers = {name: Storescp(folder, name, classes) for name, classes in PEERS.items()}
-    destinations = "".join(
-        f'[[peers]]\nname = "{name}"\nae_title = "{name.upper()}"\nhost = "127.0.0.1"\nport = {peer.port}\n'
-        'roles = ["destination"]\nverify = "none"\n'
-        for name, peer in peers.items()
-    )
     report = '[report]\nsend = ["sr", "summary", "pdf"]\nheld = "sr"\n'
-    with node_and_pacs(folder, extra=report + destinations) as (node, pacs):
+    with ExitStack() as running:
+        peers = {
+            name: running.enter_context(Storescp.running(folder, name, classes)) for name, classes in PEERS.items()
+        }
+        destinations = "".join(
+            f'[[peers]]\nname = "{name}"\nae_title = "{name.upper()}"\nhost = "127.0.0.1"\nport = {peer.port}\n'
+            'roles = ["destination"]\nverify = "none"\n'
+            for name, peer in peers.items()
+        )
+        node, pacs = running.enter_context(node_and_pacs(folder, extra=report + destinations))
         node.start("serve")
         node.wait_listening()
         yield Hospital(node, pacs, peers)
-    for peer in peers.values():
-        end(peer.process)
 
 
 def test_each_destination_gets_the_best_that_it_takes(hospital: Hospital, quick_study, tmp_path: Path):

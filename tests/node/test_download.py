@@ -16,9 +16,10 @@ from dicom_node.cli.model import Installable, _release_url, fetch_archive
 from dicom_node.config import Config, load
 from dicom_node.net import download as download_module
 from dicom_node.net.download import DownloadError, download
+from dicom_node.net.held_port import held_port
 from models.brain_weights import open_brain_weights
 from tests.support.hd_bet_models import write_model, write_release
-from tests.support.services import command, free_port
+from tests.support.services import command
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -136,7 +137,8 @@ def test_more_than_a_release_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_no_connection_and_no_web_address_are_told(tmp_path: Path):
-    assert failed(f"http://127.0.0.1:{free_port()}/x", tmp_path / "file").code == "download_failed"
+    with held_port() as port:
+        assert failed(f"http://127.0.0.1:{port}/x", tmp_path / "file").code == "download_failed"
     assert failed("file:///etc/passwd", tmp_path / "file").code == "download_failed"
 
 
@@ -158,8 +160,8 @@ def test_fetch_installs_what_it_downloads(tmp_path: Path):
 def test_fetch_without_a_network_explains_the_way_without(tmp_path: Path):
     config = Config.offline()
     config = config.model_copy(update={"node": config.node.model_copy(update={"data_dir": tmp_path / "data"})})
-    with pytest.raises(DownloadError) as caught:
-        fetch_archive(Installable.HD_BET, f"http://127.0.0.1:{free_port()}/release.zip", config, lambda _: None)
+    with held_port() as port, pytest.raises(DownloadError) as caught:
+        fetch_archive(Installable.HD_BET, f"http://127.0.0.1:{port}/release.zip", config, lambda _: None)
     assert caught.value.code == "download_failed"
     assert "`dicom-node models install hd-bet FILE`" in str(caught.value)
 

@@ -20,7 +20,6 @@ from dicom_node.engine import outbox
 from dicom_node.errors import DeliveryError, PeerError
 from dicom_node.net.commitments import await_commitment
 from dicom_node.studies.spool import Spool
-from tests.support.services import free_port
 
 
 @given(retry_s=st.floats(1, 7200), give_up_hours=st.floats(0.01, 100))
@@ -84,9 +83,8 @@ def finding_pacs() -> Iterator[tuple[int, set[str]]]:
 
     entity = AE("PACS")
     entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    port = free_port()
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
-    yield port, listed
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
+    yield server.server_address[1], listed
     server.shutdown()
 
 
@@ -102,7 +100,7 @@ def test_find_proves_only_what_is_listed(tmp_path: Path, report: Path, finding_p
 
 
 def test_without_proof_nothing_is_asked(tmp_path: Path, report: Path):
-    config = settings(tmp_path, free_port(), "none")
+    config = settings(tmp_path, 104, "none")
     assert outbox.verify(config, config.peers[0], report, Spool(config.node.data_dir)) == "none"
 
 

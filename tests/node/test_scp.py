@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -36,11 +36,16 @@ from dicom_node.errors import ConfigError
 from dicom_node.net import scp
 from dicom_node.net.scp import Receiver, Status, find_study_uid, storage_transfer_syntaxes
 from dicom_node.studies.spool import Outcome, Spool
-from tests.support.services import DATA, ECHOSCU, STORESCU, free_port, require
+from tests.support.services import DATA, ECHOSCU, STORESCU, require
 
 ROOT = Path(__file__).parents[2]
 SYNTAX_FILES = sorted((DATA / "transfer-syntaxes").glob("*.dcm"))
 STUDY = "1.2.826.0.1.3680043.8.498.471147114711"
+
+
+def any_port(folder: Path) -> Node:
+    """Return settings that let the system choose the port, which no file may."""
+    return Node(bind="127.0.0.1", data_dir=folder).model_copy(update={"port": 0})
 
 
 def settings(folder: Path, **receive: object) -> Config:
@@ -48,7 +53,7 @@ def settings(folder: Path, **receive: object) -> Config:
         return Peer(name=name, ae_title=name.upper(), host=host, port=104, roles=roles)
 
     return Config(
-        node=Node(bind="127.0.0.1", port=free_port(), data_dir=folder),
+        node=any_port(folder),
         receive=Receive(**receive),
         peers=(
             peer("pacs", "localhost", PeerRole.SOURCE, PeerRole.DESTINATION),
@@ -447,41 +452,47 @@ from pathlib import Path
 from dicom_node.config import Config, Node, Receive
 from dicom_node.net.scp import Receiver
 from dicom_node.studies.spool import Spool
-folder, port = Path(sys.argv[1]), int(sys.argv[2])
-node = Node(bind="127.0.0.1", port=port, data_dir=folder)
+folder = Path(sys.argv[1])
+node = Node(bind="127.0.0.1", data_dir=folder).model_copy(update={"port": 0})
 receiver = Receiver(Config(node=node, receive=Receive(accept="any")), Spool(folder))
 receiver.start()
-print(sorted(sys.modules), flush=True)
+print(receiver.port, sorted(sys.modules), flush=True)
 time.sleep(600)
 """
 
 
+@dataclass(frozen=True)
 class Process:
-    """A receiver in a process of its own, for as long as `port` is looked at."""
+    """A receiver in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        command = [sys.executable, "-c", SERVE, str(folder), str(self.port)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.modules = self.process.stdout.readline()
+    popen: subprocess.Popen[str]
+    port: int
+    modules: str
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process.stdout.close()
+        self.popen.kill()
+        self.popen.wait()
 
 
-def test_the_receiver_imports_no_engine_and_no_imaging(tmp_path: Path):
-    process = Process(tmp_path / "data")
-    process.kill()
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    command = [sys.executable, "-c", SERVE, str(tmp_path / "data")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as popen:
+        try:
+            assert popen.stdout is not None
+            port, _, modules = popen.stdout.readline().partition(" ")
+            yield Process(popen, int(port), modules)
+        finally:
+            popen.kill()
+
+
+def test_the_receiver_imports_no_engine_and_no_imaging(process: Process):
     assert "pynetdicom" in process.modules
     for module in ("torch", "monai", "dbos", "pipeline", "models.bundle", "SimpleITK"):
         assert f"'{module}'" not in process.modules
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path):
-    process = Process(tmp_path / "data")
+def test_what_was_acknowledged_survives_kill_9(process: Process, tmp_path: Path):
     acknowledged: list[str] = []
 
     def send() -> None:

@@ -29,9 +29,10 @@ from pynetdicom.dimse_primitives import C_STORE
 from dicom_node.config import Config, Node, Peer, PeerRole
 from dicom_node.errors import DeliveryError, PeerError
 from dicom_node.net import scu
+from dicom_node.net.held_port import held_port
 from dicom_node.net.scp import Receiver
 from dicom_node.studies.spool import Spool
-from tests.support.services import Orthanc, free_port
+from tests.support.services import Orthanc
 
 START_TIMEOUT_S = 60
 
@@ -42,7 +43,7 @@ def pacs(port: int) -> Peer:
 
 
 def settings(folder: Path, peer: Peer) -> Config:
-    return Config(node=Node(bind="127.0.0.1", port=free_port(), data_dir=folder), peers=(peer,))
+    return Config(node=Node(bind="127.0.0.1", data_dir=folder), peers=(peer,))
 
 
 def make_instance(kind: str = MRImageStorage, study: str | None = None) -> Dataset:
@@ -84,10 +85,9 @@ def serving(*kinds: str, status: int = 0x0000, title: str = "PACS", syntax: str 
     entity.require_called_aet = True
     for kind in kinds or (MRImageStorage, sop_class.Verification):
         entity.add_supported_context(kind, syntax)
-    found = Pacs(pacs(free_port()), status)
-    server = entity.start_server(
-        ("127.0.0.1", found.peer.port), block=False, evt_handlers=[(evt.EVT_C_STORE, found.store)]
-    )
+    found = Pacs(pacs(104), status)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, found.store)])
+    found.peer = pacs(server.server_address[1])
     try:
         yield found
     finally:
@@ -105,8 +105,8 @@ def test_echo_returns_its_time(config: Config):
 
 
 def test_a_peer_that_is_away_is_unreachable(config: Config):
-    with pytest.raises(PeerError, match=r"check host, port") as caught:
-        scu.echo(config, pacs(free_port()))
+    with held_port() as port, pytest.raises(PeerError, match=r"check host, port") as caught:
+        scu.echo(config, pacs(port))
     assert caught.value.code == "peer_unreachable"
     nowhere = pacs(104).model_copy(update={"host": "no-such-host.invalid"})
     with pytest.raises(PeerError) as caught:
@@ -259,17 +259,18 @@ class Hospital:
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    folder, port = tmp_path_factory.mktemp("hospital"), free_port()
-    orthanc = Orthanc(folder, port)
-    peer = pacs(orthanc.port)
-    node = Node(bind="127.0.0.1", port=port, data_dir=folder / "data")
-    config = Config(node=node, peers=(peer,))
-    spool = Spool(config.node.data_dir)
-    receiver = Receiver(config, spool)
-    receiver.start()
-    yield Hospital(config, peer, spool)
-    orthanc.stop()
-    receiver.stop(0)
+    folder = tmp_path_factory.mktemp("hospital")
+    with held_port() as port, Orthanc.running(folder, port) as orthanc:
+        peer = pacs(orthanc.port)
+        node = Node(bind="127.0.0.1", port=port, data_dir=folder / "data")
+        config = Config(node=node, peers=(peer,))
+        spool = Spool(config.node.data_dir)
+        receiver = Receiver(config, spool)
+        receiver.start()
+        try:
+            yield Hospital(config, peer, spool)
+        finally:
+            receiver.stop(0)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -312,8 +313,6 @@ def test_a_result_on_the_association_of_the_request_is_kept(tmp_path: Path):
     model = sop_class.StorageCommitmentPushModel
     entity = AE("PACS")
     entity.add_supported_context(model)
-    peer = pacs(free_port())
-    config = settings(tmp_path, peer)
 
     def commit(event: evt.Event) -> tuple[int, None]:
         result = Dataset()
@@ -332,7 +331,9 @@ def test_a_result_on_the_association_of_the_request_is_kept(tmp_path: Path):
 
     answers: list[tuple[object, Dataset]] = []
     handlers = [(evt.EVT_N_ACTION, commit), (evt.EVT_DIMSE_SENT, report)]
-    server = entity.start_server(("127.0.0.1", peer.port), block=False, evt_handlers=handlers)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    peer = pacs(server.server_address[1])
+    config = settings(tmp_path, peer)
     try:
         scu.request_commitment(config, peer, [(str(MRImageStorage), "1.2.3")], "1.2.99")
     finally:

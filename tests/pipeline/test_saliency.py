@@ -23,7 +23,7 @@ from pipeline.report.pen import NOTICE_FILL
 from pipeline.report.saliency import build_saliency, draw_saliency
 from pipeline.report.views import draw_plane
 from tests.support.reports import FINDING, PROVENANCE, STUDY_UID, check_object, made_volume, write_inputs, written
-from tests.support.services import Orthanc, free_port
+from tests.support.services import Orthanc
 
 MOST_ALIKE = 0.5
 """Bound of the sanity check: a map whose correlation with that of random weights is greater says nothing of them."""
@@ -228,16 +228,13 @@ def test_a_pacs_takes_page_and_maps(inputs, tmp_path):
     activations = {role: marked((1, 2, 3)) for role in Contrast}
     views = {role: tri_planar(*made_volume(), activations[role]) for role in Contrast}
     write_saliency(FINDING, inputs, PROVENANCE, activations, views, tmp_path)
-    pacs = Orthanc(tmp_path, free_port())
-    try:
+    with Orthanc.running(tmp_path, node_port=104) as pacs:
         peer = f'name = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
         config = parse(f'[[peers]]\n{peer}roles = ["source", "destination"]\n')
         for names in SALIENCY_FILES.values():
             taken = scu.send_first_accepted(config, config.peer("pacs"), [tmp_path / name for name in names])
             assert taken.refused == ()
         stored = [dcmread(pacs.fetch(each, tmp_path / "stored.dcm")) for each in pacs.instances(STUDY_UID, "OT")]
-    finally:
-        pacs.stop()
     sent = {dcmread(tmp_path / name).SOPInstanceUID for names in SALIENCY_FILES.values() for name in names}
     assert {each.SOPInstanceUID for each in stored} == sent
     assert [each.SOPClassUID for each in stored].count(ParametricMapStorage) == 3

@@ -1,4 +1,4 @@
-"""Real programs that the tests run: on free loopback ports, in temporary folders, ended by pid."""
+"""Real programs that the tests run: on loopback ports of their own, in temporary folders, ended by pid."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
+
+from dicom_node.net.held_port import held_port
 
 DATA = Path(os.environ.get("DICOM_NODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 STORESCU = Path("/usr/bin/storescu")
@@ -50,13 +53,6 @@ def _missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_for(condition: Callable[[], Any], timeout_s: float, what: str, poll_s: float = 0.05) -> Any:
     """Return the first true value of `condition`; fail after `timeout_s`."""
     value = first_true(condition, timeout_s, poll_s)
@@ -80,19 +76,50 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@contextmanager
+def started(
+    command: Sequence[str | Path], log: Path, *ports: int, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program until the block ends, which begins when the program listens on `ports`."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+    try:
+        for port in ports:
+            _await_port(process, port)
+        yield process
+    finally:
+        end(process)
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    wait_for(lambda: listens(port) or process.poll() is not None, 60, f"{process.args!r} on port {port}")
+    assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
+
+
+@dataclass(frozen=True)
 class Orthanc:
-    """Debian's Orthanc as the PACS: AE title PACS, with storage commitment towards the node.
+    """Debian's Orthanc as the PACS: AE title PACS, with storage commitment towards the node."""
 
-    With `dicomweb` it also answers viewers.
-    """
+    folder: Path
+    port: int
+    http_port: int
 
-    def __init__(self, folder: Path, node_port: int, *, dicomweb: bool = False) -> None:
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path, node_port: int, *, dicomweb: bool = False) -> Iterator[Self]:
+        """Yield an Orthanc that runs as long as the block; with `dicomweb` it also answers viewers."""
         require(ORTHANC, *([DICOMWEB] if dicomweb else []))
-        self.folder = folder / "orthanc"
-        self.folder.mkdir()
-        self.port, self.http_port = free_port(), free_port()
+        with held_port() as port, held_port() as http_port:
+            pacs = cls(folder / "orthanc", port, http_port)
+            pacs.folder.mkdir()
+            file = pacs.folder / "orthanc.json"
+            file.write_text(json.dumps(pacs.configuration(node_port, dicomweb=dicomweb)))
+            with started([ORTHANC, file], pacs.folder / "orthanc.log", http_port, port):
+                yield pacs
+
+    def configuration(self, node_port: int, *, dicomweb: bool) -> dict[str, Any]:
         node = {"AET": "TSCNODE", "Host": "127.0.0.1", "Port": node_port, "AllowStorageCommitment": True}
-        configuration = {
+        return {
             "Name": "PACS",
             "StorageDirectory": str(self.folder / "storage"),
             "IndexDirectory": str(self.folder / "storage"),
@@ -111,11 +138,6 @@ class Orthanc:
             "DicomWeb": {"Enable": True, "StudiesMetadata": "Full", "SeriesMetadata": "Full"},
             "DicomModalities": {"node": node},
         }
-        file = self.folder / "orthanc.json"
-        file.write_text(json.dumps(configuration))
-        with (self.folder / "orthanc.log").open("wb") as log:
-            self.process = subprocess.Popen([ORTHANC, file], stdout=log, stderr=log)
-        wait_for(lambda: listens(self.http_port) and listens(self.port), 30, "Orthanc")
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=30) as answer:
@@ -147,9 +169,6 @@ class Orthanc:
         with urllib.request.urlopen(url, timeout=30) as answer:
             target.write_bytes(answer.read())
         return target
-
-    def stop(self) -> None:
-        end(self.process)
 
 
 class Node:
@@ -184,14 +203,11 @@ retry_s = 1
 commitment_timeout_s = 30
 {extra}"""
         )
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self._processes = ExitStack()
 
     def start(self, verb: str) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-P", "-m", "dicom_node", verb, "--config", str(self.config)]
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        self.processes.append(process)
-        return process
+        command = [sys.executable, "-P", "-m", "dicom_node", verb, "--config", str(self.config)]
+        return self._processes.enter_context(started(command, self.log))
 
     def wait_listening(self) -> None:
         wait_for(lambda: listens(self.port), 60, "the receiver")
@@ -245,8 +261,7 @@ commitment_timeout_s = 30
         assert (sent.returncode == 0) == (code == 0), sent.stderr
 
     def stop(self) -> None:
-        for process in self.processes:
-            end(process)
+        self._processes.close()
 
 
 def command(*arguments: str, code: int = 0) -> str:
@@ -273,14 +288,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def node_and_pacs(folder: Path, **options: Any) -> Iterator[tuple[Node, Orthanc]]:
     """Yield a node that is not started yet and its running PACS; both end with the block."""
-    port = free_port()
-    pacs = Orthanc(folder, port)
-    node = Node(folder, port, pacs.port, **options)
-    try:
-        yield node, pacs
-    finally:
-        node.stop()
-        pacs.stop()
+    with held_port() as port, Orthanc.running(folder, port) as pacs:
+        node = Node(folder, port, pacs.port, **options)
+        try:
+            yield node, pacs
+        finally:
+            node.stop()
 
 
 def copy_study(files: dict[Any, Any], folder: Path) -> Path:

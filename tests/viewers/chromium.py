@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -57,7 +59,18 @@ class Browser:
         self._session: str | None = None
         self.errors: list[str] = []
         threading.Thread(target=self._listen, daemon=True).start()
-        self._attach()
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path) -> Iterator[Self]:
+        """Yield a browser that runs as long as the block."""
+        browser = cls(folder)
+        try:
+            browser._attach()
+            yield browser
+        finally:
+            end(browser.process)
+            os.close(browser._commands)
 
     def open(self, url: str) -> None:
         """Show a page; errors of earlier pages are forgotten."""
@@ -107,9 +120,6 @@ class Browser:
         assert "error" not in answer, f"{method}: {answer['error']}"
         return dict(answer["result"])
 
-    def stop(self) -> None:
-        end(self.process)
-
     def _attach(self) -> None:
         pages = [target for target in self.call("Target.getTargets")["targetInfos"] if target["type"] == "page"]
         target = pages[0]["targetId"] if pages else self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -123,6 +133,7 @@ class Browser:
             *messages, rest = (rest + chunk).split(b"\0")
             for message in messages:
                 self._take(json.loads(message))
+        os.close(self._answers)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "id" in message:

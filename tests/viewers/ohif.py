@@ -6,11 +6,13 @@ import http.client
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-from tests.support.services import free_port
+from typing import Any, Self
 
 VIEWERS = Path(os.environ.get("DICOM_NODE_VIEWERS", Path(__file__).parents[2] / ".venv" / "viewers"))
 OHIF = VIEWERS / "ohif-3.13.2"
@@ -18,23 +20,25 @@ OHIF = VIEWERS / "ohif-3.13.2"
 _PASSED_ON = ("Accept", "Content-Type", "Host")
 
 
+@dataclass(frozen=True)
 class Viewer:
     """OHIF on a loopback port, in front of an Orthanc."""
 
-    def __init__(self, orthanc_port: int) -> None:
-        self.port = free_port()
-        site = partial(_Site, orthanc_port, directory=str(OHIF))
-        self._server = _Server(("127.0.0.1", self.port), site)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+    port: int
+
+    @classmethod
+    @contextmanager
+    def running(cls, orthanc_port: int) -> Iterator[Self]:
+        """Yield a viewer that is served as long as the block runs."""
+        with _Server(("127.0.0.1", 0), partial(_Site, orthanc_port, directory=str(OHIF))) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield cls(server.server_port)
+            server.shutdown()
 
     def url(self, study_uid: str, series_uid: str | None = None) -> str:
         """Return the address of a study in the viewer, or of one of its series alone."""
         series = f"&SeriesInstanceUIDs={series_uid}" if series_uid else ""
         return f"http://127.0.0.1:{self.port}/viewer?StudyInstanceUIDs={study_uid}{series}"
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -49,7 +53,7 @@ class _Site(SimpleHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, orthanc_port: int, *arguments, **keywords) -> None:
+    def __init__(self, orthanc_port: int, *arguments: Any, **keywords: Any) -> None:
         self._orthanc_port = orthanc_port
         super().__init__(*arguments, **keywords)
 
@@ -64,7 +68,7 @@ class _Site(SimpleHTTPRequestHandler):
                 self.path = "/index.html"
             super().do_GET()
 
-    def log_message(self, *arguments) -> None:
+    def log_message(self, *arguments: object) -> None:
         """Requests name studies: keep them out of the test's output."""
 
     def _ask_pacs(self) -> None:

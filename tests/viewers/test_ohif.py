@@ -33,7 +33,7 @@ from tests.support.reports import (
     write_inputs,
     written,
 )
-from tests.support.services import Orthanc, first_true, free_port, require
+from tests.support.services import Orthanc, first_true, require
 from tests.viewers.chromium import CHROMIUM, Browser
 from tests.viewers.ohif import OHIF, Viewer
 
@@ -105,20 +105,16 @@ class ReadingRoom:
 def room(tmp_path_factory: pytest.TempPathFactory, quick_study) -> Iterator[ReadingRoom]:
     require(CHROMIUM, OHIF / "index.html")
     folder = tmp_path_factory.mktemp("viewers")
-    pacs = Orthanc(folder, free_port(), dicomweb=True)
-    objects = whole_study(quick_study) | results_alone(folder / "orthanc")
-    files = [path for paths in quick_study.files.values() for path in paths]
-    for name, dataset in objects.items():
-        files.append(written(dataset, folder / "orthanc", f"{name}.dcm"))
-    pacs.upload(*files)
-    viewer = Viewer(pacs.http_port)
-    # What the viewer caches belongs to the PACS.
-    browser = Browser(folder / "orthanc")
-    series_uids = {name: str(dataset.SeriesInstanceUID) for name, dataset in objects.items()}
-    yield ReadingRoom(browser, viewer, quick_study.study_uid, series_uids)
-    browser.stop()
-    viewer.stop()
-    pacs.stop()
+    with Orthanc.running(folder, node_port=104, dicomweb=True) as pacs:
+        objects = whole_study(quick_study) | results_alone(pacs.folder)
+        files = [path for paths in quick_study.files.values() for path in paths]
+        for name, dataset in objects.items():
+            files.append(written(dataset, pacs.folder, f"{name}.dcm"))
+        pacs.upload(*files)
+        series_uids = {name: str(dataset.SeriesInstanceUID) for name, dataset in objects.items()}
+        # What the viewer caches belongs to the PACS.
+        with Viewer.running(pacs.http_port) as viewer, Browser.running(pacs.folder) as browser:
+            yield ReadingRoom(browser, viewer, quick_study.study_uid, series_uids)
 
 
 def whole_study(quick_study) -> dict[str, Dataset]:
