@@ -27,6 +27,7 @@ from dicom_node.studies.spool import Study
 from models.contrast import Contrast
 from models.training.cohort import INCLUDED
 from pipeline.cohort import labels
+from pipeline.cohort.build import FULL, SMALL
 from pipeline.errors import HoldReason
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML
 from pipeline.report import codes, headers, structured_report, uids
@@ -39,7 +40,7 @@ INSTALL, RUNBOOK, CONFORMANCE, RADIOLOGIST = (
     ROOT / f"deploy/{name}.md" for name in ("INSTALL", "RUNBOOK", "CONFORMANCE", "RADIOLOGIST")
 )
 PACKAGES = tuple(ROOT / package / "README.md" for package in ("dicom_node", "pipeline", "models"))
-ARCHITECTURE, _, TRAINING = PACKAGES
+ARCHITECTURE, IMAGING, TRAINING = PACKAGES
 EXAMPLE, UNIT = ROOT / "deploy/node.example.toml", ROOT / "deploy/dicom-node.service"
 MARKDOWN = (README, INSTALL, RUNBOOK, CONFORMANCE, RADIOLOGIST, *PACKAGES, CHANGELOG, CONTRIBUTING)
 DOCUMENTS = (*MARKDOWN, EXAMPLE, UNIT)
@@ -251,6 +252,13 @@ def test_numbers_in_the_reasons_are_those_of_the_code():
     assert f"at most {MAX_STEP_MM} mm" in said["geometry_thick"]
     assert f"needs {MIN_COVERAGE_MM:.0f} mm" in said["geometry_coverage"]
     assert f"{SMALLEST_ML:.0f} to {LARGEST_ML:.0f} ml" in said["brain_mask_implausible"]
+    text = " ".join(IMAGING.read_text("utf-8").split())
+    assert f"fewer than {MIN_SLICES} slices, more than {MAX_STEP_MM} mm" in text
+    assert f"less than {MIN_COVERAGE_MM:.0f} mm of coverage" in text
+    assert f"{SMALLEST_ML:.0f} to {LARGEST_ML:.0f} ml" in text
+    for grid in (FULL, SMALL):
+        size, spacing = (" x ".join(f"{side:g}" for side in sides) for sides in (grid.size_xyz, grid.spacing_xyz_mm))
+        assert f"{size} voxels of {spacing} mm" in text
 
 
 def test_every_flag_of_a_mask_is_explained_to_the_radiologist():
