@@ -1,48 +1,154 @@
-"""What ``result.json`` says of a study, as plain values."""
+"""The result of one run: a record until it is written as ``result.json``, and what is read of a stored one."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
 
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
+from pipeline.errors import StudyHeld
 from pipeline.explain import describe, ignored_files
 from pipeline.predict import Finding, ModelIdentity
 from pipeline.select import Selection
 
-
-def describe_study(
-    selection: Selection, model: ModelIdentity, brain_weights: WeightsIdentity, software: str
-) -> dict[str, Any]:
-    """Return the part of the result that holds for scored and held studies alike; `state` is still open."""
-    return {
-        "notice": model.notice,
-        "study_uid": selection.study_uid,
-        "state": None,
-        "reason": None,
-        "sentence": None,
-        "roles": {role.value: describe(series) for role, series in selection.roles.items()},
-        "ignored_files": ignored_files(selection),
-        "input_digest": selection.digest,
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "digest": model.digest,
-            "intended_use": model.intended_use,
-        },
-        "brain_weights": asdict(brain_weights),
-        "software": software,
-    }
+RESULT_FILE: Final = "result.json"
+TWO_SEQUENCES: Final = "two_sequences"
+"""Flag of a score that was made without one of the three sequences."""
 
 
-def finding_values(finding: Finding, brain: Mapping[Contrast, MaskFacts]) -> dict[str, Any]:
-    """Return the part of the result that only a scored study has.
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    SCORED = "scored"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What only a study with a score has: its finding, and the facts of the brain masks behind it by sequence."""
+
+    finding: Finding
+    brain: Mapping[Contrast, MaskFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run says of a study.
+
+    Attributes
+    ----------
+    selection
+        The series that were scored, or those that were found; the files that were not used.
+    model, brain_weights, software
+        What scored the study, or would have.
+    reading
+        The score, or why there is none.
+    timings_s
+        Seconds of each step that was run, or when it was run.
+    """
+
+    selection: Selection
+    model: ModelIdentity
+    brain_weights: WeightsIdentity
+    software: str
+    reading: Scored | StudyHeld
+    timings_s: Mapping[str, float]
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the run ended."""
+        return Outcome.HELD if self.held else Outcome.SCORED
+
+    @property
+    def held(self) -> StudyHeld | None:
+        """Why there is no score; None where there is one."""
+        return self.reading if isinstance(self.reading, StudyHeld) else None
+
+    @property
+    def finding(self) -> Finding | None:
+        """What the ensemble says of the study; None where it is held."""
+        return self.reading.finding if isinstance(self.reading, Scored) else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of ``result.json``; a held study has no numbers at all."""
+        return {
+            "notice": self.model.notice,
+            "study_uid": self.selection.study_uid,
+            "state": self.outcome.value,
+            "reason": self.held.code.value if self.held else None,
+            "sentence": self.held.sentence if self.held else None,
+            "roles": {role.value: describe(series) for role, series in self.selection.roles.items()},
+            "ignored_files": ignored_files(self.selection),
+            "input_digest": self.selection.digest,
+            "model": {
+                "name": self.model.name,
+                "version": self.model.version,
+                "digest": self.model.digest,
+                "intended_use": self.model.intended_use,
+            },
+            "brain_weights": asdict(self.brain_weights),
+            "software": self.software,
+            **(_numbers(self.reading) if isinstance(self.reading, Scored) else {}),
+            "timings_s": dict(self.timings_s),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """What is asked of an earlier run's ``result.json``.
+
+    Attributes
+    ----------
+    outcome
+        How that run ended; None where the file does not say it.
+    sequences
+        Those that were scored; all three where the file does not say it.
+    model_digest, brain_weights_digest
+        SHA-256 of the models of that run; empty where the file does not say it.
+    """
+
+    outcome: Outcome | None
+    sequences: tuple[Contrast, ...]
+    model_digest: str
+    brain_weights_digest: str
+
+
+def read_result(folder: Path) -> StoredResult | None:
+    """Return what a run's folder says of its result; None if there is no result.
+
+    Parameters
+    ----------
+    folder
+        Of a run of this version or an earlier one.
+
+    Raises
+    ------
+    ValueError
+        If the file is not JSON, or names an outcome or a sequence that does not exist.
+    """
+    try:
+        told = json.loads((folder / RESULT_FILE).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    return StoredResult(
+        Outcome(told["state"]) if "state" in told else None,
+        tuple(map(Contrast, told.get("sequences_used", Contrast))),
+        told.get("model", {}).get("digest", ""),
+        told.get("brain_weights", {}).get("digest", ""),
+    )
+
+
+def _numbers(scored: Scored) -> dict[str, Any]:
+    """Return what only a scored study has.
 
     `spread` is null for a bundle with one network for each sequence, `calibrated` for one without calibration.
     """
-    sequences = finding.sequences
+    finding, sequences = scored.finding, scored.finding.sequences
     return {
         "sequences_used": [role.value for role in sequences],
         "scores": {role.value: finding.scores[role] for role in sequences},
@@ -55,9 +161,10 @@ def finding_values(finding: Finding, brain: Mapping[Contrast, MaskFacts]) -> dic
         "spread": _spread(finding),
         "calibrated": asdict(finding.calibrated) if finding.calibrated else None,
         "out_of_range": [asdict(doubt) for doubt in finding.out_of_range],
-        "flags": [doubt.code for doubt in finding.out_of_range] + ["two_sequences"] * bool(finding.two_sequences),
+        "flags": [doubt.code for doubt in finding.out_of_range] + [TWO_SEQUENCES] * bool(finding.two_sequences),
         "brain": {
-            role.value: {"volume_ml": brain[role].volume_ml, "flags": list(brain[role].flags)} for role in sequences
+            role.value: {"volume_ml": facts.volume_ml, "flags": list(facts.flags)}
+            for role, facts in ((role, scored.brain[role]) for role in sequences)
         },
     }
 

@@ -32,6 +32,7 @@ from pipeline.errors import HoldReason
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML
 from pipeline.report import codes, headers, structured_report, uids
 from pipeline.report.page import SIZE
+from pipeline.result import Outcome
 from pipeline.volume import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES
 
 ROOT = Path(__file__).parents[1]
@@ -137,8 +138,8 @@ def node_codes() -> set[str]:
 
 def states(folder: Path) -> set[str]:
     """Return every state that a study may be noted with."""
-    sources = [*(ROOT / "dicom_node").rglob("*.py"), ROOT / "pipeline/study.py"]
-    found = {Study("1.2", folder).state()}
+    sources = (ROOT / "dicom_node").rglob("*.py")
+    found = {Study("1.2", folder).state(), *(outcome.value for outcome in Outcome)}
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             pairs: list[tuple[str, ast.expr]] = []

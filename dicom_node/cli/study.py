@@ -54,10 +54,10 @@ def run(
         title, saliency = settings.report.title, "saliency" in settings.report.send
         result = run_study(selection, out, models, title=title, saliency=saliency, step=step)
     if as_json:
-        print_json(result)
+        print_json(result.as_json())
     else:
-        print_lines(explained.scored(result, out, explained.width()))
-    raise typer.Exit(HELD if result["state"] == "held" else 0)
+        print_lines(explained.scored(result.as_json(), out, explained.width()))
+    raise typer.Exit(HELD if result.held else 0)
 
 
 def explain_(

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import threading
 import time
@@ -32,8 +31,9 @@ from models.bundle import ModelError, open_bundle
 from models.contrast import Contrast
 from pipeline.report import Predecessor
 from pipeline.report.files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
+from pipeline.result import RESULT_FILE, Outcome, Result, read_result
 from pipeline.select import select_study
-from pipeline.study import RESULT_FILE, Models, Step, load_models, run_study, scorable
+from pipeline.study import Models, Step, load_models, run_study, scorable
 
 logger = logging.getLogger(__name__)
 
@@ -159,12 +159,13 @@ class Worker:
             return {"state": "scored", "known": known}
         study.note("running", state="running", input_digest=input_digest)
         result = self._run(study, folder, step)
-        facts = {"code": result["reason"], "sentence": result["sentence"]} if result["reason"] else {}
-        study.note("read", state=result["state"], input_digest=input_digest, **facts)
-        say(logger, "study read", study=study_uid, state=result["state"], reason=result["reason"])
-        return {"state": result["state"]}
+        held, state = result.held, result.outcome.value
+        facts = {"code": held.code.value, "sentence": held.sentence} if held else {}
+        study.note("read", state=state, input_digest=input_digest, **facts)
+        say(logger, "study read", study=study_uid, state=state, reason=held.code.value if held else None)
+        return {"state": state}
 
-    def _run(self, study: Study, folder: Path, step: Step) -> dict[str, Any]:
+    def _run(self, study: Study, folder: Path, step: Step) -> Result:
         pinned = inputs.pinned(study, folder.name)
         return run_study(
             select_study(pinned.files, pinned.rules.rules(), pinned.choices),
@@ -295,9 +296,8 @@ def _told(study: Study) -> set[str]:
 
 def _saliency_kinds(folder: Path | None) -> tuple[str, ...]:
     """Return the page and the map of each sequence that a run used; of every sequence where no result says it."""
-    file = folder and folder / RESULT_FILE
-    result = json.loads(file.read_text("utf-8")) if file and file.exists() else {}
-    used = result.get("sequences_used", tuple(Contrast))
+    stored = read_result(folder) if folder else None
+    used = stored.sequences if stored else tuple(Contrast)
     return ("saliency", *(f"saliency_{role}" for role in used))
 
 
@@ -316,13 +316,9 @@ def _recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
 
 def _scored(folder: Path, models: Models, *, saliency: bool = False) -> bool:
     """Tell whether a run has a score of these models and all its objects, saliency too where it is asked for."""
-    file = folder / RESULT_FILE
     maps = [name for kind in _saliency_kinds(folder) for name in SALIENCY_FILES[kind]] if saliency else []
-    if not all((folder / name).exists() for name in (RESULT_FILE, *_OBJECTS, *maps)):
+    stored = read_result(folder)
+    if stored is None or not all((folder / name).exists() for name in (*_OBJECTS, *maps)):
         return False
-    result = json.loads(file.read_text("utf-8"))
-    same_models = (result["model"]["digest"], result["brain_weights"]["digest"]) == (
-        models.bundle.digest,
-        models.brain_weights.digest,
-    )
-    return result["state"] == "scored" and same_models
+    made_by = (stored.model_digest, stored.brain_weights_digest)
+    return stored.outcome is Outcome.SCORED and made_by == (models.bundle.digest, models.brain_weights.digest)

@@ -19,7 +19,7 @@ from models.whole_files import write_json
 from pipeline.errors import StudyHeld
 from pipeline.out_of_range import after_contrast_agent, tesla, told_age_years
 from pipeline.select import Selection, SiteRules, select_study
-from pipeline.study import convert, strip, tensors
+from pipeline.steps import convert, strip, tensors
 from pipeline.synthetic.study_tags import SeriesTags
 
 RECORDS, WORK = "records", "work"

@@ -61,7 +61,7 @@ def whole_studies(folder: Path) -> Callable[[int], object]:
 
     def read(number: int) -> object:
         result = run_study(select_study(studies[number % 2].all_files), folder / "out", models)
-        assert result["state"] == "scored", result["reason"]
+        assert result.finding is not None, result.held
         return result
 
     return read

@@ -57,6 +57,7 @@ def test_it_tells_many_lesions_from_few(bundle: Bundle, tmp_path: Path):
     for patient, fact in facts.items():
         files = sorted((out / STUDIES / patient).rglob("*.dcm"))
         result = run_study(select_study(files), tmp_path / "sent" / patient, models)
-        scores[fact["load"]].append(result["score"])
+        assert result.finding is not None
+        scores[fact["load"]].append(result.finding.score)
     print(scores)
     assert max(scores["few"]) < min(scores["many"])

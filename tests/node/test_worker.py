@@ -17,8 +17,8 @@ from dicom_node.studies.replay import replay
 from dicom_node.studies.spool import Spool, Study
 from models.bundle import TwoSequences
 from pipeline.brain import WeightsIdentity
+from pipeline.result import RESULT_FILE
 from pipeline.select import SiteRules, select_study
-from pipeline.study import RESULT_FILE
 from pipeline.synthetic import localizer_tags
 from tests.support.studies import TRIPLET, receive_study
 

@@ -233,7 +233,7 @@ def test_training_and_inference_read_the_same_tensors(built: Built, quick_study:
 
     models = Models(Recording(open_bundle(small_bundle(tmp_path / "bundle")), CPU), built.extractor)
     result = run_study(select_study(quick_study.all_files), tmp_path / "sent", models)
-    assert result["state"] == "scored"
+    assert result.finding is not None
     (case,) = built.cohort.included
     assert seen.keys() == set(Contrast)
     for sequence in Contrast:
@@ -242,7 +242,7 @@ def test_training_and_inference_read_the_same_tensors(built: Built, quick_study:
         assert learnt.shape == (64, 128, 128)
         np.testing.assert_array_equal(learnt.view(np.uint32), seen[sequence].view(np.uint32), sequence)
         assert learnt.std() > 0.1
-        assert 0 < result["scores"][sequence] < 1
+        assert 0 < result.finding.scores[sequence] < 1
 
 
 def small_bundle(folder: Path) -> Path:

@@ -25,8 +25,9 @@ from models.efficientnet3d import efficientnet3d_b0
 from models.feature_space import fit_feature_space, save_axes
 from pipeline.report import render_tree
 from pipeline.report.files import REPORT_FILES
+from pipeline.result import RESULT_FILE
 from pipeline.select import select_study
-from pipeline.study import RESULT_FILE, Models, load_models, run_study
+from pipeline.study import Models, load_models, run_study
 from tests.support.bundles import change_metadata
 from tests.support.reports import check_round_trip
 
@@ -83,7 +84,7 @@ def run(files: list[Path], out: Path, models: Models, known: dict[str, dict[str,
         steps[name] = json.loads(json.dumps((known or {}).get(name) or function()))
         return steps[name]
 
-    return Run(run_study(select_study(files), out, models, step=step), out, steps)
+    return Run(run_study(select_study(files), out, models, step=step).as_json(), out, steps)
 
 
 @pytest.fixture(scope="module")
