@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.bundle import SHIPPED, ModelError, sha256, verify_checksums
+from models.whole_files import write_whole
 
 EMBEDDED = SHIPPED / "brain-embedded"
 PICKLED = Path("fold_all", "checkpoint_final.pth")
@@ -86,6 +87,11 @@ def open_brain_weights(name: str, folder: Path, pinned: str | None = None) -> Br
     pinned
         The only digest that is accepted; None: any that the folder proves.
 
+    Returns
+    -------
+    BrainWeights
+        With the digest over all files of the folder.
+
     Raises
     ------
     ModelError
@@ -111,6 +117,16 @@ def open_brain_weights(name: str, folder: Path, pinned: str | None = None) -> Br
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Return the checkpoint of a model folder, pickled or converted.
 
+    Parameters
+    ----------
+    folder
+        In HD-BET's format, its files verified.
+
+    Returns
+    -------
+    Checkpoint
+        Its tensors on the CPU, in the type that they are stored in.
+
     Raises
     ------
     ModelError
@@ -129,6 +145,18 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def read_pickled(file: Path) -> Checkpoint:
     """Return the checkpoint that nnU-Net wrote to a file, unpickling tensors and plain values only.
+
+    nnU-Net itself unpickles anything (nnUNet#2681).
+
+    Parameters
+    ----------
+    file
+        ``.pth`` of at most `MAX_CHECKPOINT_BYTES`, unpacked.
+
+    Returns
+    -------
+    Checkpoint
+        Its tensors on the CPU, in the type that they are stored in.
 
     Raises
     ------
@@ -159,6 +187,15 @@ def write_converted(checkpoint: Checkpoint, folder: Path, source: Path) -> None:
     """Write a checkpoint as tensors and JSON, naming the SHA-256 of the pickle that it came from.
 
     The same checkpoint gives the same bytes, so that the digest of the folder identifies the weights on any machine.
+
+    Parameters
+    ----------
+    checkpoint
+        Tensors that are the same memory are written once.
+    folder
+        Model folder; made where it is missing.
+    source
+        The pickle.
     """
     first: dict[tuple[Any, ...], str] = {}
     same = {}
@@ -168,7 +205,7 @@ def write_converted(checkpoint: Checkpoint, folder: Path, source: Path) -> None:
             same[name] = known
     (folder / CONVERTED).parent.mkdir(parents=True, exist_ok=True)
     kept = {name: checkpoint.tensors[name].contiguous().clone() for name in sorted(first.values())}
-    save_file(kept, folder / CONVERTED)
+    write_whole(folder / CONVERTED, save(kept))
     stated = {
         "trainer_name": checkpoint.trainer,
         "configuration": checkpoint.configuration,
@@ -176,11 +213,22 @@ def write_converted(checkpoint: Checkpoint, folder: Path, source: Path) -> None:
         "same_tensors": same,
         "converted_from": {PICKLED.as_posix(): sha256(source)},
     }
-    (folder / STATED).write_text(json.dumps(stated, indent=2, sort_keys=True) + "\n", "utf-8")
+    write_whole(folder / STATED, (json.dumps(stated, indent=2, sort_keys=True) + "\n").encode())
 
 
 def converted_from(weights: BrainWeights) -> str:
-    """Return the SHA-256 of the checkpoint that installed weights were made from."""
+    """Return the SHA-256 of the checkpoint that installed weights were made from.
+
+    Parameters
+    ----------
+    weights
+        In the converted form.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
     stated = json.loads((weights.folder / STATED).read_text("utf-8"))
     return str(stated["converted_from"][PICKLED.as_posix()])
 

@@ -2,7 +2,8 @@
 
 HD-BET builds its predictor itself, so its settings stay its own; only nnU-Net's reading of the checkpoint, which would
 unpickle anything, is replaced. Importing this module imports HD-BET, which replaces ``sys.stdout``: the importer puts
-it back.
+it back. No issue is known in which HD-BET is asked not to (hd-bet 2.0.1, ``hd_bet_prediction.py``), nor one for another
+model folder than the one that its modules bind at import; nnU-Net's unpickling is nnUNet#2681.
 """
 
 from __future__ import annotations
@@ -42,6 +43,18 @@ class Plans:
 def hd_bet_predictor(folder: Path, device: torch.device) -> Any:
     """Return what ``get_hdbet_predictor`` returns for a model folder, test-time mirroring off.
 
+    Parameters
+    ----------
+    folder
+        Model folder, its files verified.
+    device
+        Where the network runs.
+
+    Returns
+    -------
+    nnunetv2.inference.predict_from_raw_data.nnUNetPredictor
+        Whose ``predict_single_npy_array`` takes float32 (1, z, y, x) and the spacing in mm in the same order.
+
     Raises
     ------
     ModelError
@@ -61,6 +74,11 @@ def check_fit(folder: Path) -> None:
 
     No memory is taken for the network: only names and shapes are compared.
 
+    Parameters
+    ----------
+    folder
+        Model folder in HD-BET's format.
+
     Raises
     ------
     ModelError
@@ -77,7 +95,20 @@ def check_fit(folder: Path) -> None:
 def read_plans(folder: Path, checkpoint: Checkpoint) -> Plans:
     """Return the plans of a model folder that names nothing but nnU-Net's own networks and PyTorch's layers.
 
-    nnU-Net imports and calls whatever the plans name, so other names are refused first.
+    nnU-Net imports and calls whatever the plans name, so other names are refused first; no issue of nnU-Net about it
+    is known.
+
+    Parameters
+    ----------
+    folder
+        Model folder in HD-BET's format.
+    checkpoint
+        Of this folder: it names configuration and trainer.
+
+    Returns
+    -------
+    Plans
+        Of a network of one channel in, background and brain out.
 
     Raises
     ------

@@ -22,6 +22,7 @@ from models.brain_weights import (
     write_converted,
 )
 from models.bundle import ModelError, sha256, write_checksums
+from models.whole_files import write_whole
 
 _WANTED = ("dataset.json", "plans.json", PICKLED.as_posix())
 _MAX_MEMBERS = 1000
@@ -43,6 +44,11 @@ def install_release(archive: Path, folder: Path, name: str, expected: str | None
         What the outputs will call the weights.
     expected
         SHA-256 that the archive must have; None: any.
+
+    Returns
+    -------
+    BrainWeights
+        Of the new folder, opened as the node opens them.
 
     Raises
     ------
@@ -127,7 +133,7 @@ def _convert(unpacked: Path, finished: Path) -> None:
     pickled = unpacked / PICKLED
     write_converted(read_pickled(pickled), finished, pickled)
     for name in ("dataset.json", "plans.json"):
-        shutil.copyfile(unpacked / name, finished / name)
+        write_whole(finished / name, (unpacked / name).read_bytes())
     hd_bet_module().check_fit(finished)
     write_checksums(finished)
 

@@ -29,14 +29,15 @@ def check(config: Config) -> list[Verdict]:
     checks: list[tuple[str, Callable[[Config], str]]] = [
         ("data folder", _data_folder),
         ("database", _database),
-        ("models and device", _models),
+        ("models and device", models_and_device),
     ]
     called = [peer for peer in config.peers if peer.port is not None]
-    verdicts = [_verdict(what, partial(function, config)) for what, function in checks]
-    return verdicts + [_verdict(f"peer {peer.name}", partial(_echo, config, peer)) for peer in called]
+    verdicts = [verdict(what, partial(function, config)) for what, function in checks]
+    return verdicts + [verdict(f"peer {peer.name}", partial(_echo, config, peer)) for peer in called]
 
 
-def _verdict(what: str, function: Callable[[], str]) -> Verdict:
+def verdict(what: str, function: Callable[[], str]) -> Verdict:
+    """Return the outcome of one check: a good one is the sentence that `function` returns, its errors are bad ones."""
     try:
         return Verdict(what, True, function())
     except NodeError as error:
@@ -62,7 +63,8 @@ def _database(config: Config) -> str:
     return "PostgreSQL" if config.node.database_url else "SQLite in the data folder"
 
 
-def _models(config: Config) -> str:
+def models_and_device(config: Config) -> str:
+    """Return a sentence on the loaded models; raise what their loading raises."""
     from dicom_node.engine import worker
 
     models = worker.open_models(config)

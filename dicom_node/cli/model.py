@@ -90,7 +90,7 @@ def fetch(
     """Download weights and install them; a second call goes on where the first one stopped."""
     settings = _settings(config)
     with progress() as tell:
-        archive = fetch_archive(what, url or _release_url(), settings, tell)
+        archive = fetch_archive(what, url or release_url(), settings, tell)
     try:
         install_archive(what, archive, sha256, settings)
     finally:
@@ -218,7 +218,8 @@ def _hd_bet_folder(config: Config) -> Path:
     return config.node.data_dir / "hd-bet"
 
 
-def _release_url() -> str:
+def release_url() -> str:
+    """Return the address that HD-BET downloads its release from."""
     from HD_BET.paths import ZENODO_DOWNLOAD_URL
 
     return str(ZENODO_DOWNLOAD_URL)

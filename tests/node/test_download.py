@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.cli.model import Installable, _release_url, fetch_archive
+from dicom_node.cli.model import Installable, fetch_archive, release_url
 from dicom_node.config import Config, load
 from dicom_node.net import download as download_module
 from dicom_node.net.download import DownloadError, download
@@ -167,5 +167,5 @@ def test_fetch_without_a_network_explains_the_way_without(tmp_path: Path):
 
 
 def test_the_address_is_that_of_hd_bet():
-    assert _release_url().startswith("https://zenodo.org/")
-    assert "release_v1.5.0.zip" in _release_url()
+    assert release_url().startswith("https://zenodo.org/")
+    assert "release_v1.5.0.zip" in release_url()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.cli.check import _models, _verdict
+from dicom_node.cli.check import models_and_device, verdict
 from dicom_node.cli.model import Installable, InstallError, Row, install_archive, rows
 from dicom_node.config import load
 from dicom_node.engine.worker import WorkerError, brain_weights, open_models
@@ -87,25 +87,25 @@ def test_pin_and_change(tmp_path: Path, config: Path, archive: Path, capsys: pyt
 def test_check_says_how_to_get_weights_that_are_missing(tmp_path: Path):
     config = written(tmp_path, 'weights = "hd-bet"\n')
     assert listed(config)["hd-bet"].state == "brain_weights_missing"
-    verdict = _verdict("models and device", lambda: _models(load(config)))
-    assert not verdict.good
-    assert verdict.sentence.startswith("brain_weights_missing: ")
-    assert "dicom-node models install hd-bet" in verdict.sentence
+    found = verdict("models and device", lambda: models_and_device(load(config)))
+    assert not found.good
+    assert found.sentence.startswith("brain_weights_missing: ")
+    assert "dicom-node models install hd-bet" in found.sentence
 
 
 def test_check_names_the_weights_that_are_used(tmp_path: Path, archive: Path):
     config = written(tmp_path, 'weights = "hd-bet"\n')
     install(config, archive)
-    assert f"brain weights hd-bet {listed(config)['hd-bet'].digest[:12]}" in _models(load(config))
+    assert f"brain weights hd-bet {listed(config)['hd-bet'].digest[:12]}" in models_and_device(load(config))
 
 
 def test_check_says_where_the_bundle_was_trained_with_other_brain_weights(tmp_path: Path):
     bundle = Path(shutil.copytree(SHIPPED / "untrained-demo", tmp_path / "bundle"))
     change_metadata(bundle, range={"brain_weights_digest": "0" * 64})
     config = written(tmp_path)
-    assert "not those of the training" not in _models(load(config))
+    assert "not those of the training" not in models_and_device(load(config))
     config.write_text(f'{config.read_text()}[model]\nbundle = "{bundle}"\n')
-    assert "(not those of the training of the bundle)" in _models(load(config))
+    assert "(not those of the training of the bundle)" in models_and_device(load(config))
 
 
 def test_refusals_have_codes(config: Path, archive: Path, tmp_path: Path):

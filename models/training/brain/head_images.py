@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 AIR, CSF_OUTER, OPTIC_CHIASM = 0, 24, 85
+ARTERY, VEIN = 502, 514
 FIRST_HEAD_LABEL = 500
 """Labels from here on are head tissue outside the brain (skin, bone, vessels, eyes)."""
 
@@ -52,6 +53,13 @@ TISSUES: dict[str, tuple[int, ...]] = {
 TISSUE_NAMES = ("air", *TISSUES)
 
 _SOFT_TISSUE = TISSUE_NAMES.index("soft tissue")
+_UNNAMED = 255
+"""Stands for a label without a tissue; there are far fewer tissues."""
+_BARE_SHARE, _FACELESS_SHARE = 0.07, 0.3
+"""Of the images, those that lose all but a rim around the brain, and those and the ones that lose the face: public data
+sets come defaced or stripped, hospital images do not."""
+_MOSTLY_BRAIN = 0.5
+"""Fraction from which on a voxel counts as brain where the field of view is laid around it."""
 
 # Relative intensities by contrast, in the order of TISSUE_NAMES; jittered for every image.
 CONTRASTS = {
@@ -92,21 +100,36 @@ def brain_mask(labels: sitk.Image, closing_mm: float = 10.0) -> sitk.Image:
     Parameters
     ----------
     labels
-        FreeSurfer numbers; those of 500 and more are outside the brain.
+        FreeSurfer numbers on any grid; those of 500 and more are outside the brain.
     closing_mm
         Radius of the closing that fills the sulci. Only outer fluid and vessels are ever filled in.
+
+    Returns
+    -------
+    SimpleITK.Image
+        uint8 on the voxels of `labels`, 1 inside the brain, without holes.
     """
     tissue = (labels > 0) & (labels < FIRST_HEAD_LABEL) & (labels != CSF_OUTER) & (labels != OPTIC_CHIASM)
     radius = [max(1, round(closing_mm / step)) for step in labels.GetSpacing()]
     pad = [2 * r for r in radius]
     closed = sitk.BinaryMorphologicalClosing(sitk.ConstantPad(tissue, pad, pad), radius, sitk.sitkBall)
     closed = sitk.Crop(closed, pad, pad)
-    fillable = tissue | (labels == CSF_OUTER) | (labels == OPTIC_CHIASM) | (labels == 502) | (labels == 514)
+    fillable = tissue | (labels == CSF_OUTER) | (labels == OPTIC_CHIASM) | (labels == ARTERY) | (labels == VEIN)
     return sitk.Cast(sitk.BinaryFillhole(closed & fillable), sitk.sitkUInt8)
 
 
 def read_label_map(path: Path) -> LabelMap:
     """Return the label map of a NIfTI file on canonical axes.
+
+    Parameters
+    ----------
+    path
+        FreeSurfer numbers, in any orientation.
+
+    Returns
+    -------
+    LabelMap
+        Tissues and brain on the file's own voxels.
 
     Raises
     ------
@@ -115,15 +138,16 @@ def read_label_map(path: Path) -> LabelMap:
     """
     labels = sitk.DICOMOrient(sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkInt32), "RAS")
     numbers = sitk.GetArrayFromImage(labels)
-    lookup = np.full(int(numbers.max()) + 1, 255, np.uint8)
+    lookup = np.full(int(numbers.max()) + 1, _UNNAMED, np.uint8)
     lookup[AIR] = 0
     for index, members in enumerate(TISSUES.values(), start=1):
         for number in members:
             if number < lookup.size:
                 lookup[number] = index
     tissue = lookup[numbers]
-    if (tissue == 255).any():
-        raise ValueError(f"{path.name} holds labels without a tissue: {sorted(set(numbers[tissue == 255]))}")
+    unnamed = tissue == _UNNAMED
+    if unnamed.any():
+        raise ValueError(f"{path.name} holds labels without a tissue: {sorted(set(numbers[unnamed]))}")
     spacing_x, spacing_y, spacing_z = labels.GetSpacing()
     brain = sitk.GetArrayFromImage(brain_mask(labels))
     return LabelMap(torch.from_numpy(tissue), torch.from_numpy(brain), (spacing_z, spacing_y, spacing_x))
@@ -157,6 +181,11 @@ class HeadImages:
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
         """Return images and brain fractions.
+
+        Parameters
+        ----------
+        batch
+            How many images, at least 1.
 
         Returns
         -------
@@ -283,9 +312,9 @@ class HeadImages:
     def _deface(self, image: Tensor, brain: Tensor) -> Tensor:
         """Remove the face, or all but a rim around the brain, in some images; the brain stays whole."""
         choice = self._uniform(0, 1)
-        if choice > 0.3:
+        if choice > _FACELESS_SHARE:
             return image
-        if choice > 0.07:
+        if choice > _BARE_SHARE:
             z, y, _ = torch.meshgrid(*[torch.linspace(-1, 1, n) for n in self.patch_zyx], indexing="ij")
             gone = (self._uniform(0.3, 1.0) * y - z) > self._uniform(0.2, 0.8)
             rim = 3
@@ -301,7 +330,7 @@ class HeadImages:
         window = [slice(None), slice(None)]
         for axis, size in enumerate(self.patch_zyx):
             others = [a for a in range(5) if a != axis + 2]
-            there = torch.nonzero(brain.amax(others) > 0.5)
+            there = torch.nonzero(brain.amax(others) > _MOSTLY_BRAIN)
             low, high = (int(there.min()), int(there.max()) + 1) if len(there) else (0, size)
             margin_mm = (-4, 60) if self._chance(0.6) else (0, 15)
             below_mm = (30, 130) if axis == 0 and self._chance(0.5) else margin_mm

@@ -7,6 +7,7 @@ HD-BET's own predictor runs it. Training may be stopped at any moment and goes o
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import time
@@ -19,12 +20,13 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
 from models.training.brain.head_images import HeadImages, read_label_map
+from models.whole_files import write_whole
 
 SPACING_MM = 2.5
 PATCH_ZYX = (96, 96, 80)
 FEATURES = (16, 32, 48, 64, 96)
 PLANS_NAME = "EmbeddedBrainPlans"
-_CHECKPOINT_EVERY_STEPS = 50
+_CHECKPOINT_EVERY_STEPS = _WARM_UP_STEPS = 50
 _EMA_DECAY = 0.995
 
 
@@ -103,7 +105,20 @@ def build_network() -> PlainConvUNet:
 
 
 def loss(logits: Tensor, brain: Tensor) -> Tensor:
-    """Return cross-entropy plus soft Dice loss against brain fractions in [0, 1]."""
+    """Return cross-entropy plus soft Dice loss.
+
+    Parameters
+    ----------
+    logits
+        (batch, 2, z, y, x), background and brain, in any floating-point type.
+    brain
+        float32 (batch, 1, z, y, x), fraction of each voxel that is brain, in [0, 1].
+
+    Returns
+    -------
+    torch.Tensor
+        float32 scalar, 0 or more.
+    """
     log_odds = (logits[:, 1:] - logits[:, :1]).float()
     cross_entropy = F.binary_cross_entropy_with_logits(log_odds, brain)
     probability = torch.sigmoid(log_odds)
@@ -113,7 +128,15 @@ def loss(logits: Tensor, brain: Tensor) -> Tensor:
 
 
 def export(weights: dict[str, Tensor], folder: Path) -> None:
-    """Write a model folder in HD-BET's format with half-precision weights."""
+    """Write a model folder in HD-BET's format with half-precision weights.
+
+    Parameters
+    ----------
+    weights
+        State of `build_network`.
+    folder
+        Made where it is missing; files of the same names are replaced.
+    """
     fold = folder / "fold_all"
     fold.mkdir(parents=True, exist_ok=True)
     dataset = {
@@ -122,8 +145,8 @@ def export(weights: dict[str, Tensor], folder: Path) -> None:
         "numTraining": 0,
         "file_ending": ".nii.gz",
     }
-    (folder / "dataset.json").write_text(json.dumps(dataset, indent=2) + "\n")
-    (folder / "plans.json").write_text(json.dumps(plans(), indent=2) + "\n")
+    for name, content in (("dataset.json", dataset), ("plans.json", plans())):
+        write_whole(folder / name, (json.dumps(content, indent=2) + "\n").encode())
     # nnU-Net's modules appear in the state under several names; halved once each, they are stored once.
     halves = {value.data_ptr(): value.half() for value in weights.values()}
     checkpoint = {
@@ -132,7 +155,7 @@ def export(weights: dict[str, Tensor], folder: Path) -> None:
         "init_args": {"configuration": "3d_fullres"},
         "inference_allowed_mirroring_axes": (0, 1, 2),
     }
-    torch.save(checkpoint, fold / "checkpoint_final.pth")
+    _write(fold / "checkpoint_final.pth", checkpoint)
 
 
 def train(
@@ -140,8 +163,25 @@ def train(
 ) -> dict[str, Tensor]:
     """Train for a span of computing time and return the averaged weights.
 
-    The learning rate falls along a cosine over `hours`, counted over all resumptions. Without a state to resume,
-    training begins with the weights of the model folder `start`, else with random ones.
+    Parameters
+    ----------
+    heads
+        Where images and masks are drawn from.
+    state_file
+        Checkpoint that is resumed where it exists, and written every 50 steps and at the end.
+    hours
+        Computing time over all resumptions; the learning rate falls along a cosine over it.
+    batch
+        Images of a step, at least 1.
+    learning_rate
+        The highest, reached after 50 steps.
+    start
+        Model folder whose weights a training without a state begins with; None: random ones.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        State of `build_network`, averaged exponentially over the steps.
     """
     network = build_network()
     if start is not None:
@@ -162,7 +202,7 @@ def train(
     while spent_s < hours * 3600:
         started_s = time.monotonic()
         for group in optimiser.param_groups:
-            warm_up = min(1.0, (step + 1) / 50)
+            warm_up = min(1.0, (step + 1) / _WARM_UP_STEPS)
             group["lr"] = learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * spent_s / (hours * 3600)))
         images, brain = heads.draw(batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -193,9 +233,13 @@ def _save(file: Path, network: nn.Module, average: nn.Module, optimiser: Any, st
         "step": step,
         "spent_s": spent_s,
     }
-    temporary = file.with_suffix(".part")
-    torch.save(state, temporary)
-    temporary.replace(file)
+    _write(file, state)
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    write_whole(file, stream.getvalue())
 
 
 def main() -> None:
