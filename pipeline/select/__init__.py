@@ -6,6 +6,7 @@ is held for a human choice.
 """
 
 from pipeline.select.choose import select_roles
+from pipeline.select.clues import Clue, ClueKind, Unsuited
 from pipeline.select.judge import Candidate, Verdict, judge
 from pipeline.select.rules import BUILT_IN, SiteRules
 from pipeline.select.selection import SelectedSeries, Selection, input_digest, select_study
@@ -13,9 +14,12 @@ from pipeline.select.selection import SelectedSeries, Selection, input_digest, s
 __all__ = [
     "BUILT_IN",
     "Candidate",
+    "Clue",
+    "ClueKind",
     "SelectedSeries",
     "Selection",
     "SiteRules",
+    "Unsuited",
     "Verdict",
     "input_digest",
     "judge",

@@ -8,14 +8,17 @@ from dataclasses import replace
 from models.contrast import Contrast
 from pipeline.errors import HoldReason, StudyHeld
 from pipeline.geometry import ordered_frames
+from pipeline.select.clues import Clue, ClueKind, Unsuited
 from pipeline.select.judge import Candidate, Verdict, plane
 from pipeline.select.physics import read_physics
 from pipeline.select.rules import BUILT_IN, SiteRules
 
 _SAME_VOXELS = 1.10
-"""Ratio of voxel volumes below which two series count as equally fine."""
+"""Ratio of voxel volumes below which two series count as equally fine; chosen here, above what rounding makes."""
 _WHOLE_HEAD_MM = 150.0
+"""More is no advantage; chosen here: the highest of the brain masks behind `pipeline.plausibility` has 148 mm."""
 _COVERAGE_STEP_MM = 20.0
+"""Less is no difference; chosen here, three slices of a clinical series."""
 
 
 class RoleMissing(StudyHeld):
@@ -52,6 +55,11 @@ def select_roles(
         What the site knows of its own series.
     choices
         Series Instance UIDs that a human chose for a role; they outrank verdicts, never the geometry gate.
+
+    Returns
+    -------
+    dict
+        All three roles.
 
     Raises
     ------
@@ -118,7 +126,7 @@ def _by_hand(role: Contrast, series_uid: str, candidates: list[Candidate]) -> Ca
     except StudyHeld as refusal:
         sentence = f"{name(candidate)} chosen for {role}: {refusal.sentence}"
         raise StudyHeld(HoldReason.CHOICE_UNUSABLE, sentence) from None
-    return replace(candidate, evidence=("chosen by hand", *candidate.evidence))
+    return replace(candidate, clues=(Clue(ClueKind.BY_HAND), *candidate.clues))
 
 
 # --- by rule ----------------------------------------------------------------------------------------------------------
@@ -134,8 +142,8 @@ def _best(role: Contrast, candidates: list[Candidate], rules: SiteRules) -> Cand
         rivals = [other for other in fitting if other is not candidate]
         advantages = [_advantage(role, candidate, rival, rules) for rival in rivals]
         if None not in advantages:
-            reasons = zip(rivals, advantages, strict=True)
-            return _noted(candidate, *(f"rather than {name(rival)}: {reason}" for rival, reason in reasons))
+            facts = ({"rival": name(r), "advantage": a} for r, a in zip(rivals, advantages, strict=True))
+            return _noted(candidate, *(Clue(ClueKind.RATHER_THAN, each) for each in facts))
     unbeaten = [c for c in fitting if not any(_advantage(role, other, c, rules) for other in fitting)]
     names = " and ".join(name(candidate) for candidate in unbeaten or fitting)
     raise StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{names} fit {role} equally well. Choose the series by hand.")
@@ -148,9 +156,9 @@ def _nobody(role: Contrast, candidates: list[Candidate]) -> StudyHeld:
         return StudyHeld(unfit[0].refusal.code, f"{name(unfit[0])} would be {role}: {unfit[0].refusal.sentence}")
     doubtful = [c for c in candidates if c.verdict is Verdict.AMBIGUOUS and c.scores[role] > 0]
     if doubtful:
-        reason = f"{name(doubtful[0])} may be {role}: {doubtful[0].evidence[0]}"
+        reason = f"{name(doubtful[0])} may be {role}: {doubtful[0].clues[0]}"
         return StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{reason}. Choose the series by hand.")
-    after = [c for c in candidates if role is Contrast.T1W and c.evidence[0] == "T1 weighted after contrast agent"]
+    after = [c for c in candidates if role is Contrast.T1W and c.noticed(ClueKind.AFTER_CONTRAST_AGENT)]
     hint = f" {name(after[0])} is T1 weighted, but after contrast agent." if after else ""
     return StudyHeld(
         HoldReason.MISSING_ROLE, f"No series of the study is {role}; acquire or send it, then retry.{hint}"
@@ -177,47 +185,51 @@ def _before_contrast(fitting: list[Candidate], candidates: list[Candidate]) -> l
             late = f"{name(fitting[0])} is T1 weighted, but {injected} had contrast agent earlier"
             raise StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{late}. Choose the series by hand.")
         known = [(c, c.volume.acquired is not None and c.volume.acquired < first) for c in before]
-        return [_noted(c, "acquired before the contrast agent") if earlier else c for c, earlier in known]
+        return [_noted(c, Clue(ClueKind.BEFORE_CONTRAST_AGENT)) if earlier else c for c, earlier in known]
     # A subtraction of perfusion or angiography is known by that name too, and says nothing of contrast agent.
-    subtraction = [c for c in candidates if all("subtraction" in sentence for sentence in c.evidence)]
+    subtraction = [c for c in candidates if all(clue.unsuited is Unsuited.SUBTRACTION for clue in c.clues)]
     return _first_of_two(fitting, subtraction[0]) if subtraction and not given else fitting
 
 
 def _first_of_two(fitting: list[Candidate], subtraction: Candidate) -> list[Candidate]:
-    times = [c.volume.acquired for c in fitting]
-    if len(fitting) < 2 or None in times or len(set(times)) < 2:
+    times = {c.volume.acquired for c in fitting}
+    if None in times or len(times) == 1:
         doubt = f"{name(subtraction)} is a subtraction, so {name(fitting[0])} may show contrast agent"
         raise StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{doubt}. Choose the series by hand.")
     first = min(time for time in times if time)
-    reason = f"earliest T1 weighted series of a study with a subtraction ({name(subtraction)})"
-    return [_noted(c, reason) for c in fitting if c.volume.acquired == first]
+    clue = Clue(ClueKind.EARLIEST, {"subtraction": name(subtraction)})
+    return [_noted(c, clue) for c in fitting if c.volume.acquired == first]
 
 
-def _advantage(role: Contrast, one: Candidate, other: Candidate, rules: SiteRules) -> str | None:
+def _advantage(role: Contrast, one: Candidate, other: Candidate, rules: SiteRules) -> Clue | None:
     """Return the first rule by which one candidate is better than another, or None if it is not."""
-    for reason, value in _preferences(role, rules):
+    for advantage, value in _preferences(role, rules):
         if value(one) != value(other):
-            return reason if value(one) > value(other) else None
+            return advantage if value(one) > value(other) else None
     if not 1 / _SAME_VOXELS <= _voxel_mm3(one) / _voxel_mm3(other) <= _SAME_VOXELS:
-        return "finer voxels" if _voxel_mm3(one) < _voxel_mm3(other) else None
+        return Clue(ClueKind.FINER) if _voxel_mm3(one) < _voxel_mm3(other) else None
     same_acquisition = one.volume.acquired == other.volume.acquired
     if same_acquisition and _processing(one) > _processing(other):
-        return "the corrected images of the same acquisition"
+        return Clue(ClueKind.CORRECTED)
     return None
 
 
-def _preferences(role: Contrast, rules: SiteRules) -> list[tuple[str, Callable[[Candidate], float]]]:
+def _preferences(role: Contrast, rules: SiteRules) -> list[tuple[Clue, Callable[[Candidate], float]]]:
     """Return the rules by which one candidate is preferred, the strongest first."""
     return [
-        ("physics and description agree", lambda c: c.scores[role]),
-        ("no contrast agent", lambda c: not c.contrast_given),
-        ("three-dimensional", lambda c: c.volume.acquisition_type == "3D"),
-        ("covers more of the head", lambda c: min(_coverage_mm(c), _WHOLE_HEAD_MM) // _COVERAGE_STEP_MM),
+        (Clue(ClueKind.AGREEMENT), lambda c: c.scores[role]),
+        (Clue(ClueKind.NO_CONTRAST_AGENT), lambda c: not c.contrast_given),
+        (Clue(ClueKind.THREE_DIMENSIONAL), _is_3d),
+        (Clue(ClueKind.COVERAGE), lambda c: min(_coverage_mm(c), _WHOLE_HEAD_MM) // _COVERAGE_STEP_MM),
         (
-            f"{rules.plane} slices",
-            lambda c: c.volume.acquisition_type != "3D" and plane(c.volume) == rules.plane,
+            Clue(ClueKind.PLANE, {"plane": rules.plane}),
+            lambda c: not _is_3d(c) and plane(c.volume) == rules.plane,
         ),
     ]
+
+
+def _is_3d(candidate: Candidate) -> bool:
+    return candidate.volume.acquisition_type == "3D"
 
 
 def _processing(candidate: Candidate) -> int:
@@ -235,11 +247,17 @@ def _voxel_mm3(candidate: Candidate) -> float:
     return candidate.step_mm * row_spacing_mm * column_spacing_mm
 
 
-def _noted(candidate: Candidate, *reasons: str) -> Candidate:
-    return replace(candidate, evidence=(*candidate.evidence, *reasons))
+def _noted(candidate: Candidate, *clues: Clue) -> Candidate:
+    return replace(candidate, clues=(*candidate.clues, *clues))
 
 
 def name(candidate: Candidate) -> str:
-    """Return how a sentence calls the series of a candidate."""
+    """Return how a sentence calls the series of a candidate.
+
+    Parameters
+    ----------
+    candidate
+        Its series may have no number.
+    """
     number = candidate.volume.series_number
     return f"Series {number}" if number is not None else "A series without a number"

@@ -6,6 +6,7 @@ twice, once by physics and once by its description. Where both readings speak th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -13,6 +14,8 @@ from models.contrast import Contrast
 from pipeline.errors import HoldReason, StudyHeld
 from pipeline.geometry import MIN_SLICES, axes_of, ordered_frames
 from pipeline.headers import Volume
+from pipeline.select.clues import Clue, ClueKind
+from pipeline.select.never import reasons_against
 from pipeline.select.physics import Reading, read_physics
 from pipeline.select.rules import BUILT_IN, SiteRules
 from pipeline.select.words import exclusions, names_contrast, read_description
@@ -41,8 +44,8 @@ class Candidate:
     scores
         0 to 1 for each role: 1 where physics and description agree, 0.8 by physics alone, 0.6 by description alone,
         and 0.2 less for derived images.
-    evidence
-        Sentences, the decisive ones first.
+    clues
+        What was noticed, the decisive ones first.
     contrast_given
         Header or description say that contrast agent was given.
     unfit
@@ -56,11 +59,26 @@ class Candidate:
     volume: Volume
     verdict: Verdict
     scores: dict[Contrast, float]
-    evidence: tuple[str, ...]
+    clues: tuple[Clue, ...]
     contrast_given: bool = False
     unfit: Contrast | None = None
     refusal: StudyHeld | None = None
     step_mm: float = 0.0
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """The sentences of the clues."""
+        return tuple(str(clue) for clue in self.clues)
+
+    def noticed(self, kind: ClueKind) -> bool:
+        """Return whether a clue is of a kind.
+
+        Parameters
+        ----------
+        kind
+            What is asked for.
+        """
+        return any(clue.kind is kind for clue in self.clues)
 
     @property
     def role(self) -> Contrast | None:
@@ -68,41 +86,12 @@ class Candidate:
         return Contrast(self.verdict.value) if self.verdict.value in set(Contrast) else None
 
 
-_NEVER_IMAGE_TYPES = {
-    term: kind
-    for kind, terms in {
-        "scout": ("LOCALIZER",),
-        "reformat": ("MPR", "REFORMATTED"),
-        "projection": ("PROJECTION IMAGE", "MIP", "MAXIMUM", "MINIMUM", "MIN IP", "MNIP"),
-        "mosaic": ("MOSAIC",),
-        "tiled image": ("VFRAME",),
-        "diffusion": ("DIFFUSION", "TRACEW"),
-        "diffusion map": ("ADC", "FA"),
-        "perfusion": ("PERFUSION", "ASL"),
-        "functional": ("FMRI",),
-        "phase image": ("P", "PHASE", "PHASE MAP"),
-        "real image": ("R", "REAL"),
-        "imaginary image": ("I", "IMAGINARY"),
-        "subtraction": ("SUB", "SUBTRACTION"),
-        "calculated map": ("T1 MAP", "T2 MAP", "T2_STAR MAP", "R2 MAP"),
-        "T2*": ("T2_STAR",),
-        "field map": ("B0 MAP", "B1 MAP", "FIELD_MAP"),
-        "susceptibility": ("SWI", "SWM"),
-        "MP2RAGE": ("UNI",),
-        "flow": ("VELOCITY", "FLOW_ENCODED"),
-        "angiography": ("TOF", "ANGIO"),
-        "picture": ("SCREEN SAVE",),
-    }.items()
-    for term in terms
-}
-"""Values of ImageType that rule a volume out (PS3.3 C.8.3.1.1.1 and C.8.13.3.1.1, and vendors' own)."""
+# --- scores: only their order matters, so they are chosen here --------------------------------------------------------
 
-_NEVER_COMPONENTS = {"PHASE": "phase image", "REAL": "real image", "IMAGINARY": "imaginary image"}
-
-_BODY_PARTS = (
-    "SPINE", "NECK", "SHOULDER", "KNEE", "HIP", "ANKLE", "FOOT", "HAND", "WRIST", "ELBOW", "ABDOMEN", "PELVIS", "LIVER",
-    "BREAST", "PROSTATE", "HEART", "CHEST", "THORAX", "CARDIAC", "EXTREMITY", "ORBIT", "LEG", "ARM",
-)  # fmt: skip
+_AGREED, _PHYSICS_ALONE, _WORDS_ALONE = 1.0, 0.8, 0.6
+_DERIVED_LESS = 0.2
+_EITHER, _DOUBT = 0.5, 0.3
+"""Of the two roles that contradict each other; of one role that may be."""
 
 
 def judge(volume: Volume, rules: SiteRules = BUILT_IN) -> Candidate:
@@ -114,84 +103,68 @@ def judge(volume: Volume, rules: SiteRules = BUILT_IN) -> Candidate:
         Headers are read, pixels are not.
     rules
         What the site knows of its own series.
+
+    Returns
+    -------
+    Candidate
+        Nothing is raised: what cannot be chosen has the verdict ``none`` and its reasons.
     """
     contrast_given = volume.contrast_agent or names_contrast(volume.description)
-    never = _never(volume, rules)
-    if never:
+    if never := reasons_against(volume, rules):
         return _candidate(volume, Verdict.NONE, {}, never, contrast_given)
     physics = read_physics(volume)
     words, words_say = _read_words(volume, rules)
-    evidence = [physics.sentence, words_say, *_asides(volume)]
     verdict, scores, reasons = _weigh(volume, physics, words)
     if verdict is Verdict.T1W and contrast_given and rules.contrast == "refuse":
-        verdict, scores, reasons = Verdict.NONE, {}, ["T1 weighted after contrast agent"]
-    candidate = _candidate(volume, verdict, scores, [*reasons, *evidence], contrast_given)
-    return _through_gate(candidate, rules)
+        verdict, scores, reasons = Verdict.NONE, {}, [Clue(ClueKind.AFTER_CONTRAST_AGENT)]
+    clues = [*reasons, physics.clue, words_say, *_asides(volume)]
+    return _through_gate(_candidate(volume, verdict, scores, clues, contrast_given), rules)
 
 
 def _weigh(
     volume: Volume, physics: Reading, words: Contrast | None
-) -> tuple[Verdict, dict[Contrast, float], list[str]]:
+) -> tuple[Verdict, dict[Contrast, float], list[Clue]]:
     """Return verdict, scores and the reasons that the two readings do not give themselves."""
     if physics.role and words and physics.role is not words and (physics.certain or words in physics.against):
-        reason = f"physics speaks for {physics.role}, the description for {words}"
-        return Verdict.AMBIGUOUS, {physics.role: 0.5, words: 0.5}, [reason]
+        clue = Clue(ClueKind.READINGS_DISAGREE, {"physics": physics.role, "words": words})
+        return Verdict.AMBIGUOUS, {physics.role: _EITHER, words: _EITHER}, [clue]
     if words and words in physics.against:
-        return Verdict.AMBIGUOUS, {words: 0.3}, [f"the description names {words}, physics speaks against it"]
+        return _doubt(words, ClueKind.PHYSICS_AGAINST)
     role = words or physics.role
     if role is None:
         return Verdict.NONE, {}, []
     agree = physics.role is words
     if words is None and not physics.certain:
-        return Verdict.AMBIGUOUS, {role: 0.3}, [f"physics allows {role}, nothing else speaks for it"]
+        return _doubt(role, ClueKind.PHYSICS_ALONE)
     if "DERIVED" in volume.image_type and not agree:
-        return Verdict.AMBIGUOUS, {role: 0.3}, [f"derived images, and only one reading speaks for {role}"]
-    score = 1.0 if agree else 0.8 if words is None else 0.6
-    return Verdict(role), {role: score - 0.2 * ("DERIVED" in volume.image_type)}, []
+        return _doubt(role, ClueKind.DERIVED_ALONE)
+    score = _AGREED if agree else _PHYSICS_ALONE if words is None else _WORDS_ALONE
+    return Verdict(role), {role: score - _DERIVED_LESS * ("DERIVED" in volume.image_type)}, []
 
 
-def _read_words(volume: Volume, rules: SiteRules) -> tuple[Contrast | None, str]:
+def _doubt(role: Contrast, kind: ClueKind) -> tuple[Verdict, dict[Contrast, float], list[Clue]]:
+    return Verdict.AMBIGUOUS, {role: _DOUBT}, [Clue(kind, {"role": role})]
+
+
+def _read_words(volume: Volume, rules: SiteRules) -> tuple[Contrast | None, Clue]:
     """Return the role that the site's patterns, the description or, if it names none, the protocol names."""
     if named := rules.named_role(volume.description):
-        return named[0], f"description names {named[0]} at this site ('{named[1]}')"
-    words, sentence = read_description(volume.description)
-    if words is None and volume.protocol and volume.protocol != volume.description:
+        return named[0], Clue(ClueKind.SITE_NAMES_ROLE, {"role": named[0], "words": named[1]})
+    role, clue = read_description(volume.description)
+    if role is None and volume.protocol and volume.protocol != volume.description:
         from_protocol, protocol_says = read_description(volume.protocol)
         if from_protocol and not exclusions(volume.protocol):
-            return from_protocol, f"{sentence}; {protocol_says.replace('description', 'protocol')}"
-    return words, sentence
+            facts = {"description": clue, **protocol_says.facts}
+            return from_protocol, Clue(ClueKind.PROTOCOL_NAMES_ROLE, facts)
+    return role, clue
 
 
-def _never(volume: Volume, rules: SiteRules) -> list[str]:
-    """Return why a volume can play no role at all, or nothing."""
-    reasons = [
-        f"ImageType {term}: {_NEVER_IMAGE_TYPES[term]}" for term in volume.image_type if term in _NEVER_IMAGE_TYPES
-    ]
-    if volume.complex_component in _NEVER_COMPONENTS:
-        reasons.append(_NEVER_COMPONENTS[volume.complex_component])
-    if words := rules.excluded(volume.description):
-        reasons.append(f"description is never chosen at this site ('{words}')")
-    if not rules.named_role(volume.description):
-        reasons += exclusions(volume.description or volume.protocol)
-    if any(part in volume.body_part for part in _BODY_PARTS):
-        reasons.append(f"BodyPartExamined {volume.body_part}: another body part")
-    if volume.samples_per_pixel != 1:
-        reasons.append("colour image")
-    if volume.b_value:
-        reasons.append(f"diffusion weighting b = {volume.b_value:g} s/mm2")
-    if "EP" in volume.scanning_sequence:
-        reasons.append("echo-planar sequence")
-    return reasons
-
-
-def _asides(volume: Volume) -> list[str]:
-    """Return what is told beside the two readings."""
-    asides = []
+def _asides(volume: Volume) -> Iterator[Clue]:
+    """Yield what is reported beside the two readings."""
     if "DERIVED" in volume.image_type:
-        asides.append("ImageType DERIVED: not as acquired")
+        yield Clue(ClueKind.DERIVED)
     if volume.acquisition_type:
-        asides.append(f"{volume.acquisition_type} acquisition")
-    return asides
+        yield Clue(ClueKind.ACQUISITION, {"acquisition": volume.acquisition_type})
 
 
 def _through_gate(candidate: Candidate, rules: SiteRules) -> Candidate:
@@ -200,33 +173,43 @@ def _through_gate(candidate: Candidate, rules: SiteRules) -> Candidate:
         return candidate
     volume = candidate.volume
     try:
-        if len(volume.frames) < rules.min_slices > MIN_SLICES:
-            raise StudyHeld(
-                HoldReason.GEOMETRY_TOO_FEW, f"{len(volume.frames)} slices; this site asks for {rules.min_slices}."
-            )
-        _, step_mm = ordered_frames(volume.frames)
+        step_mm = _step_mm(volume, rules)
     except StudyHeld as refusal:
-        reason = f"{candidate.verdict} by its headers, but no usable volume: {refusal.sentence}"
+        reason = Clue(ClueKind.NO_VOLUME, {"verdict": candidate.verdict, "refusal": refusal.sentence})
         return replace(
             candidate,
             verdict=Verdict.NONE,
             scores=dict.fromkeys(Contrast, 0.0),
-            evidence=(reason, *candidate.evidence),
+            clues=(reason, *candidate.clues),
             unfit=candidate.role,
             refusal=refusal,
         )
-    shape = f"{plane(volume)}, {len(volume.frames)} slices {step_mm:.1f} mm apart"
-    return replace(candidate, evidence=(*candidate.evidence, shape), step_mm=step_mm)
+    shape = Clue(ClueKind.SHAPE, {"plane": plane(volume), "slices": len(volume.frames), "step_mm": step_mm})
+    return replace(candidate, clues=(*candidate.clues, shape), step_mm=step_mm)
+
+
+def _step_mm(volume: Volume, rules: SiteRules) -> float:
+    """Return the distance of the slices of a usable volume, or raise `StudyHeld`."""
+    slices = len(volume.frames)
+    if slices < rules.min_slices > MIN_SLICES:
+        raise StudyHeld(HoldReason.GEOMETRY_TOO_FEW, f"{slices} slices; this site asks for {rules.min_slices}.")
+    return ordered_frames(volume.frames)[1]
 
 
 def plane(volume: Volume) -> str:
-    """Return the anatomical plane that the slices lie closest to."""
+    """Return the anatomical plane that the slices lie closest to: ``sagittal``, ``coronal`` or ``axial``.
+
+    Parameters
+    ----------
+    volume
+        Its first frame has an orientation.
+    """
     normal = [abs(cosine) for cosine in axes_of(volume.frames[0])[2]]
     return ("sagittal", "coronal", "axial")[normal.index(max(normal))]
 
 
 def _candidate(
-    volume: Volume, verdict: Verdict, scores: dict[Contrast, float], evidence: list[str], contrast_given: bool
+    volume: Volume, verdict: Verdict, scores: dict[Contrast, float], clues: list[Clue], contrast_given: bool
 ) -> Candidate:
     every_role = {role: scores.get(role, 0.0) for role in Contrast}
-    return Candidate(volume, verdict, every_role, tuple(evidence), contrast_given)
+    return Candidate(volume, verdict, every_role, tuple(clues), contrast_given)

@@ -11,6 +11,7 @@ from models.contrast import Contrast
 from pipeline.errors import HoldReason, StudyHeld
 from pipeline.headers import Headers, Problem, Volume, content_digest, read_headers
 from pipeline.select.choose import RoleMissing, select_roles
+from pipeline.select.clues import Clue
 from pipeline.select.judge import Candidate, judge
 from pipeline.select.rules import BUILT_IN, SiteRules
 
@@ -23,8 +24,8 @@ class SelectedSeries:
     ----------
     series_uid, series_number, description
         As in the headers; the number may be absent, the description empty.
-    evidence
-        Sentences that say why.
+    clues
+        Why; `evidence` are their sentences.
     files
         Every instance of the volume, one file each, in no particular order.
     """
@@ -32,8 +33,13 @@ class SelectedSeries:
     series_uid: str
     series_number: int | None
     description: str
-    evidence: tuple[str, ...]
+    clues: tuple[Clue, ...]
     files: tuple[Path, ...]
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Sentences that say why."""
+        return tuple(str(clue) for clue in self.clues)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Selection:
     Attributes
     ----------
     study_uid
-        Empty if no file told one.
+        Empty if the files name none, or several.
     roles
         Complete if `held` is None.
     candidates
@@ -140,7 +146,7 @@ def _by_role(chosen: Mapping[Contrast, Candidate]) -> tuple[dict[Contrast, Selec
 
 def _selected(candidate: Candidate) -> SelectedSeries:
     volume = candidate.volume
-    return SelectedSeries(volume.series_uid, volume.series_number, volume.description, candidate.evidence, volume.files)
+    return SelectedSeries(volume.series_uid, volume.series_number, volume.description, candidate.clues, volume.files)
 
 
 def _refuse_damaged(candidates: Iterable[Candidate], headers: Headers, choices: Mapping[Contrast, str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from models.contrast import Contrast
+from pipeline.select.clues import Clue, ClueKind, Unsuited
 
 _WEIGHTING = r"(?<![a-z0-9])(?:[a-z]|fs|ir|se|tse|fse|ax|axi|axial|sag|cor|tra|trs|wip|vwip|[23]d)?t{}(?!\d)"
 """T1 or T2 with the prefixes that are written without a space before it."""
@@ -22,7 +23,7 @@ def _pattern(block: Mapping[str, Sequence[str]]) -> re.Pattern[str]:
 
 _TABLE = tomllib.loads(files("pipeline.select").joinpath("words.toml").read_text("utf-8"))
 _ROLES = tuple((Contrast(block["role"]) if block["role"] else None, _pattern(block)) for block in _TABLE["roles"])
-_NEVER = tuple((str(block["name"]), _pattern(block)) for block in _TABLE["never"])
+_NEVER = tuple((Unsuited(block["name"]), _pattern(block)) for block in _TABLE["never"])
 _CONTRAST, _NO_CONTRAST = _pattern(_TABLE["contrast"]), _pattern(_TABLE["no_contrast"])
 
 
@@ -31,24 +32,43 @@ def _fold(description: str) -> str:
     return unicodedata.normalize("NFKC", description).replace("\u0422", "T")
 
 
-def read_description(description: str) -> tuple[Contrast | None, str]:
-    """Return the role that a series description names, and the sentence that says why."""
+def read_description(description: str) -> tuple[Contrast | None, Clue]:
+    """Return the role that a series description names, and why.
+
+    Parameters
+    ----------
+    description
+        Of the series, or the name of its protocol; empty where unknown.
+    """
     if not description:
-        return None, "no description"
+        return None, Clue(ClueKind.NO_DESCRIPTION)
     for role, pattern in _ROLES:
         if found := pattern.search(_fold(description)):
             if role is None:
-                return None, f"description leaves the role open ('{found.group(0)}')"
-            return role, f"description names {role} ('{found.group(0)}')"
-    return None, "description names none of the three"
+                return None, Clue(ClueKind.LEAVES_ROLE_OPEN, {"words": found.group(0)})
+            return role, Clue(ClueKind.NAMES_ROLE, {"role": role, "words": found.group(0)})
+    return None, Clue(ClueKind.NAMES_NO_ROLE)
 
 
-def exclusions(description: str) -> list[str]:
-    """Return what a description names that is never chosen, one sentence each."""
+def exclusions(description: str) -> list[Clue]:
+    """Return what a description names that is never chosen, in the order of ``words.toml``.
+
+    Parameters
+    ----------
+    description
+        Of the series; empty where unknown.
+    """
     text = _fold(description)
-    return [f"description names {name} ('{found.group(0)}')" for name, p in _NEVER if (found := p.search(text))]
+    found = ((unsuited, pattern.search(text)) for unsuited, pattern in _NEVER)
+    return [Clue(ClueKind.NAMES_UNSUITED, {"words": match.group(0)}, unsuited) for unsuited, match in found if match]
 
 
 def names_contrast(description: str) -> bool:
-    """Tell whether a description says that contrast agent was given."""
+    """Return whether a description says that contrast agent was given.
+
+    Parameters
+    ----------
+    description
+        Of the series; words that deny contrast agent are taken out first.
+    """
     return bool(_CONTRAST.search(_NO_CONTRAST.sub(" ", _fold(description))))

@@ -46,14 +46,14 @@ EVERY = set(Contrast)
 def test_timing_speaks_for_a_role_or_against_it(tr_ms, te_ms, ti_ms, sequence, role, certain, against):
     reading = read_physics(volume(tr_ms=tr_ms, te_ms=te_ms, ti_ms=ti_ms, scanning_sequence=sequence))
     assert (reading.role, reading.certain, reading.against) == (role, certain, against)
-    assert f"TR {tr_ms:g} ms, TE {te_ms:g} ms" in reading.sentence
+    assert f"TR {tr_ms:g} ms, TE {te_ms:g} ms" in str(reading.clue)
 
 
 @pytest.mark.parametrize("missing", ["tr_ms", "te_ms"])
 def test_without_its_times_a_volume_says_nothing(missing):
     reading = read_physics(volume(**({"tr_ms": 4500.0, "te_ms": 95.0} | {missing: None})))
     assert (reading.role, reading.against) == (None, frozenset())
-    assert "unknown" in reading.sentence
+    assert "unknown" in str(reading.clue)
 
 
 @pytest.mark.parametrize(

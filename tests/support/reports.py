@@ -42,7 +42,7 @@ from pipeline.report import (
 from pipeline.report.character_sets import ascii_text
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.report.views import Plane
-from pipeline.select import SelectedSeries
+from pipeline.select import Clue, ClueKind, SelectedSeries
 from tests.support.services import require
 
 PATIENT_NAME, PATIENT_ID, BIRTH_DATE = "SEEDED^PATIENT", "SEED-ID-4711", "19990102"
@@ -153,8 +153,11 @@ def write_inputs(
             if change is not None:
                 change(header)
             files.append(write_header(header, folder / f"{role}-{number}.dcm", implicit=implicit))
-        evidence = (f"looks like {role}", "covers the head")
-        inputs[role] = SelectedSeries(f"{STUDY_UID}.{series}", series, f"AX {role} 头部", evidence, tuple(files))
+        clues = (
+            Clue(ClueKind.NAMES_ROLE, {"role": role, "words": role}),
+            Clue(ClueKind.ACQUISITION, {"acquisition": "3D"}),
+        )
+        inputs[role] = SelectedSeries(f"{STUDY_UID}.{series}", series, f"AX {role} 头部", clues, tuple(files))
     return inputs
 
 

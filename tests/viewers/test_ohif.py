@@ -18,7 +18,7 @@ from models.contrast import Contrast
 from pipeline.report import build_document, build_reports, build_summary, draw_page
 from pipeline.report.pen import NOTICE_FILL
 from pipeline.report.structured_report import SOP_CLASSES
-from pipeline.select import SelectedSeries
+from pipeline.select import Clue, ClueKind, SelectedSeries
 from tests.support.reports import (
     BRAIN,
     FINDING,
@@ -120,7 +120,9 @@ def room(tmp_path_factory: pytest.TempPathFactory, quick_study) -> Iterator[Read
 def whole_study(quick_study) -> dict[str, Dataset]:
     """The objects that a node sends into a study."""
     inputs = {
-        role: SelectedSeries(f"series of {role}", number, f"AX {role}", ("by hand",), tuple(quick_study.files[role]))
+        role: SelectedSeries(
+            f"series of {role}", number, f"AX {role}", (Clue(ClueKind.BY_HAND),), tuple(quick_study.files[role])
+        )
         for number, role in enumerate(Contrast)
     }
     inputs = {role: dataclasses.replace(series, series_uid="2.25.4711") for role, series in inputs.items()}
