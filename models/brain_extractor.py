@@ -80,7 +80,7 @@ def _silenced() -> Iterator[None]:
     """Let HD-BET and nnU-Net be imported or set up without a trace in the process.
 
     Importing HD-BET replaces ``sys.stdout``; setting it up prints, takes all cores of the machine, and lets cuDNN
-    choose other algorithms from run to run.
+    choose other algorithms from run to run. No upstream issue is known of any of it.
     """
     stdout, threads, benchmark = sys.stdout, torch.get_num_threads(), torch.backends.cudnn.benchmark
     # nnU-Net's own progress bars have no place in a service's output, nor has its default of 8 threads.

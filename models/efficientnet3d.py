@@ -116,7 +116,10 @@ def _pattern(seed: int) -> torch.Tensor:
 
 
 def _reset_depthwise(network: nn.Module) -> None:
-    """Initialise depthwise convolutions by the fan-out of one group; MONAI forgets the groups."""
+    """Initialise depthwise convolutions by the fan-out of one group; MONAI 1.6.1 forgets the groups.
+
+    No MONAI issue is known; issue 84 of pytorch-image-models was the same, and issue 23854 of PyTorch is its root.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv3d) and module.groups > 1:
             nn.init.normal_(module.weight, std=math.sqrt(2.0 / math.prod(module.kernel_size)))

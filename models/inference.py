@@ -4,6 +4,8 @@ Batch normalisation is folded into the convolutions, channels lie next to each o
 slab by slab along depth, so that its widened features (the largest tensors of the network) never leave the cache.
 Everything stays in float32. bfloat16 would be faster still, but its rounding can move a score by far more than 1e-3,
 and the same volume would get another score on a processor without it.
+
+MONAI gives its modules private names alone (no upstream issue known); tests hold it to those that stand here.
 """
 
 from __future__ import annotations
@@ -246,7 +248,7 @@ class _Convolution(nn.Module):
         x = x.permute(0, 4, 1, 2, 3)
         if not torch.backends.mkldnn.is_available():
             return F.conv3d(x, weight, bias, stride, groups=self._convolution.groups).permute(0, 2, 3, 4, 1)
-        # F.conv3d leaves small inputs to a slower kernel that returns another memory layout.
+        # F.conv3d leaves small inputs to a slower kernel that returns another memory layout (no upstream issue known).
         groups = self._convolution.groups
         y: torch.Tensor = torch.mkldnn_convolution(x, weight, bias, [0] * 3, stride, [1] * 3, groups)
         return y.permute(0, 2, 3, 4, 1)

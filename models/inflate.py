@@ -161,7 +161,10 @@ def _load(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def _fresh() -> dict[str, torch.Tensor]:
-    """Return a random 3-D state whose last layer does not saturate: MONAI draws it from -1 to 1 whatever its inputs."""
+    """Return a random 3-D state whose last layer does not saturate.
+
+    MONAI draws it from -1 to 1 whatever its inputs (no upstream issue known).
+    """
     fresh = efficientnet3d_b0(1, seed=0).state_dict()
     last = fresh[f"{_NEW_LAYER}weight"]
     reach = last.shape[1] ** -0.5

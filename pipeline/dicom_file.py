@@ -16,7 +16,8 @@ Vector = tuple[float, ...]
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 FIRST_TAG = 0x00010000
-"""No data set has elements below; zeros in place of what was never written would be read as millions of them."""
+"""No data set has elements below; pydicom reads zeros in place of what was never written as millions of them (no
+upstream issue known)."""
 PIXEL_DATA = 0x7FE00010
 UNDEFINED_LENGTH = 0xFFFFFFFF
 META_START = 144

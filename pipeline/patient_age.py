@@ -46,7 +46,7 @@ def read_age_years(path: Path) -> float | None:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    """Return a value as it is stored: pydicom would warn of an illegal one and quote it."""
+    """Return a value as it is stored: a warning of pydicom may quote an illegal one."""
     element = dataset.get_item(keyword)
     value = element.value if element is not None else None
     return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else str(value or "").strip()

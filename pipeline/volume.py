@@ -60,6 +60,6 @@ def image_of(frames: list[Frame], step_mm: float) -> sitk.Image:
     image.SetSpacing((column_spacing_mm, row_spacing_mm, step_mm))
     image.SetOrigin(first.position_mm)
     across, down, along = axes_of(first)
-    # ITK cannot invert cosines like 1e-310.
+    # ITK cannot invert cosines like 1e-310 (no upstream issue known).
     image.SetDirection([round(cosine, 12) for axes in zip(across, down, along, strict=True) for cosine in axes])
     return image

@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from dbos import DBOS, DBOSClient, SetWorkflowID
-from dbos._serialization import Serializer
+from dbos import DBOS, DBOSClient, Serializer, SetWorkflowID
 
 from dicom_node.config import Config
 from dicom_node.log import say

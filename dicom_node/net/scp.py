@@ -148,7 +148,7 @@ class Receiver:
         """
         self._spool.clean()
         node = self._config.node
-        # pynetdicom would decode and print every message, patient attributes included.
+        # pynetdicom would decode and print every message, patient attributes included; its manual names this switch.
         _config.LOG_HANDLER_LEVEL = "none"
         try:
             self._server = _application_entity(node.ae_title).start_server(
@@ -159,6 +159,7 @@ class Receiver:
                 f"Port {node.port} on {node.bind} cannot be opened ({error.strerror}): change node.port or node.bind.",
                 "port_unavailable",
             ) from None
+        # pynetdicom has no setting for its backlog of 5 (no upstream issue known).
         if self._server and self._server.socket:
             self._server.socket.listen(MAXIMUM_ASSOCIATIONS)
         say(logger, "listening", ae_title=node.ae_title, bind=node.bind, port=self.port)
@@ -331,7 +332,8 @@ def storage_transfer_syntaxes() -> list[str]:
 
 def _application_entity(ae_title: str) -> AE:
     entity = AE(ae_title)
-    # pynetdicom counts connections that never ask for an association too; `Receiver` counts those that do.
+    # pynetdicom counts connections that never ask for an association too (no upstream issue known); `Receiver` counts
+    # those that do.
     entity.maximum_associations = sys.maxsize
     entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
     entity.acse_timeout = REQUEST_TIMEOUT_S
@@ -379,6 +381,9 @@ def _plain_address(text: str) -> str:
 
 
 def _let_go(event: evt.Event) -> None:
-    """End the thread of a connection that closed before it asked for anything, such as a load balancer's probe."""
+    """End the thread of a connection that closed before it asked for anything, such as a load balancer's probe.
+
+    pynetdicom 3.0.4 lets it wait until `acse_timeout`; its issue 669 was about what such threads kept, not their wait.
+    """
     if event.assoc.requestor.primitive is None:
         event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]

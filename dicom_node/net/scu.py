@@ -208,7 +208,10 @@ def request_commitment(config: Config, peer: Peer, references: Iterable[tuple[st
 
 
 def send_at_once(event: evt.Event) -> None:
-    """Turn Nagle's algorithm off: messages are small, and the other side waits for each."""
+    """Turn Nagle's algorithm off: messages are small, and the other side waits for each.
+
+    pynetdicom has no setting for it (no upstream issue known).
+    """
     transport = event.assoc.dul.socket
     if transport is not None and transport.socket is not None:
         with contextlib.suppress(OSError):
@@ -249,7 +252,8 @@ def _keep_answers(association: Association) -> None:
     """Give an answer back to whoever waits for it.
 
     pynetdicom 3.0.4 can lose one: its own loop leaves the checkpoint, is suspended, and then takes the answer to a
-    message that was sent meanwhile off the queue and drops it as unexpected; the caller waits until the timeout.
+    message that was sent meanwhile off the queue and drops it as unexpected; the caller waits until the timeout. Its
+    issue 875 shows the symptom and was closed as a question.
     """
     serve, queue = association._serve_request, association.dimse.msg_queue
 

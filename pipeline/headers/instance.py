@@ -39,7 +39,7 @@ def read_instance(path: Path) -> list[Plane] | Problem:
         header = read_quickly(path) or read_thoroughly(path)
         return _unusable(path, header) or _planes(path, header)
     except OSError as error:
-        if error.errno is None:  # pydicom's, where a sequence ends too early
+        if error.errno is None:  # pydicom's, where a sequence ends too early (no upstream issue known)
             return _damaged(path, error, {})
         sentence = f"The file cannot be opened ({type(error).__name__}); look at the disk and its rights."
         return Problem(path, "file_unreadable", sentence)

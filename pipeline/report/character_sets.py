@@ -3,7 +3,7 @@ r"""Text of source headers into results: verbatim bytes wherever possible, so th
 Chinese sites send GB18030, GBK under a wrong label, UTF-8 and ``\ISO 2022 IR 58``. The first three survive only if the
 bytes are copied together with the label that came with them; decoding and encoding again would turn a wrong label
 into lasting damage. The last one is not decoded by pydicom 3.0.2 (Python's codec leaves the escape sequence in the
-text, and its escape is missing when written), so it becomes UTF-8 here.
+text, and its escape is missing when written; no upstream issue known), so it becomes UTF-8 here.
 """
 
 from __future__ import annotations

@@ -60,7 +60,10 @@ def augmented(
 
 
 def _rotated(image: torch.Tensor, rotation_xyz: np.ndarray, spacing_xyz_mm: tuple[float, ...]) -> torch.Tensor:
-    """Rotate about the centre; in millimetres, since MONAI's rotation in voxels shears a grid with unequal spacing."""
+    """Rotate about the centre in millimetres.
+
+    MONAI's rotation in voxels shears a grid with unequal spacing (no upstream issue known).
+    """
     reach_mm = np.array(image.shape[::-1]) * spacing_xyz_mm
     matrix = torch.zeros(1, 3, 4)
     matrix[0, :, :3] = torch.from_numpy(rotation_xyz * reach_mm / reach_mm[:, None])

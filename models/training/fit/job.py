@@ -296,7 +296,8 @@ def _start(job: Job, recipe: Recipe) -> nn.Module:
         return load_network(recipe.start, recipe.first_block_stride)
     drawn = int(np.random.SeedSequence([recipe.seed, job.fold, _index(job)]).generate_state(1)[0])
     network = efficientnet3d_b0(recipe.first_block_stride, drawn)
-    # MONAI draws the last layer by its single output, from -1 to 1: logits of 1280 features begin beyond 10 then.
+    # MONAI draws the last layer by its single output, from -1 to 1: logits of 1280 features begin beyond 10 then
+    # (no upstream issue known).
     last = network.get_submodule("_fc")
     assert isinstance(last, nn.Linear)
     reach = last.in_features**-0.5

@@ -1,0 +1,358 @@
+"""What we rely on or work around inside other libraries: each test fails when upstream has changed it.
+
+A failing ``test_mended_*`` is good news: the workaround that it names may go. A failing ``test_still_there_*`` names
+what we reach into and no longer find. The upstream issue, or that none is known, stands where we work around it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import math
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+from monai.networks.nets.efficientnet import EfficientNet, MBConvBlock
+from monai.transforms import Rotate
+from pydicom.charset import convert_encodings, decode_bytes, encode_string
+from pydicom.filereader import read_dataset
+from pydicom.valuerep import TEXT_VR_DELIMS
+from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_ECHO
+from pynetdicom.transport import ThreadedAssociationServer
+from torch import nn
+from torch.nn import functional as F
+
+from models.efficientnet3d import PADDING_SIDE, block_strings, efficientnet3d_b0
+
+ROOT = Path(__file__).parents[1]
+VERIFICATION = "1.2.840.10008.1.1"
+LONG_S, SOON_S = 30.0, 1.0
+"""How long pynetdicom waits for a request, and within which it would have noticed that none will come."""
+
+
+def private_names(path: Path) -> set[str]:
+    """Return the private names that a module takes from other libraries or from objects that are not its own."""
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = list(ast.walk(tree))
+    own = {
+        node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"self", "cls"}
+    }
+    taken = {node.attr for node in nodes if isinstance(node, ast.Attribute)} - own - {"_exit"}
+    taken |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return {name for name in taken if name.startswith("_") and not name.endswith("_")}
+
+
+def test_every_private_name_that_is_taken_from_a_library_is_tried_here():
+    files = [path for package in ("dicom_node", "pipeline", "models") for path in (ROOT / package).rglob("*.py")]
+    taken = set().union(*map(private_names, files))
+    assert {"_config", "_serve_request"} < taken
+    assert {name for name in taken if name not in Path(__file__).read_text("utf-8")} == set()
+
+
+# --- pynetdicom -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened() -> list[evt.Event]:
+    return []
+
+
+@pytest.fixture
+def server(opened) -> Iterator[ThreadedAssociationServer]:
+    entity = AE("SERVER")
+    entity.add_supported_context(VERIFICATION)
+    entity.acse_timeout, entity.maximum_associations = LONG_S, 1
+    found = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_CONN_OPEN, opened.append)])
+    yield found
+    for association in found.active_associations:
+        association.dul.to_user_queue.put(None)
+    found.shutdown()
+
+
+def associate(server: ThreadedAssociationServer) -> Association:
+    entity = AE("CLIENT")
+    entity.add_requested_context(VERIFICATION)
+    return entity.associate("127.0.0.1", server.server_address[1])
+
+
+def probe(server: ThreadedAssociationServer, opened: list[evt.Event]) -> socket.socket:
+    """Return a connection that asks for nothing, once the server has noticed it."""
+    connection = socket.create_connection(server.server_address[:2])
+    until_s = time.monotonic() + LONG_S
+    while not opened and time.monotonic() < until_s:
+        time.sleep(0.01)
+    assert len(server.active_associations) == 1
+    return connection
+
+
+def test_mended_pynetdicom_keeps_an_answer_for_whoever_waits_for_it():
+    """Works around it: dicom_node.net.scu: _keep_answers."""
+    association = Association(AE("CLIENT"), "requestor")
+    answer = C_ECHO()
+    answer.MessageIDBeingRespondedTo, answer.Status = 1, 0
+
+    class Checkpoint(threading.Event):
+        """The loop is suspended behind the checkpoint while a caller pauses it, sends and gets its answer."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.clear()
+            association.dimse.msg_queue.put((1, answer))
+            association._kill = True
+            return True
+
+    association._reactor_checkpoint = Checkpoint()
+    association._run_reactor()
+    assert association.dimse.msg_queue.empty()
+
+
+def test_mended_pynetdicom_ends_the_thread_of_a_connection_that_asked_for_nothing(server, opened):
+    """Works around it: dicom_node.net.scp: _let_go."""
+    probe(server, opened).close()
+    time.sleep(SOON_S)
+    assert len(server.active_associations) == 1
+
+
+def test_mended_pynetdicom_counts_associations_and_not_connections(server, opened):
+    """Works around it: dicom_node.net.scp: _application_entity."""
+    with probe(server, opened):
+        assert associate(server).is_rejected
+
+
+def test_mended_pynetdicom_has_a_setting_for_the_backlog_and_for_nagles_algorithm(server, opened):
+    """Works around it: dicom_node.net.scp: Receiver.start; dicom_node.net.scu: send_at_once."""
+    with probe(server, opened):
+        connection = opened[0].assoc.dul.socket.socket
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+    assert server.request_queue_size == 5
+
+
+def test_still_there_the_switch_that_keeps_pynetdicom_from_printing_messages(monkeypatch):
+    """Reaches into it: dicom_node.net.scp: Receiver.start; dicom_node.net.scu: _associate."""
+    found = {}
+    for level in ("standard", "none"):
+        monkeypatch.setattr(_config, "LOG_HANDLER_LEVEL", level)
+        found[level] = bool(Association(AE("CLIENT"), "requestor").get_handlers(evt.EVT_DIMSE_SENT))
+    assert found == {"standard": True, "none": False}
+
+
+def test_still_there_in_pynetdicom():
+    """Reaches into it: dicom_node.net.scu, dicom_node.net.scp."""
+    association = Association(AE("CLIENT"), "requestor")
+    assert list(inspect.signature(association._serve_request).parameters) == ["msg", "context_id"]
+    assert type(association.dimse.msg_queue) is type(association.dul.to_user_queue) is queue.Queue
+    assert association.dul.socket is None
+    assert list(inspect.signature(association.acse.send_reject).parameters) == ["result", "source", "diagnostic"]
+
+
+# --- pydicom ----------------------------------------------------------------------------------------------------------
+
+
+def test_mended_pydicom_ends_at_zeros():
+    """Works around it: pipeline.dicom_file: FIRST_TAG."""
+    seen = []
+    read_dataset(BytesIO(bytes(8000)), True, True, stop_when=lambda tag, _vr, _length: seen.append(tag))
+    assert seen == [0] * 1000
+
+
+def test_mended_pydicom_names_an_early_end_of_a_file_as_such():
+    """Works around it: pipeline.headers.instance: read_instance."""
+    sequence = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    with pytest.raises(OSError, match="No tag to read") as caught:
+        read_dataset(BytesIO(sequence), False, True).ReferencedImageSequence  # noqa: B018
+    assert type(caught.value) is OSError
+    assert caught.value.errno is None
+
+
+def test_mended_pydicom_reads_and_writes_gb2312_with_escapes():
+    """Works around it: pipeline.report.character_sets."""
+    encodings = convert_encodings(["", "ISO 2022 IR 58"])
+    stored = b"\x1b$)A\xcd\xf5"
+    assert decode_bytes(stored, encodings, TEXT_VR_DELIMS) == "\x1b$)A王"
+    assert encode_string("王", encodings) == b"\xcd\xf5"
+
+
+def test_still_there_in_pydicom(tmp_path):
+    """Reaches into it: pipeline.dicom_file."""
+    empty = pydicom.FileDataset(tmp_path, {}, b"\0" * 128, pydicom.dataset.FileMetaDataset(), False, True)
+    assert empty.original_encoding == (False, True)
+    assert list(inspect.signature(pydicom.filereader.read_partial).parameters)[:2] == ["fileobj", "stop_when"]
+
+
+# --- SimpleITK --------------------------------------------------------------------------------------------------------
+
+
+def test_mended_itk_inverts_direction_cosines_next_to_zero():
+    """Works around it: pipeline.volume: image_of."""
+    image = sitk.Image([4, 4, 4], sitk.sitkUInt8)
+    image.SetDirection([1, 1e-310, 0, 0, 1, 0, 0, 0, 1])
+    assert image.TransformPhysicalPointToIndex((1.0, 1.0, 1.0)) != (1, 1, 1)
+    image.SetDirection([1, 0, 0, 0, 1, 0, 0, 0, 1])
+    assert image.TransformPhysicalPointToIndex((1.0, 1.0, 1.0)) == (1, 1, 1)
+
+
+# --- MONAI ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def monais() -> EfficientNet:
+    """MONAI's network as it draws it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return EfficientNet(block_strings(1), spatial_dims=3, in_channels=1, num_classes=1, image_size=PADDING_SIDE)
+
+
+def test_mended_monai_draws_depthwise_convolutions_by_the_fan_out_of_a_group(monais):
+    """Works around it: models.efficientnet3d: _reset_depthwise."""
+    depthwise = [module for module in monais.modules() if isinstance(module, nn.Conv3d) and module.groups > 1]
+    shares = [float(one.weight.detach().std()) / math.sqrt(2 / math.prod(one.kernel_size)) for one in depthwise]
+    assert len(shares) == 16
+    assert max(shares) < 0.25
+
+
+def test_mended_monai_draws_the_last_layer_by_its_inputs(monais):
+    """Works around it: models.inflate: _fresh; models.training.fit.job: _start."""
+    assert float(monais._fc.weight.detach().abs().max()) > 0.9
+
+
+def test_mended_monai_rotates_in_millimetres():
+    """Works around it: models.training.fit.augment: _rotated."""
+    image, rotate = torch.rand(1, 8, 8, 8), Rotate(angle=(0.3, 0.0, 0.0))
+    flat = MetaTensor(image, affine=torch.diag(torch.tensor([1.0, 1.0, 3.0, 1.0])))
+    assert torch.equal(rotate(flat).as_tensor(), rotate(MetaTensor(image)).as_tensor())
+
+
+def test_still_there_in_monais_efficientnet():
+    """Reaches into it: models.inference, models.inflate, models.saliency."""
+    network = efficientnet3d_b0(1, seed=0)
+    blocks = [block for stage in network.get_submodule("_blocks").children() for block in stage.children()]
+    assert {type(block) for block in blocks} == {MBConvBlock}
+    assert isinstance(network.get_submodule("_avg_pooling"), nn.AdaptiveAvgPool3d)
+    assert isinstance(network.get_submodule("_fc"), nn.Linear)
+    assert isinstance(network.get_submodule("_conv_stem_padding"), nn.ConstantPad3d)
+    for module, convolutions, norms in (
+        (network, ("_conv_stem", "_conv_head"), ("_bn0", "_bn1")),
+        (
+            blocks[1],
+            ("_expand_conv", "_depthwise_conv", "_se_reduce", "_se_expand", "_project_conv"),
+            ("_bn0", "_bn1", "_bn2"),
+        ),
+    ):
+        assert {type(module.get_submodule(name)) for name in convolutions} == {nn.Conv3d}
+        assert {type(module.get_submodule(name)) for name in norms} == {nn.BatchNorm3d}
+        assert isinstance(module._swish, nn.Module)
+    first, second = blocks[:2]
+    assert (first.expand_ratio, first.id_skip, first.stride, first.in_channels, first.out_channels) == (
+        1,
+        True,
+        1,
+        32,
+        16,
+    )
+    assert (second.expand_ratio, second.stride, second.in_channels, second.out_channels) == (6, 2, 16, 24)
+    assert isinstance(second.get_submodule("_depthwise_conv_padding"), nn.ConstantPad3d)
+
+
+# --- PyTorch and NumPy ------------------------------------------------------------------------------------------------
+
+
+def test_mended_torch_takes_the_fast_kernel_for_small_inputs_too():
+    """Works around it: models.inference: _Convolution._apply_to."""
+    volume = torch.randn(1, 8, 5, 9, 9).to(memory_format=torch.channels_last_3d)
+    kernel = torch.randn(8, 8, 3, 3, 3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        plain = F.conv3d(volume, kernel)
+        fast = torch.mkldnn_convolution(volume, kernel, None, [0] * 3, [1] * 3, [1] * 3, 1)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.allclose(plain, fast, atol=1e-4)
+    assert fast.is_contiguous(memory_format=torch.channels_last_3d)
+    assert not plain.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_still_there_in_torch_and_numpy():
+    """Reaches into it: models.inference: _silu; models.brain_weights: _NUMPY_SCALARS."""
+    values, out = torch.randn(8), torch.empty(8)
+    torch.ops.aten.silu.out(values, out=out)
+    assert torch.equal(out, F.silu(values))
+    make = np.float64(0).__reduce__()[0]
+    assert f"{make.__module__}.{make.__name__}" == "numpy._core.multiarray.scalar"
+
+
+# --- HD-BET and nnU-Net -----------------------------------------------------------------------------------------------
+
+_SET_UP = """
+import io, json, sys, warnings
+warnings.simplefilter("ignore")
+import torch
+from models.brain_weights import EMBEDDED
+out, ours = sys.stdout, io.StringIO()
+sys.stdout = ours
+from HD_BET import hd_bet_prediction
+facts = {"keeps stdout": sys.stdout is ours}
+loads, load = [], torch.load
+torch.load = lambda *args, **kwargs: loads.append(kwargs.get("weights_only")) or load(*args, **kwargs)
+torch.set_num_threads(3)
+hd_bet_prediction.folder_with_parameter_files = str(EMBEDDED)
+sys.stdout = io.StringIO()
+predictor = hd_bet_prediction.get_hdbet_predictor(use_tta=False, device=torch.device("cpu"))
+facts |= {"weights only": loads, "keeps threads": torch.get_num_threads() == 3, "prints": bool(sys.stdout.getvalue())}
+facts |= {"shows progress": predictor.allow_tqdm}
+predictor_class = type(predictor)
+facts |= {"manual": list(predictor_class.manual_initialization.__code__.co_varnames[1:8])}
+facts |= {"folder": list(predictor_class.initialize_from_trained_model_folder.__code__.co_varnames[1:4])}
+facts |= {"predict": list(predictor_class.predict_single_npy_array.__code__.co_varnames[1:3])}
+facts |= {"replaced": predictor_class is hd_bet_prediction.nnUNetPredictor}
+print(json.dumps(facts), file=out)
+"""
+
+
+@pytest.fixture(scope="module")
+def hd_bet() -> dict[str, object]:
+    """What HD-BET does to a process when it is imported and set up; the embedded weights are plain and safe to load."""
+    done = subprocess.run([sys.executable, "-c", _SET_UP], cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_mended_hd_bet_leaves_the_process_alone(hd_bet):
+    """Works around it: models.brain_extractor: _silenced."""
+    assert (hd_bet["keeps stdout"], hd_bet["keeps threads"], hd_bet["prints"]) == (False, False, True)
+    assert hd_bet["shows progress"] is True
+
+
+def test_mended_nnu_net_loads_tensors_without_unpickling(hd_bet):
+    """Works around it: models.hd_bet_predictor: _TensorPredictor."""
+    assert hd_bet["weights only"] == [False]
+
+
+def test_still_there_in_hd_bet_and_nnu_net(hd_bet):
+    """Reaches into it: models.hd_bet_predictor."""
+    assert hd_bet["replaced"] is True
+    assert hd_bet["folder"] == ["model_training_output_dir", "use_folds", "checkpoint_name"]
+    assert hd_bet["predict"] == ["input_image", "image_properties"]
+    assert hd_bet["manual"] == [
+        "network",
+        "plans_manager",
+        "configuration_manager",
+        "parameters",
+        "dataset_json",
+        "trainer_name",
+        "inference_allowed_mirroring_axes",
+    ]
