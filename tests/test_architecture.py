@@ -75,6 +75,22 @@ def test_imports_make_no_circle():
     assert circle == ""
 
 
+def after_python(path: Path) -> Iterator[str]:
+    """Yield what follows the interpreter in each command of a module."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        words = [ast.unparse(word) for word in node.elts] if isinstance(node, ast.List) else []
+        if "sys.executable" in words:
+            yield words[words.index("sys.executable") + 1]
+
+
+def test_our_processes_import_nothing_from_the_current_folder():
+    options = {str(path.relative_to(ROOT)): list(after_python(path)) for name in PACKAGES for path in modules(name)}
+    assert {file: found for file, found in options.items() if found} == {
+        "dicom_node/cli/demo.py": ["'-P'"],
+        "dicom_node/engine/processes.py": ["'-P'"],
+    }
+
+
 def test_no_private_name_is_imported_from_another_module():
     taken = [
         f"{name}: {module}.{part}"

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -99,20 +98,6 @@ def test_run_goes_by_the_rules_of_the_configuration(quick_study, tmp_path: Path)
     result = json.loads(command(*arguments, code=3))
     assert result["reason"] == "missing_role"
     assert "No series of the study is T2W" in result["sentence"]
-
-
-@pytest.mark.measures
-def test_the_demo_prints_the_report(tmp_path: Path):
-    started_s = time.monotonic()
-    text = command("demo", "--keep", str(tmp_path / "sent"))
-    seconds = time.monotonic() - started_s
-    print(f"demo took {seconds:.0f} s")
-    lines = text.splitlines()
-    assert lines[0].startswith(NOTICE)
-    for words in ("AED-refractory score (ensemble)", "Ensemble weight", "NOT FOR DIAGNOSTIC USE"):
-        assert words in text
-    assert text.count("AED-refractory score (single sequence)") == 3
-    assert seconds < 90
 
 
 def test_progress_goes_to_a_terminal_only(quick_study, sent: Path, tmp_path: Path):

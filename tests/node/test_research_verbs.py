@@ -25,6 +25,7 @@ from pipeline.cohort.labels import CRITERIA_COLUMNS
 from tests.node.test_cli import refused
 from tests.support.cohorts import made_cohort
 from tests.support.services import command
+from tests.support.shadows import write_shadows
 
 QUICK = ("--shared", "--epochs", "1", "--folds", "2", "--copies", "1", "--augmentation", "none", "--test-share", "0.34")
 
@@ -109,11 +110,13 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(cohort: Path) -> Path:
-    """Return a bundle that two processes of torchrun have trained together."""
+    """Return a bundle that two processes of torchrun have trained together, where others' packages have our names."""
     out = cohort.parent / "bundle"
-    shared = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    train = ["-m", "dicom_node", "train", str(cohort), "--out", str(out), "--name", "tried", *QUICK]
-    done = subprocess.run([*shared, *train], capture_output=True, text=True, timeout=600, check=False)
+    elsewhere = write_shadows(cohort.parent / "elsewhere")
+    ours = [sys.executable, "-P", "-m"]
+    shared = [*ours, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    train = [*ours, "dicom_node", "train", str(cohort), "--out", str(out), "--name", "tried", *QUICK]
+    done = subprocess.run([*shared, *train], cwd=elsewhere, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(f"Wrote {out}") == 1
     return out
