@@ -10,15 +10,15 @@ import SimpleITK as sitk
 
 from pipeline.errors import HoldReason, StudyHeld
 from pipeline.mask_measures import measure_mask
-from pipeline.plausibility import doubts
+from pipeline.plausibility import MaskFlag, doubts
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFacts:
-    """What is reported of a brain mask: its volume in millilitres and named doubts about it."""
+    """What is reported of a brain mask: its volume in millilitres and doubts about it."""
 
     volume_ml: float
-    flags: tuple[str, ...] = ()
+    flags: tuple[MaskFlag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,20 @@ class Extractor(Protocol):
     """Anything that finds a brain in an array of canonical axes."""
 
     def mask(self, volume_zyx: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
-        """Return uint8 of the same shape, 1 inside the brain."""
+        """Return the brain mask of a volume.
+
+        Parameters
+        ----------
+        volume_zyx
+            Grey values, z from inferior to superior, y from posterior to anterior, x from left to right.
+        spacing_zyx_mm
+            Of its voxels.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8 of the same shape, 1 inside the brain.
+        """
         ...
 
 
@@ -73,7 +86,20 @@ def extract_brain(
 
 
 def raw_mask(volume: sitk.Image, extractor: Extractor) -> sitk.Image:
-    """Return what the network calls brain, as uint8 on the voxels of a volume on canonical axes."""
+    """Return what the network calls brain, in all its pieces.
+
+    Parameters
+    ----------
+    volume
+        On canonical axes.
+    extractor
+        Loaded weights.
+
+    Returns
+    -------
+    SimpleITK.Image
+        uint8 on the voxels of `volume`, 1 inside the brain; may be empty.
+    """
     spacing_x, spacing_y, spacing_z = volume.GetSpacing()
     mask = sitk.GetImageFromArray(extractor.mask(sitk.GetArrayViewFromImage(volume), (spacing_z, spacing_y, spacing_x)))
     mask.CopyInformation(volume)
@@ -81,7 +107,18 @@ def raw_mask(volume: sitk.Image, extractor: Extractor) -> sitk.Image:
 
 
 def main_piece(raw: sitk.Image) -> tuple[sitk.Image, float]:
-    """Return the largest piece of a mask that is not empty, its holes filled, and its share of the mask's voxels."""
+    """Return the largest piece of a mask, its holes filled, and its share of the mask's voxels.
+
+    Parameters
+    ----------
+    raw
+        uint8, not empty.
+
+    Returns
+    -------
+    tuple of SimpleITK.Image and float
+        uint8 on the same voxels; the share before the holes are filled, in (0, 1].
+    """
     main = sitk.RelabelComponent(sitk.ConnectedComponent(raw), sortByObjectSize=True) == 1
     main_voxels, raw_voxels = (float(sitk.GetArrayViewFromImage(mask).sum()) for mask in (main, raw))
     return sitk.BinaryFillhole(main), main_voxels / raw_voxels

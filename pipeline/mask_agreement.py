@@ -1,6 +1,6 @@
 """Whether the brain masks of a study's sequences show one brain.
 
-The scans are of one patient in one session, who may have moved between them. A brain that lies elsewhere is told, a
+The scans are of one patient in one session, who may have moved between them. A brain that lies elsewhere gets a flag, a
 brain of another shape is refused: then at least one mask is wrong.
 """
 
@@ -15,14 +15,16 @@ import SimpleITK as sitk
 
 from models.contrast import Contrast
 from pipeline.errors import HoldReason, StudyHeld
+from pipeline.plausibility import MaskFlag
 
 _GRID_MM = 3.0
+"""Voxels of the comparison, chosen here: coarse enough for three pairs in a second, fine enough for a brain's shape."""
 _MIN_DICE, _ODD_DICE = 0.75, 0.88
 """After the middles are put together. Brains of two people: 0.85 to 0.93; a brain and half of one: 0.67."""
 _MIN_VOLUME_RATIO, _ODD_VOLUME_RATIO = 0.60, 0.85
 """Of the smaller to the larger. One brain in three contrasts: 0.83 to 0.99."""
 _ODD_DISTANCE_MM = 15.0
-"""Between the middles, in patient space: more is a patient who moved, or a table that did."""
+"""Between the middles, in patient space, chosen here: more is a patient who moved, or a table that did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Agreement:
         return self.dice >= _ODD_DICE and self.volume_ratio >= _ODD_VOLUME_RATIO
 
 
-def compare_masks(masks: Mapping[Contrast, sitk.Image]) -> dict[Contrast, tuple[str, ...]]:
+def compare_masks(masks: Mapping[Contrast, sitk.Image]) -> dict[Contrast, tuple[MaskFlag, ...]]:
     """Return the flags that each sequence's mask gets from the others.
 
     Parameters
@@ -83,20 +85,26 @@ def compare_masks(masks: Mapping[Contrast, sitk.Image]) -> dict[Contrast, tuple[
 
 
 def agreement(one: sitk.Image, other: sitk.Image) -> Agreement:
-    """Return how two masks in patient space agree."""
+    """Return how two masks agree.
+
+    Parameters
+    ----------
+    one, other
+        uint8 in patient space, not empty, each on a grid of its own.
+    """
     shift_mm = _middle_mm(other) - _middle_mm(one)
     in_place, together = (_overlap(one, other, move_mm) for move_mm in (np.zeros(3), shift_mm))
     best = max(in_place, together)
     return Agreement(best[0], float(np.linalg.norm(shift_mm)), best[1])
 
 
-def _flags(others: list[Agreement]) -> tuple[str, ...]:
+def _flags(others: list[Agreement]) -> tuple[MaskFlag, ...]:
     """Return the flags of one mask: it is the odd one only if it differs from all others."""
     flags = []
     if others and not any(found.alike for found in others):
-        flags.append("unlike_others")
+        flags.append(MaskFlag.UNLIKE_OTHERS)
     if others and all(found.distance_mm > _ODD_DISTANCE_MM for found in others):
-        flags.append("apart_from_others")
+        flags.append(MaskFlag.APART_FROM_OTHERS)
     return tuple(flags)
 
 

@@ -1,14 +1,15 @@
 """Is a study like those that a model was made with? Age, contrast agent, field strength, masks, looks of its images.
 
 A bundle says where its cohort lay and, check by check, whether a study outside is withheld or flagged
-(:class:`models.bundle.Range`). What a header does not tell is flagged and never withheld. The patient's age is
+(:class:`models.bundle.Range`). What a header does not give is flagged and never withheld. The patient's age is
 compared where it is read and stands in no sentence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from models.bundle import Check, Range
 from models.contrast import Contrast
@@ -20,7 +21,15 @@ from pipeline.select import Candidate
 _FIELD_TOLERANCE = 0.1
 """A scanner of 3 T may say 2.89 T; the next field strength in use is farther away."""
 _GAUSS = 100.0
-"""A field strength above this was written in gauss."""
+"""A field strength above this was written in gauss; whole-body scanners end at 11.7 T."""
+_GAUSS_PER_TESLA = 10_000
+
+
+class Untold(StrEnum):
+    """What no header gives, so that it cannot be compared."""
+
+    AGE = "out_of_range_age_unknown"
+    FIELD_STRENGTH = "out_of_range_field_strength_unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +39,12 @@ class OutOfRange:
     Attributes
     ----------
     code
-        ``out_of_range_age`` and so on; with ``_unknown`` where the header does not tell.
+        By which the study would be held where the bundle withholds; `Untold` is never withheld.
     sentence
         The same in words, without patient data.
     """
 
-    code: str
+    code: HoldReason | Untold
     sentence: str
 
 
@@ -58,12 +67,11 @@ def check_headers(
     StudyHeld
         ``out_of_range_age``, ``out_of_range_contrast`` or ``out_of_range_field_strength``, where the bundle withholds.
     """
-    found = [
-        _judged("age", _age(volumes, limits), limits),
-        _judged("contrast", _contrast(volumes, candidates, limits), limits),
-        *(_judged("field_strength", doubt, limits) for doubt in _field_strength(volumes, limits)),
-    ]
-    return tuple(doubt for doubt in found if doubt is not None)
+    return (
+        *_flagged("age", _age(volumes, limits), limits),
+        *_flagged("contrast", _contrast(volumes, candidates, limits), limits),
+        *_flagged("field_strength", _field_strength(volumes, limits), limits),
+    )
 
 
 def check_brain_weights(digest: str, limits: Range) -> tuple[OutOfRange, ...]:
@@ -83,12 +91,11 @@ def check_brain_weights(digest: str, limits: Range) -> tuple[OutOfRange, ...]:
     """
     if not limits.other_brain_weights(digest):
         return ()
-    held = StudyHeld(
+    doubt = OutOfRange(
         HoldReason.OUT_OF_RANGE_BRAIN_WEIGHTS,
         "The brain masks are drawn with other weights than those that the model was made with. Its score may not hold.",
     )
-    doubt = _judged("brain_weights", held, limits)
-    return (doubt,) if doubt else ()
+    return _flagged("brain_weights", (doubt,), limits)
 
 
 def check_features(distances: Mapping[Contrast, float], limits: Range) -> tuple[OutOfRange, ...]:
@@ -113,71 +120,105 @@ def check_features(distances: Mapping[Contrast, float], limits: Range) -> tuple[
     if not outside:
         return ()
     said = ", ".join(f"{role} {distances[role]:.1f} of at most {largest[role]:.1f}" for role in outside)
-    held = StudyHeld(
+    doubt = OutOfRange(
         HoldReason.OUT_OF_RANGE_FEATURES,
         f"The images look unlike those that the model was made with (distance: {said}). Its score may not hold.",
     )
-    doubt = _judged("features", held, limits)
-    return (doubt,) if doubt else ()
+    return _flagged("features", (doubt,), limits)
 
 
 def told_age_years(volumes: Mapping[Contrast, Volume]) -> float | None:
-    """Return the patient's age at a study, as the first series that tells it has it; None where none does."""
+    """Return the patient's age at a study, as the first series that gives it has it.
+
+    Parameters
+    ----------
+    volumes
+        What was selected; the header of one file of each is read.
+
+    Returns
+    -------
+    float or None
+        Years; None where no header gives them.
+    """
     ages = (read_age_years(volume.files[0]) for volume in volumes.values())
     return next((age for age in ages if age is not None), None)
 
 
 def after_contrast_agent(volumes: Mapping[Contrast, Volume], candidates: Iterable[Candidate]) -> bool:
-    """Return whether the T1W series of a study was acquired after contrast agent."""
-    # No header says "no agent": its module is there if one was given (PS3.3 C.7.6.4), so an absent one tells enough.
+    """Return whether the T1W series of a study was acquired after contrast agent.
+
+    Parameters
+    ----------
+    volumes
+        What was selected.
+    candidates
+        Every judged volume of the study.
+    """
+    # No header says "no agent": its module is there if one was given (PS3.3 C.7.6.4), so its absence says enough.
     chosen = volumes.get(Contrast.T1W)
     return chosen is not None and (
         chosen.contrast_agent or any(c.contrast_given for c in candidates if c.volume == chosen)
     )
 
 
-def _judged(check: Check, doubt: StudyHeld | OutOfRange | None, limits: Range) -> OutOfRange | None:
-    """Return a doubt as a flag, unless the bundle withholds the score for it."""
-    if isinstance(doubt, StudyHeld):
-        if limits.action(check) == "withhold":
-            raise doubt
-        return OutOfRange(doubt.code, doubt.sentence)
-    return doubt
+def tesla(told: float | None) -> float | None:
+    """Return the field strength of a header in tesla.
 
+    Parameters
+    ----------
+    told
+        MagneticFieldStrength, in tesla or gauss; None where absent.
 
-def _age(volumes: Mapping[Contrast, Volume], limits: Range) -> StudyHeld | OutOfRange | None:
-    if limits.age_years is None:
+    Returns
+    -------
+    float or None
+        None where the header gives nothing above zero.
+    """
+    if told is None or told <= 0:
         return None
+    return told / _GAUSS_PER_TESLA if told > _GAUSS else told
+
+
+def _flagged(check: Check, doubts: Iterable[OutOfRange], limits: Range) -> tuple[OutOfRange, ...]:
+    """Return doubts as flags, unless the bundle withholds the score for one."""
+    flagged = tuple(doubts)
+    for doubt in flagged:
+        if isinstance(doubt.code, HoldReason) and limits.action(check) == "withhold":
+            raise StudyHeld(doubt.code, doubt.sentence)
+    return flagged
+
+
+def _age(volumes: Mapping[Contrast, Volume], limits: Range) -> Iterator[OutOfRange]:
+    if limits.age_years is None:
+        return
     youngest, oldest = limits.age_years
     age_years = told_age_years(volumes)
     if age_years is None:
-        return OutOfRange(
-            "out_of_range_age_unknown",
+        yield OutOfRange(
+            Untold.AGE,
             f"The headers do not tell the patient's age; the model was made for {youngest:g} to {oldest:g} years.",
         )
-    if youngest <= age_years <= oldest:
-        return None
-    return StudyHeld(
-        HoldReason.OUT_OF_RANGE_AGE,
-        f"The patient's age is outside of {youngest:g} to {oldest:g} years, for which the model was made. "
-        "Its score may not hold.",
-    )
+    elif not youngest <= age_years <= oldest:
+        yield OutOfRange(
+            HoldReason.OUT_OF_RANGE_AGE,
+            f"The patient's age is outside of {youngest:g} to {oldest:g} years, for which the model was made. "
+            "Its score may not hold.",
+        )
 
 
 def _contrast(
     volumes: Mapping[Contrast, Volume], candidates: Iterable[Candidate], limits: Range
-) -> StudyHeld | OutOfRange | None:
-    if limits.contrast_agent == "unchecked" or not after_contrast_agent(volumes, candidates):
-        return None
-    return StudyHeld(
-        HoldReason.OUT_OF_RANGE_CONTRAST,
-        "The T1W series was acquired after contrast agent, and the model was made without. Its score may not hold.",
-    )
+) -> Iterator[OutOfRange]:
+    if limits.contrast_agent != "unchecked" and after_contrast_agent(volumes, candidates):
+        yield OutOfRange(
+            HoldReason.OUT_OF_RANGE_CONTRAST,
+            "The T1W series was acquired after contrast agent, and the model was made without. Its score may not hold.",
+        )
 
 
-def _field_strength(volumes: Mapping[Contrast, Volume], limits: Range) -> list[StudyHeld | OutOfRange]:
+def _field_strength(volumes: Mapping[Contrast, Volume], limits: Range) -> Iterator[OutOfRange]:
     if limits.field_strength_t is None:
-        return []
+        return
     wanted = " or ".join(f"{one:g}" for one in limits.field_strength_t)
     told = {role: tesla(volumes[role].field_strength_t) for role in Contrast if role in volumes}
     unknown = " and ".join(role for role in told if told[role] is None)
@@ -186,27 +227,13 @@ def _field_strength(volumes: Mapping[Contrast, Volume], limits: Range) -> list[S
         for role, field in told.items()
         if field is not None and not any(abs(field - one) <= _FIELD_TOLERANCE * one for one in limits.field_strength_t)
     )
-    doubts: list[StudyHeld | OutOfRange] = []
     if outside:
-        doubts.append(
-            StudyHeld(
-                HoldReason.OUT_OF_RANGE_FIELD_STRENGTH,
-                f"The field strength of {outside} is not {wanted} T, for which the model was made. "
-                "Its score may not hold.",
-            )
+        yield OutOfRange(
+            HoldReason.OUT_OF_RANGE_FIELD_STRENGTH,
+            f"The field strength of {outside} is not {wanted} T, for which the model was made. Its score may not hold.",
         )
     if unknown:
-        doubts.append(
-            OutOfRange(
-                "out_of_range_field_strength_unknown",
-                f"The headers of {unknown} do not tell the field strength; the model was made for {wanted} T.",
-            )
+        yield OutOfRange(
+            Untold.FIELD_STRENGTH,
+            f"The headers of {unknown} do not tell the field strength; the model was made for {wanted} T.",
         )
-    return doubts
-
-
-def tesla(told: float | None) -> float | None:
-    """Return a field strength as a header tells it in tesla; None where it tells none."""
-    if told is None or told <= 0:
-        return None
-    return told / 10_000 if told > _GAUSS else told

@@ -7,6 +7,8 @@ heads in three contrasts) and refuse bottles, spheres, noise and a shoulder; the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
+from typing import Self
 
 import numpy as np
 
@@ -27,7 +29,7 @@ _MIN_MAIN_SHARE, _ODD_MAIN_SHARE = 0.70, 0.98
 _MAX_BORDER_SHARE, _ODD_BORDER_SHARE = 0.40, 0.02
 """Whole heads: 0 to 0.03. A brain that fills much of a face of the volume is cut through its middle."""
 _MIN_INSIDE_SHARE = 0.70
-"""Heads: 1.0. A mask in the air beside the head is none."""
+"""Heads: 1.0. A mask that lies in the air beside the head is no brain."""
 _ODD_HEAD_SHARES = 0.15, 0.65
 """Heads with neck: 0.28 and more, cut above the neck: up to 0.53. More: the skull was removed, or it is no head."""
 
@@ -44,7 +46,42 @@ _AGE_COUNTS_YEARS = 1.0
 """In the first year the volume doubles, so that age in the header says too little to refuse a study."""
 
 
-def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[str, ...]:
+class MaskFlag(StrEnum):
+    """What can be odd of a mask that may be right: a reason to look at the images.
+
+    Attributes
+    ----------
+    meaning
+        What was found.
+    """
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str = "") -> Self:
+        """Return the member of a name."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.meaning = meaning
+        return member
+
+    FRAGMENTED = "fragmented", "more than 2 % of what was found lay apart, and was dropped"
+    TOUCHES_BORDER = (
+        "touches_border",
+        "the brain reaches a border of the images; slices that end below the cerebellum do not count",
+    )
+    ASYMMETRIC = "asymmetric", "left and right differ much"
+    LITTLE_OF_THE_HEAD = "little_of_the_head", "the mask is less than 15 % of what the images show"
+    MUCH_OF_THE_HEAD = "much_of_the_head", "it is more than 65 %: little or no skull around it"
+    SMALL_FOR_AGE = "small_for_age", "the volume is unusual at the age in the header; without one, nothing is said"
+    LARGE_FOR_AGE = "large_for_age", "the volume is unusual at the age in the header; without one, nothing is said"
+    UNLIKE_OTHERS = "unlike_others", "shape or volume differs from those of the other two sequences"
+    APART_FROM_OTHERS = (
+        "apart_from_others",
+        "it lies more than 15 mm from the other two: the patient or the table moved",
+    )
+
+
+def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[MaskFlag, ...]:
     """Return the flags of a mask.
 
     Parameters
@@ -56,9 +93,8 @@ def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[str,
 
     Returns
     -------
-    tuple of str
-        Any of ``fragmented``, ``touches_border``, ``asymmetric``, ``little_of_the_head``, ``much_of_the_head``,
-        ``small_for_age``, ``large_for_age``.
+    tuple of MaskFlag
+        In the order of their definition; never those that other masks are needed for.
 
     Raises
     ------
@@ -68,14 +104,14 @@ def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[str,
     _refuse_size(measures, age_years)
     _refuse_shape(measures)
     low_ml, high_ml = _usual_ml(age_years)
-    odd: Mapping[str, bool] = {
-        "fragmented": measures.main_share < _ODD_MAIN_SHARE,
-        "touches_border": measures.border_share > _ODD_BORDER_SHARE,
-        "asymmetric": measures.symmetry < _ODD_SYMMETRY,
-        "little_of_the_head": measures.head_share < _ODD_HEAD_SHARES[0],
-        "much_of_the_head": measures.head_share > _ODD_HEAD_SHARES[1],
-        "small_for_age": measures.volume_ml < low_ml,
-        "large_for_age": measures.volume_ml > high_ml,
+    odd: Mapping[MaskFlag, bool] = {
+        MaskFlag.FRAGMENTED: measures.main_share < _ODD_MAIN_SHARE,
+        MaskFlag.TOUCHES_BORDER: measures.border_share > _ODD_BORDER_SHARE,
+        MaskFlag.ASYMMETRIC: measures.symmetry < _ODD_SYMMETRY,
+        MaskFlag.LITTLE_OF_THE_HEAD: measures.head_share < _ODD_HEAD_SHARES[0],
+        MaskFlag.MUCH_OF_THE_HEAD: measures.head_share > _ODD_HEAD_SHARES[1],
+        MaskFlag.SMALL_FOR_AGE: measures.volume_ml < low_ml,
+        MaskFlag.LARGE_FOR_AGE: measures.volume_ml > high_ml,
     }
     return tuple(flag for flag, is_odd in odd.items() if is_odd)
 
@@ -90,7 +126,7 @@ def _refuse_size(measures: MaskMeasures, age_years: float | None) -> None:
     if age_years is not None and age_years >= _AGE_COUNTS_YEARS:
         smallest_ml = _MIN_SHARE_OF_AGE * float(np.interp(age_years, _GROWTH_YEARS, _GIRLS_ML))
         if volume_ml < smallest_ml:
-            # Without the limit: it would tell the age.
+            # Without the limit: it would give the age away.
             raise StudyHeld(
                 HoldReason.BRAIN_MASK_IMPLAUSIBLE,
                 f"The brain mask holds {volume_ml:.0f} ml, less than half of a brain of the patient's age.",

@@ -160,10 +160,10 @@ def _numbers(scored: Scored) -> dict[str, Any]:
         "category": finding.category.value,
         "spread": _spread(finding),
         "calibrated": asdict(finding.calibrated) if finding.calibrated else None,
-        "out_of_range": [asdict(doubt) for doubt in finding.out_of_range],
-        "flags": [doubt.code for doubt in finding.out_of_range] + [TWO_SEQUENCES] * bool(finding.two_sequences),
+        "out_of_range": [{"code": doubt.code.value, "sentence": doubt.sentence} for doubt in finding.out_of_range],
+        "flags": [doubt.code.value for doubt in finding.out_of_range] + [TWO_SEQUENCES] * bool(finding.two_sequences),
         "brain": {
-            role.value: {"volume_ml": facts.volume_ml, "flags": list(facts.flags)}
+            role.value: {"volume_ml": facts.volume_ml, "flags": [flag.value for flag in facts.flags]}
             for role, facts in ((role, scored.brain[role]) for role in sequences)
         },
     }

@@ -149,7 +149,7 @@ def test_masks_series_and_digests_are_told(inputs):
     report = report_of(inputs)
     assert [item.TextValue for item in named(report, report_codes.MASK_QUALITY)] == [
         "T1W: 1321.3 ml, no doubts",
-        "T2W: 1300.0 ml, touches_border, two_parts",
+        "T2W: 1300.0 ml, touches_border, fragmented",
         "FLAIR: 1310.0 ml, no doubts",
     ]
     assert [item.UID for item in named(report, report_codes.SERIES_UID)] == [s.series_uid for s in inputs.values()]

@@ -16,6 +16,7 @@ from PIL import Image
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts
 from pipeline.grid import canonical
+from pipeline.plausibility import MaskFlag
 from pipeline.predict import Category, Finding
 from pipeline.report import build_document, build_summary, draw_overlay, draw_page, tri_planar, write_results
 from pipeline.report.views import OUTLINE, draw_plane
@@ -39,7 +40,7 @@ def test_page_is_drawn_and_kept(inputs):
 
 def test_page_takes_long_words_and_all_scores():
     model = dataclasses.replace(MODEL, notice="A VERY LONG NOTICE " * 9, name="N" * 200, intended_use="Use. " * 200)
-    brain = {role: MaskFacts(12345.6, ("a_flag_with_a_long_name",) * 6) for role in Contrast}
+    brain = {role: MaskFacts(12345.6, (MaskFlag.APART_FROM_OTHERS,) * 8) for role in Contrast}
     for score in (0.0, 0.004, 1.0):
         finding = Finding(
             dict.fromkeys(Contrast, score), FINDING.weights, score, score / 3, 1.0 - score,

@@ -35,7 +35,7 @@ def test_a_score_stands_between_what_every_result_has():
     ]  # fmt: skip
     assert json.loads(json.dumps(told)) == told
     assert (told["state"], told["reason"], told["score"]) == ("scored", None, FULL.score)
-    assert told["brain"]["T2W"] == {"volume_ml": 1300.0, "flags": ["touches_border", "two_parts"]}
+    assert told["brain"]["T2W"] == {"volume_ml": 1300.0, "flags": ["touches_border", "fragmented"]}
 
 
 def test_a_held_study_has_a_reason_and_no_number():

@@ -25,7 +25,8 @@ from models.bundle import Evidence, TwoSequences
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
 from pipeline.errors import HoldReason, StudyHeld
-from pipeline.out_of_range import OutOfRange
+from pipeline.out_of_range import OutOfRange, Untold
+from pipeline.plausibility import MaskFlag
 from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, combine
 from pipeline.report import (
     Provenance,
@@ -81,8 +82,10 @@ FULL = replace(
     members=FOLDS,
     calibrated=Calibrated(0.6314, "platt", 76),
     out_of_range=(
-        OutOfRange("out_of_range_age", "The patient's age is outside of 1 to 18 years. Its score may not hold."),
-        OutOfRange("out_of_range_field_strength_unknown", "The headers of T2W do not tell the field strength."),
+        OutOfRange(
+            HoldReason.OUT_OF_RANGE_AGE, "The patient's age is outside of 1 to 18 years. Its score may not hold."
+        ),
+        OutOfRange(Untold.FIELD_STRENGTH, "The headers of T2W do not tell the field strength."),
     ),
 )  # fmt: skip
 """A finding with everything that a trained bundle adds."""
@@ -93,7 +96,7 @@ TWO = combine(
 """A finding of a study without T1W."""
 BRAIN = {
     Contrast.T1W: MaskFacts(1321.26),
-    Contrast.T2W: MaskFacts(1300.0, ("touches_border", "two_parts")),
+    Contrast.T2W: MaskFacts(1300.0, (MaskFlag.TOUCHES_BORDER, MaskFlag.FRAGMENTED)),
     Contrast.FLAIR: MaskFacts(1310.04),
 }
 PROVENANCE = Provenance(
