@@ -4,8 +4,9 @@ A bundle is a folder::
 
     configs/metadata.json    what the model is, its grid, weights, threshold, notice and intended use
     configs/inference.json   how MONAI would run a network; absent in a bundle that states a seed
+    configs/training.json    how and on whom the networks were trained; absent in a bundle that was not
     docs/README.md           the model card
-    models/*.safetensors     one file per sequence and fold, or one shared by all sequences; absent in a bundle that
+    models/*.safetensors     one file per contrast and fold, or one shared by all contrasts; absent in a bundle that
                              states a seed instead
     LICENSE
     SHA256SUMS               of every other file, as sha256sum writes it
@@ -32,6 +33,7 @@ from models.bundle_metadata import (
     Architecture,
     Calibration,
     Check,
+    ChosenOn,
     Evidence,
     FeatureSpace,
     Grid,
@@ -41,6 +43,7 @@ from models.bundle_metadata import (
     TwoSequences,
 )
 from models.contrast import Contrast
+from models.whole_files import write_whole
 
 __all__ = [
     "MEMBERS_MAX",
@@ -49,6 +52,7 @@ __all__ = [
     "Bundle",
     "Calibration",
     "Check",
+    "ChosenOn",
     "Evidence",
     "FeatureSpace",
     "Grid",
@@ -67,6 +71,7 @@ SHIPPED = Path(__file__).parent / "bundles"
 CHECKSUMS = "SHA256SUMS"
 METADATA: Final = "configs/metadata.json"
 INFERENCE: Final = "configs/inference.json"
+TRAINING: Final = "configs/training.json"
 _ALWAYS: Final = (METADATA, "docs/README.md", "LICENSE")
 
 _PICKLES: Final = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"})
@@ -112,23 +117,23 @@ class Bundle:
     digest: str
     file_digests: Mapping[str, str] = field(default_factory=dict)
 
-    def network_digest(self, sequence: Contrast) -> str:
-        """Return the SHA-256 that identifies one sequence's weights.
+    def network_digest(self, contrast: Contrast) -> str:
+        """Return the SHA-256 that identifies one contrast's weights.
 
         Of one network that of its file, of several one over theirs in the order of the folds, of a seeded network one
         over the statement of its seed.
         """
         files = self.metadata.network_files
         if files is None:
-            statement = f"{self.metadata.architecture.model_dump_json()} {sequence} seed {self.network_seed(sequence)}"
+            statement = f"{self.metadata.architecture.model_dump_json()} {contrast} seed {self.network_seed(contrast)}"
             return hashlib.sha256(statement.encode()).hexdigest()
-        digests = [self.file_digests[name] for name in files[sequence]]
+        digests = [self.file_digests[name] for name in files[contrast]]
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-    def network_seed(self, sequence: Contrast) -> int:
-        """Return the seed of one sequence's network; each sequence has its own."""
+    def network_seed(self, contrast: Contrast) -> int:
+        """Return the seed of one contrast's network; each contrast has its own."""
         assert self.metadata.seed is not None
-        return self.metadata.seed + tuple(Contrast).index(sequence)
+        return self.metadata.seed + tuple(Contrast).index(contrast)
 
 
 def open_bundle(name_or_path: str | Path) -> Bundle:
@@ -193,7 +198,7 @@ def write_checksums(folder: Path) -> None:
     """Write the checksum file of a finished folder."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
     lines = [f"{sha256(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
-    (folder / CHECKSUMS).write_text("".join(lines), "utf-8")
+    write_whole(folder / CHECKSUMS, "".join(lines).encode())
 
 
 def sha256(path: Path) -> str:
@@ -265,11 +270,11 @@ def _check_network(folder: Path, name: str, architecture: Architecture) -> None:
 
 def _check_feature_space(folder: Path, name: str) -> None:
     tensors = _tensors(folder / name)
-    for sequence in Contrast:
-        axes = tensors.get(f"{sequence}.axes", ())
-        fits = len(axes) == 2 and tensors.get(f"{sequence}.mean") == axes[1:]
-        if not fits or tensors.get(f"{sequence}.variances") != axes[:1] or not axes[0]:
-            raise ModelError("feature_space_unfit", f"'{name}' of '{folder.name}' does not hold axes of {sequence}.")
+    for contrast in Contrast:
+        axes = tensors.get(f"{contrast}.axes", ())
+        fits = len(axes) == 2 and tensors.get(f"{contrast}.mean") == axes[1:]
+        if not fits or tensors.get(f"{contrast}.variances") != axes[:1] or not axes[0]:
+            raise ModelError("feature_space_unfit", f"'{name}' of '{folder.name}' does not hold axes of {contrast}.")
 
 
 def _tensors(path: Path) -> dict[str, tuple[int, ...]]:

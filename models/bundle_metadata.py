@@ -95,6 +95,8 @@ class FeatureSpace(_Strict):
         return self
 
 
+ChosenOn = Literal["out_of_fold", "test", "nothing"]
+"""On whom the weights of the ensemble were chosen; ``test`` is the patent's literal way [0085]."""
 Check = Literal["age", "contrast", "field_strength", "features", "brain_weights"]
 Action = Literal["withhold", "flag"]
 
@@ -161,7 +163,7 @@ class Evidence(_Strict):
     synthetic: bool
     development_patients: int = Field(ge=0)
     test_patients: int = Field(ge=0)
-    weights_chosen_on: Literal["out_of_fold", "test", "nothing"]
+    weights_chosen_on: ChosenOn
     auc: float | None = Field(default=None, ge=0, le=1)
     auc_interval: tuple[float, float] | None = None
 

@@ -24,7 +24,7 @@ def calibrated(calibration: Calibration, score: float) -> float:
     calibration
         Of the bundle: ``sigmoid(slope * logit(score) + intercept)``.
     score
-        Weighted sum of the sequences' scores, in [0, 1].
+        Weighted sum of the contrasts' scores, in [0, 1].
     """
     z = calibration.slope * score_logit(score) + calibration.intercept
     return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))

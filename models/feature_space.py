@@ -30,7 +30,7 @@ _TINY: Final = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The feature space of one sequence; C features, k axes, all float32.
+    """The feature space of one contrast; C features, k axes, all float32.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ def distance(axes: Axes, features: np.ndarray) -> float:
     Parameters
     ----------
     axes
-        Of the same sequence.
+        Of the same contrast.
     features
         (C,), finite.
     """
@@ -101,15 +101,15 @@ def save_axes(path: Path, spaces: Mapping[Contrast, Axes]) -> None:
     Raises
     ------
     ValueError
-        If a sequence is missing.
+        If a contrast is missing.
     """
     if set(spaces) != set(Contrast):
         raise ValueError(f"a bundle has the feature spaces of {tuple(Contrast)}, not {sorted(spaces)}")
     tensors: dict[str, np.ndarray] = {}
-    for sequence in Contrast:
-        space = spaces[sequence]
+    for contrast in Contrast:
+        space = spaces[contrast]
         parts = {"mean": space.mean, "axes": space.axes, "variances": space.variances}
-        tensors |= {f"{sequence}.{name}": np.ascontiguousarray(value) for name, value in parts.items()}
+        tensors |= {f"{contrast}.{name}": np.ascontiguousarray(value) for name, value in parts.items()}
     write_whole(path, save(tensors))
 
 

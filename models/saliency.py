@@ -1,4 +1,4 @@
-"""Grad-CAM of a sequence's network: which parts of its input a score depends on, and where these parts lie.
+"""Grad-CAM of a contrast's network: which parts of its input a score depends on, and where these parts lie.
 
 The features are the deepest ones that are at most `STRIDE` voxels apart: the last of all where the first block keeps
 the size, those before the last halving where it does not; that one would leave cubes of 64 voxels, a third of a brain.

@@ -1,7 +1,7 @@
-"""WAE-net: EfficientNet3D-B0 networks for T1W, T2W and FLAIR (CN114170162A), each sequence with a score of its own.
+"""WAE-net: EfficientNet3D-B0 networks for T1W, T2W and FLAIR (CN114170162A), each contrast with a score of its own.
 
-A sequence has one network, or one for each fold of its training; its score is their mean. One network may stand under
-all three sequences (patent [0065]); it is loaded once.
+A contrast has one network, or one for each fold of its training; its score is their mean. One network may stand under
+all three contrasts (patent [0065]); it is loaded once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from models.saliency import ClassActivation, grad_cam, mean_activation
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the networks of one sequence say of one volume.
+    """What the networks of one contrast say of one volume.
 
     Attributes
     ----------
@@ -74,20 +74,20 @@ class WaeNet:
         self._axes = load_axes(bundle.folder / space.file) if space else {}
         # Both are kept: what reads fast has no gradients, and files may be replaced while this process lives.
         self._explained = {
-            sequence: tuple(network.to(device).eval().requires_grad_(requires_grad=False) for network in networks)
-            for sequence, networks in _networks(bundle)
+            contrast: tuple(network.to(device).eval().requires_grad_(requires_grad=False) for network in networks)
+            for contrast, networks in _networks(bundle)
         }
         reading = {id(n): inference.for_inference(n, device) for networks in self._explained.values() for n in networks}
         self._networks = {s: tuple(reading[id(n)] for n in networks) for s, networks in self._explained.items()}
 
     @torch.inference_mode()
     @inference.full_float32()
-    def read(self, sequence: Contrast, tensor_zyx: np.ndarray) -> Reading:
-        """Return the scores and the features of one sequence.
+    def read(self, contrast: Contrast, tensor_zyx: np.ndarray) -> Reading:
+        """Return the scores and the features of one contrast.
 
         Parameters
         ----------
-        sequence
+        contrast
             Which networks.
         tensor_zyx
             float32 on the bundle's grid, z-scored inside the brain, 0 outside.
@@ -98,32 +98,32 @@ class WaeNet:
             If a network returns a number that is not finite.
         """
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
-        logits, features = zip(*(inference.read(network, batch) for network in self._networks[sequence]), strict=True)
+        logits, features = zip(*(inference.read(network, batch) for network in self._networks[contrast]), strict=True)
         scores = torch.sigmoid(torch.cat(logits).double()).tolist()
         pooled = torch.cat(features).float().mean(dim=0).cpu().numpy()
         if not np.isfinite(scores).all() or not np.isfinite(pooled).all():
-            raise RuntimeError(f"a network of {sequence} returned a number that is not finite")
+            raise RuntimeError(f"a network of {contrast} returned a number that is not finite")
         return Reading(tuple(scores), pooled)
 
-    def score(self, sequence: Contrast, tensor_zyx: np.ndarray) -> float:
-        """Return one sequence's score in [0, 1]; the parameters are those of `read`."""
-        return self.read(sequence, tensor_zyx).score
+    def score(self, contrast: Contrast, tensor_zyx: np.ndarray) -> float:
+        """Return one contrast's score in [0, 1]; the parameters are those of `read`."""
+        return self.read(contrast, tensor_zyx).score
 
-    def distance(self, sequence: Contrast, features: np.ndarray) -> float | None:
+    def distance(self, contrast: Contrast, features: np.ndarray) -> float | None:
         """Return how far features lie from those of the cohort; None where the bundle has no feature space.
 
         See Also
         --------
         models.feature_space.distance
         """
-        axes = self._axes.get(sequence)
+        axes = self._axes.get(contrast)
         return None if axes is None else distance(axes, features)
 
     @inference.full_float32()
-    def saliency(self, sequence: Contrast, tensor_zyx: np.ndarray) -> ClassActivation:
-        """Return what one sequence's score depends on, as the mean over its networks, as the score is one."""
+    def saliency(self, contrast: Contrast, tensor_zyx: np.ndarray) -> ClassActivation:
+        """Return what one contrast's score depends on, as the mean over its networks, as the score is one."""
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
-        return mean_activation([grad_cam(network, batch) for network in self._explained[sequence]])
+        return mean_activation([grad_cam(network, batch) for network in self._explained[contrast]])
 
 
 def refuse_torch_2_9(version: str) -> None:
@@ -154,15 +154,15 @@ def load_network(path: Path, first_block_stride: int) -> nn.Module:
 
 
 def _networks(bundle: Bundle) -> Iterator[tuple[Contrast, tuple[nn.Module, ...]]]:
-    """Yield the networks of each sequence; a file that stands under several is read once."""
+    """Yield the networks of each contrast; a file that stands under several is read once."""
     stride = bundle.metadata.architecture.first_block_stride
     files = bundle.metadata.network_files
     loaded: dict[str, nn.Module] = {}
-    for sequence in Contrast:
+    for contrast in Contrast:
         if files is None:
-            yield sequence, (demonstration_network(stride, bundle.network_seed(sequence)),)
+            yield contrast, (demonstration_network(stride, bundle.network_seed(contrast)),)
             continue
-        for name in files[sequence]:
+        for name in files[contrast]:
             if name not in loaded:
                 loaded[name] = load_network(bundle.folder / name, stride)
-        yield sequence, tuple(loaded[name] for name in files[sequence])
+        yield contrast, tuple(loaded[name] for name in files[contrast])

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
 from dicom_node.cli.printing import print_json, print_lines, print_table, progress
 from dicom_node.cli.settings import HELD, ConfigOption, JsonOption, load_config, quiet
+from dicom_node.cli.training_options import TrainingOptions, with_training_options
 from dicom_node.errors import CommandError, NodeError
 from models.contrast import Contrast
 
 if TYPE_CHECKING:
     from models.bundle import Grid, Intensity
-    from models.training.cohort import Cohort
-    from models.training.evaluation.evaluate import Evaluation
+    from models.training.evaluation.evaluated import Evaluation
+    from models.training.evaluation.metrics import Summary
 
 cohort_app = typer.Typer(no_args_is_help=True, help="Build the cohort that a bundle is trained on.")
 
@@ -48,12 +47,12 @@ def synthesize(
 ) -> None:
     """Make a cohort of synthetic patients; it tests the machinery and says nothing about patients."""
     quiet()
-    roles = _roles(signal)
+    shown = _contrasts(signal)
     with _refusing(), progress() as tell:
         tell("loading")
         from pipeline.synthetic.cohort import STATEMENT, synthesize_cohort
 
-        labels = synthesize_cohort(label_maps, patients, out, seed=seed, signal=roles, workers=workers, tell=tell)
+        labels = synthesize_cohort(label_maps, patients, out, seed=seed, signal=shown, workers=workers, tell=tell)
     print(f"Wrote {labels}. {STATEMENT}")
 
 
@@ -86,89 +85,46 @@ def build(
         from dicom_node.engine.worker import brain_weights, device
         from models.brain_extractor import BrainExtractor
         from pipeline.cohort.build import build_cohort
+        from pipeline.cohort.summary import summarise_cohort
 
         bound_threads()
         cohort = build_cohort(
             labels,
             out,
             extractor=BrainExtractor(brain_weights(settings), device(settings.model.device)),
-            **_making(grid, bundle),
+            **tensors_of(grid, bundle),
             rules=settings.selection.rules(),
             workers=workers,
             tell=tell,
         )
-    facts = _facts(cohort)
+    summary = summarise_cohort(cohort)
     if as_json:
-        print_json(facts)
+        print_json(summary.as_json())
     else:
-        print_lines(_told(facts, cohort.folder))
+        print_lines(summary.sentences(cohort.folder))
     raise typer.Exit(0 if cohort.included else HELD)
 
 
+@with_training_options
 def train(
     cohort: CohortArgument,
     out: Annotated[Path, typer.Option(help="Folder of the bundle; training goes on where it stopped.")],
-    name: Annotated[str, typer.Option(help="Of the bundle.")] = "wae-net",
-    version: Annotated[str, typer.Option(help="Of the bundle.")] = "1.0.0",
-    epochs: Annotated[int, typer.Option(help="Passes over the training patients.")] = 100,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-3,
-    batch: Annotated[int, typer.Option(help="Images in a step.")] = 4,
-    folds: Annotated[int, typer.Option(help="Parts of the patients that are not set aside for the test.")] = 5,
-    test_share: Annotated[float, typer.Option(help="Share of the patients set aside for the test.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
-    first_block_stride: Annotated[int, typer.Option(help="Of the networks: 2, or 1 (five times the work).")] = 2,
-    shared: Annotated[bool, typer.Option("--shared", help="One network for all sequences.")] = False,
-    members: Annotated[
-        Literal["folds", "refit"], typer.Option(help="Keep a network of each fold, or train one anew on all.")
-    ] = "folds",
-    start: Annotated[Path | None, typer.Option(help="Weights to start from, of `models inflate`.")] = None,
-    augmentation: Annotated[
-        str, typer.Option(help="Some of crop, rotation and flip, separated by commas, or none.")
-    ] = "crop,rotation,flip",
-    mr: Annotated[bool, typer.Option("--mr", help="Also draw bias fields, noise and gamma.")] = False,
-    copies: Annotated[int, typer.Option(help="Samples of each image in an epoch; the first is the original.")] = 4,
-    loss_threshold: Annotated[float | None, typer.Option(help="End training at this mean loss.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="End training after so many epochs without progress on the fold left out.")
-    ] = None,
-    mixed_precision: Annotated[
-        Literal["auto", "on", "off"], typer.Option(help="bfloat16: auto on a GPU only.")
-    ] = "auto",
-    half: Annotated[bool, typer.Option(help="Store the weights in half precision.")] = True,
-    calibrate: Annotated[
-        Literal["temperature", "platt"] | None, typer.Option(help="Fit a calibration of the score.")
-    ] = None,
-    two_sequences: Annotated[
-        bool, typer.Option("--two-sequences", help="Also weigh each pair, for studies that lack the third.")
-    ] = False,
-    reproduce_patent_selection: Annotated[
-        bool, typer.Option("--reproduce-patent-selection", help="Choose the weights on the test patients: biased.")
-    ] = False,
-    shuffle_labels: Annotated[
-        bool, typer.Option("--shuffle-labels", help="A control: exchange the labels between patients first.")
-    ] = False,
-    features_action: Annotated[
-        Literal["flag", "withhold"], typer.Option(help="What a study unlike those of the cohort gets.")
-    ] = "flag",
+    options: TrainingOptions,
 ) -> None:
     """Train a bundle on a cohort; the defaults are those of CN114170162A where it says them."""
-    choices = {key: value for key, value in locals().items() if key not in ("cohort", "out", "augmentation")}
-    choices["augmentation"] = _augmentation(augmentation)
     quiet()
     with _refusing(), _progress_of_first() as tell:
         from models.training.cohort import open_cohort
 
         opened = open_cohort(cohort)
         tell("loading")
-        from models.training.fit.recipe import Recipe
-
-        recipe = Recipe(**choices)
+        recipe = options.recipe()
         from dicom_node.engine.threads import bound_threads
         from models.training.train import train as run_training
 
         bound_threads()
         bundle = run_training(opened, out, recipe, tell)
-    if _first_process():
+    if first_process():
         print(f"Wrote {bundle}. Test it with `dicom-node evaluate {bundle} {cohort}`.")
 
 
@@ -198,7 +154,7 @@ def evaluate(
         bound_threads()
         evaluation = run_evaluation(*opened, out, tell, device=find_device(device), seed=seed, resamples=resamples)
     if as_json:
-        print_json(asdict(evaluation))
+        print_json(evaluation.as_json())
     else:
         _print_evaluation(evaluation, out)
 
@@ -220,20 +176,21 @@ def _refusing() -> Iterator[None]:
         raise NodeError(f"The disk refuses{where}: {error.strerror}.", "file_refused") from None
 
 
-def _roles(names: str) -> tuple[Contrast, ...]:
-
+def _contrasts(names: str) -> tuple[Contrast, ...]:
     wanted = {name.strip().upper() for name in names.split(",")}
     if not wanted <= set(Contrast):
         raise CommandError(f"--signal takes {', '.join(Contrast)}, separated by commas, not '{names}'.")
-    return tuple(role for role in Contrast if role in wanted)
+    return tuple(contrast for contrast in Contrast if contrast in wanted)
 
 
-class _Making(TypedDict):
+class Tensors(TypedDict):
+    """What the tensors of a cohort are made on and how their grey values are clipped."""
+
     grid: Grid
     intensity: Intensity
 
 
-def _making(grid: GridName | None, bundle: str | None) -> _Making:
+def tensors_of(grid: GridName | None, bundle: str | None) -> Tensors:
     """Return grid and intensity of a bundle, or of a name."""
     from models.bundle import open_bundle
     from pipeline.cohort.build import FULL, PERCENTILES, SMALL
@@ -244,75 +201,36 @@ def _making(grid: GridName | None, bundle: str | None) -> _Making:
     return {"grid": SMALL if grid is GridName.SMALL else FULL, "intensity": PERCENTILES}
 
 
-def _augmentation(names: str) -> tuple[str, ...]:
-    return () if names.strip() in ("", "none") else tuple(name.strip() for name in names.split(","))
-
-
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def _facts(cohort: Cohort) -> dict[str, Any]:
-    """Return what a cohort consists of."""
-    from pipeline.cohort.labels import CRITERIA_COLUMNS
-
-    taken = cohort.included
-    description = cohort.description
-    return {
-        "digest": cohort.digest,
-        "synthetic": description.synthetic,
-        "size_xyz": description.grid.size_xyz,
-        "spacing_xyz_mm": description.grid.spacing_xyz_mm,
-        "brain_weights": description.brain_weights,
-        "studies": len(taken),
-        "patients": len({case.patient for case in taken}),
-        "patients_with_event": len({case.patient for case in taken if case.label == 1}),
-        "left_out": dict(sorted(Counter(case.status for case in cohort.cases if not case.included).items())),
-        "criteria": description.criteria,
-        "criteria_not_checked": [name for name in CRITERIA_COLUMNS if name not in description.criteria],
-    }
-
-
-def _told(facts: dict[str, Any], folder: Path) -> Iterator[str]:
-    if facts["synthetic"]:
-        yield f"SYNTHETIC DATA: {facts['synthetic']}"
-    yield f"{facts['studies']} studies of {facts['patients']} patients, {facts['patients_with_event']} with label 1."
-    for code, count in facts["left_out"].items():
-        yield f"Left out, {code}: {count}"
-    if facts["left_out"]:
-        yield f"{folder / 'cases.csv'} says why, study by study."
-    if facts["criteria_not_checked"]:
-        yield f"Not checked, as the table has no such column: {', '.join(facts['criteria_not_checked'])}"
-    size, spacing_mm = (" x ".join(f"{side:g}" for side in facts[key]) for key in ("size_xyz", "spacing_xyz_mm"))
-    yield f"{folder}: {size} voxels of {spacing_mm} mm, brain weights {facts['brain_weights']['name']}"
-
-
 def _print_evaluation(evaluation: Evaluation, out: Path) -> None:
-    from models.training.evaluation.figures import cautions, counts_text, estimate_text
+    from models.training.evaluation.cautions import cautions
+    from models.training.evaluation.figures import counts_text, estimate_text
 
-    content = asdict(evaluation)
-    print_lines(cautions(content))
-    rows = [(name, summary) for name, summary in (("ensemble", content["ensemble"]), *content["sequences"].items())]
-    if content["calibrated"]:
-        rows.append(("calibrated", content["calibrated"]))
+    print_lines(caution.sentence for caution in cautions(evaluation))
+    rows: list[tuple[str, Summary]] = [("ensemble", evaluation.ensemble), *evaluation.sequences.items()]
+    if evaluation.calibrated:
+        rows.append(("calibrated", evaluation.calibrated))
     print_table(
         ("", "AUC", "sensitivity", "specificity"),
-        [(n, *(estimate_text(s[key]) for key in ("auc", "sensitivity", "specificity"))) for n, s in rows],
+        [(n, *(estimate_text(found) for found in (s.auc, s.sensitivity, s.specificity))) for n, s in rows],
     )
-    print(f"{counts_text(content['ensemble'])}; intervals of 95 %.")
-    print(f"Equal weights: AUC {estimate_text(content['equal_weights_auc'])}")
+    print(f"{counts_text(evaluation.ensemble)}; intervals of 95 %.")
+    print(f"Equal weights: AUC {estimate_text(evaluation.equal_weights_auc)}")
     print(f"{out / 'evaluation.html'} has the rest.")
 
 
 @contextmanager
 def _progress_of_first() -> Iterator[Any]:
     """Yield `progress`, silent in all processes of torchrun but the first."""
-    if _first_process():
+    if first_process():
         with progress() as tell:
             yield tell
     else:
         yield lambda _: None
 
 
-def _first_process() -> bool:
+def first_process() -> bool:
     """Return whether this is the only process, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"

@@ -132,8 +132,8 @@ class Cohort:
         lines = [self.description.model_dump_json(), *(f"{c.case} {c.patient} {c.label}" for c in self.included)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def tensor(self, case: Case, sequence: Contrast) -> np.ndarray:
-        """Return the network input of one sequence.
+    def tensor(self, case: Case, contrast: Contrast) -> np.ndarray:
+        """Return the network input of one contrast.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class Cohort:
         file = tensor_file(self.folder, case.case)
         try:
             with safe_open(file, framework="numpy") as tensors:
-                tensor_zyx: np.ndarray = tensors.get_tensor(sequence)
+                tensor_zyx: np.ndarray = tensors.get_tensor(contrast)
         except (OSError, SafetensorError) as error:
             raise _damaged(f"{file.name} cannot be read ({type(error).__name__})") from None
         if tensor_zyx.shape != self.description.grid.size_xyz[::-1] or tensor_zyx.dtype != np.float32:
@@ -203,7 +203,7 @@ def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Contrast, np.nda
     Raises
     ------
     ValueError
-        If a sequence is missing.
+        If a contrast is missing.
     """
     if set(tensors_zyx) != set(Contrast):
         raise ValueError(f"a case has {tuple(Contrast)}, not {sorted(tensors_zyx)}")
@@ -218,7 +218,7 @@ def tensor_file(folder: Path, case: str) -> Path:
 
 
 def has_tensors(folder: Path, case: str) -> bool:
-    """Return whether the tensors of a case are there, of every sequence and not cut; their values are not read."""
+    """Return whether the tensors of a case are there, of every contrast and not cut; their values are not read."""
     try:
         with safe_open(tensor_file(folder, case), framework="numpy") as tensors:
             return set(tensors.keys()) == set(Contrast)

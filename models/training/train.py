@@ -1,4 +1,4 @@
-"""Train a bundle on a cohort: test patients aside, a network for every fold and sequence, then the bundle.
+"""Train a bundle on a cohort: test patients aside, a network for every fold and contrast, then the bundle.
 
 Several processes may share the work (``torchrun``, or the environment that it sets): process r of W takes every W-th
 network from the r-th on. They speak to each other through files alone, and what is finished is never done again.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -27,11 +27,12 @@ from models.inflate import refuse_unless_inflated
 from models.training.bundling.assemble import assemble
 from models.training.cohort import Case, Cohort, tensor_file
 from models.training.fit.folds import Split, split
-from models.training.fit.job import Job, finished, fit, read_result
+from models.training.fit.job import Job, fit
+from models.training.fit.job_result import finished, read_result
 from models.training.fit.recipe import Recipe
 from models.training.trained import Trained
 from models.wae_net import refuse_torch_2_9
-from models.whole_files import write_whole
+from models.whole_files import write_json
 
 IDENTITY: Final = "training.json"
 _POLL_S, _TELL_EVERY_S = 0.5, 60.0
@@ -69,13 +70,13 @@ def train(cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None]
     cohort = shuffled(cohort, recipe.seed) if recipe.shuffle_labels else cohort
     parts = split(cohort.included, test_share=recipe.test_share, folds=recipe.folds, seed=recipe.seed)
     work = out.with_name(f"{out.name}.work")
-    _claim(work, cohort, recipe, parts)
+    claim(work, cohort, recipe, parts)
     keep_memory()
     device = _device()
     if recipe.shared:
         groups: tuple[tuple[Contrast, ...], ...] = (tuple(Contrast),)
     else:
-        groups = tuple((sequence,) for sequence in Contrast)
+        groups = tuple((contrast,) for contrast in Contrast)
     fold_jobs = [_fold_job(group, fold, parts, recipe) for fold in range(recipe.folds) for group in groups]
     run_jobs(fold_jobs, cohort, recipe, work, device, tell)
     member_jobs = fold_jobs
@@ -159,9 +160,22 @@ def tensors_digest(cohort: Cohort) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
-    """Write into the work folder what its networks depend on, or refuse it if they depend on something else."""
-    identity: dict[str, Any] = {
+def claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
+    """Write into the work folder what its networks depend on, or refuse it if they depend on something else.
+
+    Parameters
+    ----------
+    work
+        Made if missing; several processes may claim it at the same time.
+    cohort, recipe, parts
+        What the networks are trained on, and how.
+
+    Raises
+    ------
+    ModelError
+        ``work_folder_other`` if it belongs to other images, another cohort or another recipe; ``cohort_damaged``.
+    """
+    identity = {
         "cohort": cohort.digest,
         "tensors": tensors_digest(cohort),
         "recipe": recipe.networks_json(),
@@ -171,7 +185,7 @@ def _claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
     work.mkdir(parents=True, exist_ok=True)
     file = work / IDENTITY
     if not file.exists():
-        write_whole(file, (json.dumps(identity, indent=1) + "\n").encode())
+        write_json(file, identity)
     # Read even if just written: another process may have written its own at the same time.
     try:
         known = json.loads(file.read_text("utf-8"))
@@ -187,20 +201,20 @@ def _claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
         )
 
 
-def _fold_job(sequences: tuple[Contrast, ...], fold: int, parts: Split, recipe: Recipe) -> Job:
-    name = f"{_named(sequences)}_fold{fold}"
-    return Job(name, sequences, fold, parts.training(fold), parts.folds[fold], recipe.epochs)
+def _fold_job(contrasts: tuple[Contrast, ...], fold: int, parts: Split, recipe: Recipe) -> Job:
+    name = f"{_named(contrasts)}_fold{fold}"
+    return Job(name, contrasts, fold, parts.training(fold), parts.folds[fold], recipe.epochs)
 
 
-def _refit_job(sequences: tuple[Contrast, ...], done: list[Job], parts: Split, recipe: Recipe, work: Path) -> Job:
+def _refit_job(contrasts: tuple[Contrast, ...], done: list[Job], parts: Split, recipe: Recipe, work: Path) -> Job:
     """Return a job on all development patients, for as many epochs as the folds needed in the median."""
-    needed = [read_result(work / job.name)["epochs"] for job in done if job.sequences == sequences]
+    needed = [read_result(work / job.name).epochs for job in done if job.contrasts == contrasts]
     epochs = max(1, round(median(needed)))
-    return Job(f"{_named(sequences)}_refit", sequences, recipe.folds, parts.development, (), epochs)
+    return Job(f"{_named(contrasts)}_refit", contrasts, recipe.folds, parts.development, (), epochs)
 
 
-def _named(sequences: tuple[Contrast, ...]) -> str:
-    return sequences[0] if len(sequences) == 1 else "shared"
+def _named(contrasts: tuple[Contrast, ...]) -> str:
+    return contrasts[0] if len(contrasts) == 1 else "shared"
 
 
 def _await(jobs: Iterable[Job], work: Path, tell: Callable[[str], None]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models.training.cohort import Cohort
 from models.training.fit.folds import Split
-from models.training.fit.job import NETWORK, Job, read_result
+from models.training.fit.job import NETWORK, Job
+from models.training.fit.job_result import JobResult, read_result
 from models.training.fit.recipe import Recipe
 
 
@@ -49,6 +49,6 @@ class Trained:
         """Return where the weights of a job lie."""
         return self.work / job.name / NETWORK
 
-    def results(self, jobs: tuple[Job, ...]) -> dict[str, dict[str, Any]]:
+    def results(self, jobs: tuple[Job, ...]) -> dict[str, JobResult]:
         """Return the results of jobs by name."""
         return {job.name: read_result(self.work / job.name) for job in jobs}

@@ -139,8 +139,8 @@ def _made(selection: Selection) -> bool:
 
 def _content(tensors_zyx: dict[Contrast, np.ndarray]) -> str:
     total = hashlib.sha256()
-    for sequence in Contrast:
-        total.update(np.ascontiguousarray(tensors_zyx[sequence]).data)
+    for contrast in Contrast:
+        total.update(np.ascontiguousarray(tensors_zyx[contrast]).data)
     return total.hexdigest()
 
 

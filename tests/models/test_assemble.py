@@ -14,11 +14,14 @@ from safetensors.torch import load_file
 from models.bundle import Bundle, Metadata, open_bundle
 from models.contrast import Contrast
 from models.efficientnet3d import block_strings, efficientnet3d_b0
-from models.training.bundling.assemble import _dropped, _whole_years, _with_evidence
+from models.training.bundling.assemble import whole_years, with_evidence
+from models.training.bundling.pairs import dropped_pairs
+from models.training.bundling.training_record import DroppedPair
 from models.training.bundling.write_bundle import inference
 from models.training.cohort import INCLUDED, Case, Cohort, CohortDescription
-from models.training.evaluation.evaluate import Evaluation, judge
-from models.training.evaluation.held_out import EvaluationSet
+from models.training.evaluation.evaluate import judge
+from models.training.evaluation.evaluated import Evaluation
+from models.training.evaluation.held_out import Basis, EvaluationSet
 from models.training.evaluation.predictions import Predictions
 from models.training.fit.checkpoint import save_network
 
@@ -43,20 +46,20 @@ def evaluation(folder: Path) -> Evaluation:
     # In T2W and FLAIR one half of either class is high: an AUC of a half at most.
     nothing = {s: np.arange(12) // 2 % 2 * 0.01 + random.random(12) * 1e-6 for s in ("T2W", "FLAIR")}
     scores = {"T1W": labels * 0.5 + random.random(12) * 0.1, **nothing}
-    chosen = EvaluationSet(cases, "held_out", 0)
+    chosen = EvaluationSet(cases, Basis.HELD_OUT, 0)
     bundle = Bundle(folder, metadata(), "0" * 64)
     return judge(bundle, Cohort(folder, description, cases), chosen, Predictions(cases, scores), seed=0, resamples=20)
 
 
 def test_a_pair_that_is_no_better_than_chance_is_dropped_and_named(tmp_path: Path):
     found = evaluation(tmp_path)
-    kept = _with_evidence(metadata(), found).two_sequences
+    kept = with_evidence(metadata(), found).two_sequences
     assert [tuple(pair.weights) for pair in kept] == [("T1W", "T2W"), ("T1W", "FLAIR")]
     assert [(pair.auc, pair.patients) for pair in kept] == [(1.0, 12), (1.0, 12)]
-    dropped = _dropped(metadata(), found)
+    dropped = dropped_pairs(metadata(), found)
     assert list(dropped) == ["T2W + FLAIR"]
     auc = found.two_sequences["T2W + FLAIR"].auc
-    assert dropped["T2W + FLAIR"] == {"auc": auc.value, "low": auc.low}
+    assert dropped["T2W + FLAIR"] == DroppedPair(auc.value, auc.low)
     assert auc.low is None or auc.low <= 0.5
 
 
@@ -64,8 +67,8 @@ def test_a_pair_that_is_no_better_than_chance_is_dropped_and_named(tmp_path: Pat
     ("ages", "expected"),
     [([1.4, 7.2], (1, 8)), ([3.0, 3.0], (3, 4)), ([3.5, 3.5], (3, 4)), ([0.2, 12.0], (0, 12))],
 )
-def test_ages_range_over_whole_years(ages: list[float], expected: tuple[int, int]):
-    assert _whole_years(ages) == expected
+def test_ages_range_overwhole_years(ages: list[float], expected: tuple[int, int]):
+    assert whole_years(ages) == expected
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.bundle import Bundle, Metadata, open_bundle
+from models.bundle import Bundle, Metadata, open_bundle, sha256
 from models.contrast import Contrast
 from models.training.bundling.card import model_card
 from models.training.bundling.cohort_facts import CRITERIA, cohort_facts
+from models.training.bundling.feature_limits import FeatureCounts
+from models.training.bundling.training_record import DroppedPair, TrainingRecord
 from models.training.cohort import INCLUDED, Case, Cohort, CohortDescription
 from models.training.evaluation.evaluate import judge
-from models.training.evaluation.held_out import EvaluationSet
+from models.training.evaluation.evaluated import Evaluation
+from models.training.evaluation.held_out import Basis, EvaluationSet
 from models.training.evaluation.predictions import Predictions
+from models.training.fit.recipe import Recipe
 from pipeline.cohort.labels import CRITERIA_COLUMNS
 
 BASE = open_bundle("untrained-demo").metadata
@@ -49,22 +53,22 @@ def cohort(tmp_path: Path) -> Cohort:
 
 
 @pytest.fixture
-def training(cohort: Cohort) -> dict[str, object]:
-    return {
-        "recipe": {"epochs": 100, "test_share": 0.2, "folds": 5, "seed": 7, "start": "/somewhere/b0.safetensors"},
-        "cohort_digest": cohort.digest,
-        "cohort": cohort_facts(cohort, cohort.included[:8], cohort.included[8:]),
-        "software": {"torch": "2.13.0"},
-    }
+def training(cohort: Cohort) -> TrainingRecord:
+    return TrainingRecord(
+        recipe=Recipe(epochs=100, test_share=0.2, folds=5, seed=7),
+        cohort_digest=cohort.digest,
+        cohort=cohort_facts(cohort, cohort.included[:8], cohort.included[8:]),
+        software={"torch": "2.13.0"},
+    )
 
 
 @pytest.fixture
-def evaluation(cohort: Cohort, tmp_path: Path) -> dict[str, object]:
+def evaluation(cohort: Cohort, tmp_path: Path) -> Evaluation:
     cases = cohort.included
     scores = {s: np.random.default_rng(n).random(len(cases)) for n, s in enumerate(tuple(Contrast))}
     bundle = Bundle(tmp_path, metadata(), "0" * 64)
-    chosen = EvaluationSet(cases, "held_out", 0)
-    return asdict(judge(bundle, cohort, chosen, Predictions(cases, scores), seed=0, resamples=20))
+    chosen = EvaluationSet(cases, Basis.HELD_OUT, 0)
+    return judge(bundle, cohort, chosen, Predictions(cases, scores), seed=0, resamples=20)
 
 
 def cell(card: str, subject: str) -> str:
@@ -96,17 +100,17 @@ def test_criteria_are_named_whether_checked_or_not(training, cohort):
     assert CRITERIA == CRITERIA_COLUMNS
     assert cell(model_card(metadata(), training, None), subject) == f"Checked: none; not checked: {', '.join(CRITERIA)}"
     described = cohort.description.model_copy(update={"criteria": ("tsc", "resected")})
-    training["cohort"] = cohort_facts(replace(cohort, description=described), cohort.included, ())
-    said = cell(model_card(metadata(), training, None), subject)
+    facts = cohort_facts(replace(cohort, description=described), cohort.included, ())
+    said = cell(model_card(metadata(), replace(training, cohort=facts), None), subject)
     assert said == "Checked: tsc, resected; not checked: epilepsy, mri_after_asm, follow_up_months"
 
 
 def test_what_was_fixed_on_single_networks_is_said(training):
     subject = "What was fixed on which scores"
-    assert cell(model_card(metadata(), training, None), subject) == "not stated"
+    assert cell(model_card(metadata(), replace(training, recipe=None), None), subject) == "not stated"
     for members, said in (("folds", "averages 5 networks"), ("refit", "uses one network, trained anew")):
-        training["recipe"]["members"] = members
-        found = cell(model_card(metadata(), training, None), subject)
+        given = replace(training, recipe=replace(training.recipe, members=members))
+        found = cell(model_card(metadata(), given, None), subject)
         assert found.startswith("Threshold, weights and calibration come from out-of-fold scores")
         assert said in found
     evidence = {"synthetic": False, "development_patients": 8, "test_patients": 4, "weights_chosen_on": "test"}
@@ -115,34 +119,30 @@ def test_what_was_fixed_on_single_networks_is_said(training):
 
 
 def test_dropped_pairs_and_the_limits_of_the_feature_space_are_named(training):
-    training["two_sequences_dropped"] = {
-        "T1W + T2W": {"auc": 0.55, "low": 0.312}, "T1W + FLAIR": {"auc": 0.5, "low": None},
-    }  # fmt: skip
+    dropped = {"T1W + T2W": DroppedPair(0.55, 0.312), "T1W + FLAIR": DroppedPair(0.5, None)}
     pair = {"weights": {"T2W": 0.5, "FLAIR": 0.5}, "threshold": 0.5, "patients": 76, "auc": 0.8}
     space = {"file": "models/features.safetensors", "limits": dict.fromkeys(tuple(Contrast), 3.0)}
-    training["feature_space"] = {
-        "within": 0.975, "test_studies": 4, "test_studies_beyond": {"T1W": 0, "T2W": 1, "FLAIR": 1},
-        "test_studies_beyond_any": 2,
-    }  # fmt: skip
-    card = model_card(metadata(two_sequences=[pair], range={"features": space}), training, None)
+    counts = FeatureCounts(0.975, 4, {Contrast.T1W: 0, Contrast.T2W: 1, Contrast.FLAIR: 1}, 2)
+    given = replace(training, two_sequences_dropped=dropped, feature_space=counts)
+    card = model_card(metadata(two_sequences=[pair], range={"features": space}), given, None)
     said = cell(card, "Pairs of sequences")
     assert said.startswith("Kept: T2W + FLAIR; dropped, as the lower bound")
     assert said.endswith("T1W + T2W (AUC 0.550, lower bound 0.312); T1W + FLAIR (no interval)")
     assert "of 4 test studies lie beyond: T1W 0, T2W 1, FLAIR 1, any 2" in cell(card, "Limits of the feature space")
-    plain = model_card(metadata(), training | {"two_sequences_dropped": {}}, None)
+    plain = model_card(metadata(), replace(given, two_sequences_dropped={}), None)
     assert cell(plain, "Pairs of sequences") == cell(plain, "Limits of the feature space") == "none"
 
 
 def test_performance_comes_from_the_evaluation(training, evaluation):
     card = model_card(metadata(), training, evaluation)
-    found = evaluation["ensemble"]["auc"]
-    assert f"| AUC | {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f}) |" in card
+    found = evaluation.ensemble.auc
+    assert f"| AUC | {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) |" in card
     assert "12 studies of 12 patients, 6 with the event" in card
     assert "no patient of theirs took part" in card
 
 
-def test_what_nobody_stated_is_said_to_be_not_stated(evaluation):
-    card = model_card(metadata(), {}, None)
+def test_what_nobody_stated_is_said_to_be_not_stated():
+    card = model_card(metadata(), TrainingRecord(), None)
     for subject in ("Dates", "Ethical approval", "Sample size: test", "Partition", "Training", "Software"):
         assert cell(card, subject) == "not stated", subject
     assert cell(card, "Choice of the ensemble's weights").endswith("not stated")
@@ -165,10 +165,13 @@ def test_the_evidence_of_the_bundle_stands_in_where_the_evaluation_is_absent(tra
 @pytest.mark.parametrize("with_evaluation", [True, False])
 def test_warnings_stand_before_everything_else(training, evaluation, with_evaluation: bool):
     said = "labels follow the number of tubers | by a rule"
-    training["cohort"]["synthetic"] = said
-    training["recipe"]["shuffle_labels"] = True
+    training = replace(
+        training,
+        cohort=replace(training.cohort, synthetic=said),
+        recipe=replace(training.recipe, shuffle_labels=True),
+    )
     evidence = {"synthetic": True, "development_patients": 8, "test_patients": 4, "weights_chosen_on": "test"}
-    given = (evaluation | {"synthetic": said, "weights_chosen_on": "test"}) if with_evaluation else None
+    given = replace(evaluation, synthetic=said, weights_chosen_on="test") if with_evaluation else None
     lines = [line for line in model_card(metadata(evidence=evidence), training, given).splitlines() if line]
     assert lines[1] == "**RESEARCH ONLY**"
     assert lines[2].startswith("**SYNTHETIC DATA, NO EVIDENCE ABOUT PATIENTS: labels follow")
@@ -179,8 +182,8 @@ def test_warnings_stand_before_everything_else(training, evaluation, with_evalua
 
 
 def test_a_sentence_with_a_bar_stays_in_its_cell(training):
-    training["cohort"]["synthetic"] = "a | b\nc <script>"
-    card = model_card(metadata(), training, None)
+    made = replace(training.cohort, synthetic="a | b\nc <script>")
+    card = model_card(metadata(), replace(training, cohort=made), None)
     assert cell(card, "Source of data") == r"Made, not scanned: a \| b c &lt;script>"
 
 
@@ -202,17 +205,21 @@ def test_items_stand_in_their_order(training):
     assert set(items[len(numbers) :]) == {"CLAIM"}
 
 
-def test_the_start_is_named_without_its_folder(training):
-    card = model_card(metadata(), training, None)
-    assert cell(card, "Initialisation") == "Inflated 2-D weights: b0.safetensors"
-    assert "/somewhere" not in card
+def test_the_start_is_named_without_its_folder(training, tmp_path: Path):
+    start = tmp_path / "b0.safetensors"
+    start.write_bytes(b"made for a test")
+    given = replace(training, recipe=replace(training.recipe, start=start))
+    card = model_card(metadata(), given, None)
+    assert cell(card, "Initialisation") == f"Inflated 2-D weights: b0.safetensors (SHA-256 {sha256(start)})"
+    assert str(tmp_path) not in card
 
 
 def test_early_stopping_is_owned_up_to(training):
-    assert cell(model_card(metadata(), training, None), "Choice of the epoch") == "not stated"
+    subject = "Choice of the epoch"
+    assert cell(model_card(metadata(), replace(training, recipe=None), None), subject) == "not stated"
     for patience, said in ((None, "The last"), (10, "slightly optimistic")):
-        training["recipe"]["patience"] = patience
-        assert said in cell(model_card(metadata(), training, None), "Choice of the epoch")
+        given = replace(training, recipe=replace(training.recipe, patience=patience))
+        assert said in cell(model_card(metadata(), given, None), subject)
 
 
 def test_networks_calibration_and_modes_are_described(training):

@@ -18,9 +18,11 @@ from models.calibration import calibrated
 from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.training.cohort import Case, Cohort
+from models.training.evaluation.cautions import CautionKind, cautions
 from models.training.evaluation.evaluate import evaluate, judge
-from models.training.evaluation.figures import cautions, estimate_text
-from models.training.evaluation.held_out import EvaluationSet, choose_evaluation_set, development_record
+from models.training.evaluation.evaluated import Evaluation
+from models.training.evaluation.figures import estimate_text
+from models.training.evaluation.held_out import Basis, EvaluationSet, choose_evaluation_set, development_record
 from models.training.evaluation.page import evaluation_page
 from models.training.evaluation.plots import reliability_plot
 from models.training.evaluation.predictions import Predictions
@@ -118,7 +120,7 @@ def test_the_files_say_the_same(evaluated, trained: Bundle):
     assert list(content["two_sequences"]) == ["T2W + FLAIR"]
     assert content["two_sequences"]["T2W + FLAIR"]["threshold"] == 0.4
     page = (out / "evaluation.html").read_text()
-    assert estimate_text(content["ensemble"]["auc"]) in page
+    assert estimate_text(evaluation.ensemble.auc) in page
     assert not list(out.glob("*.part"))
     assert told[0].startswith("reading study 1 of 2")
 
@@ -159,7 +161,7 @@ def test_a_patient_of_the_training_is_refused_in_another_cohort(trained: Bundle,
     sibling = replace(fresh[0], case="1" * 12, patient="new", group=known.group)
     other = shadow(cohort, tmp_path / "other", [known, again, sibling, *fresh])
     chosen = choose_evaluation_set(trained, other)
-    assert chosen == EvaluationSet(fresh, "not_in_development", 3)
+    assert chosen == EvaluationSet(fresh, Basis.NOT_IN_DEVELOPMENT, 3)
 
 
 def test_named_cases_do_not_get_around_that(trained: Bundle, cohort: Cohort):
@@ -226,7 +228,7 @@ def drawn(cohort: Cohort, studies: int = 60) -> Predictions:
 
 def test_better_weights_show_in_the_paired_difference(trained: Bundle, cohort: Cohort):
     predictions = drawn(cohort)
-    chosen = EvaluationSet(predictions.cases, "not_in_development", 0)
+    chosen = EvaluationSet(predictions.cases, Basis.NOT_IN_DEVELOPMENT, 0)
     found = judge(trained, cohort, chosen, predictions, seed=0, resamples=200)
     gain = found.gain_over_equal_weights
     assert gain.value == pytest.approx(found.ensemble.auc.value - found.equal_weights_auc.value)
@@ -235,23 +237,23 @@ def test_better_weights_show_in_the_paired_difference(trained: Bundle, cohort: C
     assert found.sequences["FLAIR"].auc.value > found.sequences["T1W"].auc.value + 0.2
 
 
-def evaluation_content(evaluated) -> dict:
-    return json.loads((evaluated[1] / "evaluation.json").read_text())
-
-
 def test_the_gravest_caution_comes_first(evaluated):
-    content = evaluation_content(evaluated) | {"weights_chosen_on": "test", "basis": "development_unknown"}
-    said = cautions(content)
-    assert [sentence.split()[0] for sentence in said] == ["SYNTHETIC", "OPTIMISTIC", "The", "The"]
-    page = evaluation_page(content, {})
+    found: Evaluation = replace(evaluated[0], weights_chosen_on="test", basis=Basis.DEVELOPMENT_UNKNOWN)
+    said = cautions(found)
+    assert [caution.kind for caution in said] == [
+        CautionKind.SYNTHETIC, CautionKind.OPTIMISTIC, CautionKind.DEVELOPMENT_UNKNOWN, CautionKind.FEW_STUDIES,
+    ]  # fmt: skip
+    assert [caution.sentence.split()[0] for caution in said] == ["SYNTHETIC", "OPTIMISTIC", "The", "The"]
+    page = evaluation_page(found, {})
     assert page.index("OPTIMISTIC BIAS") < page.index("<h2>Performance</h2>")
-    assert cautions(content | {"synthetic": None, "weights_chosen_on": "out_of_fold", "basis": "held_out"}) == said[3:]
-    assert "other weights" in cautions(content | {"other_brain_weights": True})[-2]
+    plain = replace(found, synthetic=None, weights_chosen_on="out_of_fold", basis=Basis.HELD_OUT)
+    assert cautions(plain) == said[3:]
+    assert "other weights" in cautions(replace(found, other_brain_weights=True))[-2].sentence
 
 
 def test_what_is_not_determined_is_said(evaluated):
-    content = evaluation_content(evaluated)
-    assert content["ensemble"]["calibration_slope"]["value"] is None  # two studies always separate
+    assert evaluated[0].ensemble.calibration_slope.value is None  # two studies always separate
+    assert json.loads((evaluated[1] / "evaluation.json").read_text())["ensemble"]["calibration_slope"]["value"] is None
     assert "not determined by these data" in (evaluated[1] / "evaluation.html").read_text()
 
 

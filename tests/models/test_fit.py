@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from models.bundle import ModelError
 from models.training.cohort import Cohort
 from models.training.fit.augment import CROP_MIN, augmented
-from models.training.fit.job import NETWORK, Job, autocast_dtype, finished, fit, read_result
+from models.training.fit.job import NETWORK, Job, autocast_dtype, fit
+from models.training.fit.job_result import JobResult, finished, read_result
 from models.training.fit.recipe import Recipe
 from models.training.fit.samples import Samples, divided
 from models.wae_net import load_network
@@ -35,7 +36,7 @@ def job(cohort: Cohort) -> Job:
     return Job("T1W_fold0", ("T1W",), 0, cohort.included[:6], cohort.included[6:], 2)
 
 
-def run(job: Job, cohort: Cohort, folder: Path, recipe: Recipe = QUICK) -> tuple[dict, list[str]]:
+def run(job: Job, cohort: Cohort, folder: Path, recipe: Recipe = QUICK) -> tuple[JobResult, list[str]]:
     said: list[str] = []
     fit(job, cohort, recipe, folder, CPU, said.append)
     return read_result(folder), said
@@ -128,14 +129,14 @@ def test_no_batch_holds_a_single_sample(samples: int, sizes: list[int]):
 
 def test_a_finished_network_leaves_weights_scores_and_a_log(done: Path, cohort: Cohort, job: Job):
     result = read_result(done)
-    assert (result["epochs"], result["ended"]) == (2, "epochs")
+    assert (result.epochs, result.ended) == (2, "epochs")
     assert sorted(path.name for path in done.iterdir()) == ["log.csv", NETWORK, "result.json"]
     assert len((done / "log.csv").read_text().splitlines()) == 1 + 2
     network = load_network(done / NETWORK, 2).eval()
     for case in job.validation:
         with torch.inference_mode():
             logit = network(torch.from_numpy(cohort.tensor(case, "T1W"))[None, None]).double()
-        assert result["scores"]["T1W"][case.case] == pytest.approx(float(torch.sigmoid(logit)), abs=1e-6)
+        assert result.scores["T1W"][case.case] == pytest.approx(float(torch.sigmoid(logit)), abs=1e-6)
 
 
 def test_kernels_are_stored_in_half_precision_and_statistics_are_not(done: Path):
@@ -169,17 +170,17 @@ def test_the_same_seed_gives_the_same_weights_and_a_finished_job_is_left_alone(
 def test_the_loss_threshold_ends_a_training(cohort: Cohort, job: Job, tmp_path: Path):
     recipe = replace(QUICK, loss_threshold=50.0)
     result, said = run(job, cohort, tmp_path / "job", recipe)
-    assert (result["epochs"], result["ended"]) == (1, "loss_threshold")
+    assert (result.epochs, result.ended) == (1, "loss_threshold")
     assert "AUC" in said[-1]
 
 
 def test_patience_keeps_the_best_epoch(cohort: Cohort, job: Job, tmp_path: Path):
     recipe = replace(QUICK, patience=1, learning_rate=0.02)
     result, _ = run(replace(job, epochs=6), cohort, tmp_path / "job", recipe)
-    losses = [epoch["validation_loss"] for epoch in result["history"]]
-    assert result["epochs"] == 1 + losses.index(min(losses))
-    assert result["ended"] == "patience" or result["epochs"] == 6
-    scores = [result["scores"]["T1W"][case.case] for case in job.validation]
+    losses = [epoch.validation_loss for epoch in result.history]
+    assert result.epochs == 1 + losses.index(min(losses))
+    assert result.ended == "patience" or result.epochs == 6
+    scores = [result.scores["T1W"][case.case] for case in job.validation]
     labels = [case.label for case in job.validation]
     found = np.mean([-np.log(s if label else 1 - s) for s, label in zip(scores, labels, strict=True)])
     assert found == pytest.approx(min(losses), rel=0.02, abs=0.01)
@@ -187,7 +188,7 @@ def test_patience_keeps_the_best_epoch(cohort: Cohort, job: Job, tmp_path: Path)
 
 def test_a_network_without_a_fold_left_out_is_trained_to_the_end(cohort: Cohort, job: Job, tmp_path: Path):
     result, _ = run(replace(job, validation=(), epochs=1), cohort, tmp_path / "job", replace(QUICK, patience=1))
-    assert (result["epochs"], result["scores"]) == (1, {"T1W": {}})
+    assert (result.epochs, result.scores) == (1, {"T1W": {}})
 
 
 def test_a_training_begins_with_given_weights(done: Path, cohort: Cohort, job: Job, tmp_path: Path):

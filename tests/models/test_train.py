@@ -22,7 +22,7 @@ from models.training.bundling import feature_limits
 from models.training.bundling.write_bundle import intended_use, notice
 from models.training.cohort import Cohort, open_cohort, tensor_file
 from models.training.fit.recipe import Recipe
-from models.training.fit.training_log import training_plot
+from models.training.fit.training_log import Epoch, training_plot
 from models.training.train import shuffled, tensors_digest, train
 from models.wae_net import WaeNet, load_network
 from tests.support.cohorts import made_cohort
@@ -322,8 +322,5 @@ def test_notices_fit_and_say_what_matters(shuffle: bool, patent: bool, synthetic
 
 
 def test_curves_are_drawn_for_unfinished_looks_at_the_fold():
-    history = [
-        {"epoch": 1, "training_loss": 0.7, "validation_loss": None},
-        {"epoch": 2, "training_loss": 0.6, "validation_loss": 0.65},
-    ]
+    history = [Epoch(1, 0.7, None, None), Epoch(2, 0.6, 0.65, 0.5)]
     assert training_plot({s: {"fold0": history} for s in Contrast}, "notice").startswith(PNG)

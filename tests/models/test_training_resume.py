@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from models.training.cohort import Cohort
-from models.training.fit.job import CHECKPOINT, NETWORK, Job, finished, fit
+from models.training.fit.job import CHECKPOINT, NETWORK, Job, fit
+from models.training.fit.job_result import finished
 from models.training.fit.recipe import Recipe
 from tests.support.cohorts import made_cohort
 

@@ -15,7 +15,7 @@ from models.bundle import ModelError
 from models.training.cohort import Cohort
 from models.training.fit.folds import Split
 from models.training.fit.recipe import Recipe
-from models.training.train import IDENTITY, _claim
+from models.training.train import IDENTITY, claim
 from models.whole_files import OWNER_ALONE, drop_unfinished, write_json, write_whole
 from tests.support.cohorts import made_cohort
 
@@ -40,7 +40,7 @@ def claim_and_write(folder: Path, cohort: Cohort, seed: int, start: Any, said: A
         try:
             write_whole(folder / "file", str(seed).encode() * 100_000)
             if number < 5:
-                _claim(folder / f"work{number}", cohort, RECIPE, parts(cohort))
+                claim(folder / f"work{number}", cohort, RECIPE, parts(cohort))
         except Exception as error:
             failed.append(repr(error))
     said.put(failed)
@@ -63,19 +63,19 @@ def test_two_processes_write_one_file_and_claim_one_folder(cohort: Cohort, tmp_p
 def test_a_claim_that_another_process_overtook_is_refused(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def overtaken(file: Path, content: bytes) -> None:
-        write_whole(file, content)
-        _claim_alone(cohort, tmp_path / "other")
+    def overtaken(file: Path, value: Any) -> None:
+        write_json(file, value)
+        claim_alone(cohort, tmp_path / "other")
         (tmp_path / "other" / IDENTITY).replace(file)
 
-    def _claim_alone(cohort: Cohort, work: Path) -> None:
+    def claim_alone(cohort: Cohort, work: Path) -> None:
         with monkeypatch.context() as alone:
-            alone.setattr("models.training.train.write_whole", write_whole)
-            _claim(work, cohort, replace(RECIPE, seed=9), parts(cohort))
+            alone.setattr("models.training.train.write_json", write_json)
+            claim(work, cohort, replace(RECIPE, seed=9), parts(cohort))
 
-    monkeypatch.setattr("models.training.train.write_whole", overtaken)
+    monkeypatch.setattr("models.training.train.write_json", overtaken)
     with pytest.raises(ModelError) as refused:
-        _claim(tmp_path / "work", cohort, RECIPE, parts(cohort))
+        claim(tmp_path / "work", cohort, RECIPE, parts(cohort))
     assert refused.value.code == "work_folder_other"
 
 

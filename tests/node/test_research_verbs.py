@@ -16,12 +16,14 @@ import torch
 from monai.networks.nets import EfficientNetBN
 
 from dicom_node.cli import research as research_verbs
+from dicom_node.cli.training_options import TrainingOptions
 from models.bundle import open_bundle
 from models.contrast import Contrast
 from models.training.cohort import open_cohort
 from models.training.fit.recipe import Recipe
 from pipeline.cohort.build import FULL, PERCENTILES, SMALL
 from pipeline.cohort.labels import CRITERIA_COLUMNS
+from pipeline.cohort.summary import summarise_cohort
 from tests.node.test_cli import refused
 from tests.support.cohorts import made_cohort
 from tests.support.services import command
@@ -65,7 +67,7 @@ def test_made_patients_become_a_cohort_that_says_so(labels: Path, tmp_path: Path
 
 
 def test_criteria_that_were_not_checked_are_named(cohort: Path):
-    told = list(research_verbs._told(research_verbs._facts(open_cohort(cohort)), cohort))
+    told = list(summarise_cohort(open_cohort(cohort)).sentences(cohort))
     assert told[0].startswith("SYNTHETIC DATA: ")
     assert "12 studies of 12 patients, 6 with label 1." in told
     missing = ", ".join(CRITERIA_COLUMNS)
@@ -73,11 +75,11 @@ def test_criteria_that_were_not_checked_are_named(cohort: Path):
 
 
 def test_a_grid_by_name_or_by_bundle():
-    assert research_verbs._making(research_verbs.GridName.SMALL, None) == {"grid": SMALL, "intensity": PERCENTILES}
-    assert research_verbs._making(None, None) == {"grid": FULL, "intensity": PERCENTILES}
+    assert research_verbs.tensors_of(research_verbs.GridName.SMALL, None) == {"grid": SMALL, "intensity": PERCENTILES}
+    assert research_verbs.tensors_of(None, None) == {"grid": FULL, "intensity": PERCENTILES}
     metadata = open_bundle("untrained-demo").metadata
     adopted = {"grid": metadata.grid, "intensity": metadata.intensity}
-    assert research_verbs._making(None, "untrained-demo") == adopted
+    assert research_verbs.tensors_of(None, "untrained-demo") == adopted
 
 
 def test_refusals_of_a_cohort(tmp_path: Path):
@@ -124,10 +126,10 @@ def bundle(cohort: Path) -> Path:
 
 def test_every_choice_of_a_recipe_is_an_option_with_the_same_default():
     options = inspect.signature(research_verbs.train).parameters
-    defaults = {name: option.default for name, option in options.items() if name not in ("cohort", "out")}
-    defaults["augmentation"] = research_verbs._augmentation(defaults["augmentation"])
-    assert defaults == {field.name: field.default for field in fields(Recipe)}
-    assert research_verbs._augmentation("none") == ()
+    assert {name for name in options if name not in ("cohort", "out")} == {field.name for field in fields(Recipe)}
+    assert TrainingOptions().recipe() == Recipe()
+    assert TrainingOptions(augmentation=" flip , crop ").recipe().augmentation == ("flip", "crop")
+    assert TrainingOptions(augmentation="none", copies=1).recipe().augmentation == ()
 
 
 def test_training_writes_a_bundle_that_opens(bundle: Path):
@@ -158,9 +160,9 @@ def test_refusals_of_training_and_evaluation(cohort: Path, tmp_path: Path):
 
 
 def test_only_the_first_process_of_torchrun_speaks(monkeypatch: pytest.MonkeyPatch):
-    assert research_verbs._first_process()
+    assert research_verbs.first_process()
     monkeypatch.setenv("RANK", "1")
-    assert not research_verbs._first_process()
+    assert not research_verbs.first_process()
 
 
 # --- models inflate ---------------------------------------------------------------------------------------------------

@@ -5,48 +5,48 @@ Weights, threshold, calibration and range come from the development patients; th
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-from dataclasses import asdict
-from itertools import combinations
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
-from sklearn.metrics import log_loss
 
 from models.bundle import (
     Action,
     Architecture,
     Check,
+    ChosenOn,
     Evidence,
     FeatureSpace,
     Metadata,
     Range,
-    TwoSequences,
     open_bundle,
 )
 from models.contrast import Contrast
 from models.feature_space import save_axes
 from models.training.bundling.card import model_card
 from models.training.bundling.cohort_facts import cohort_facts
-from models.training.bundling.ensemble_weights import STEPS, Choice, choose_weights
+from models.training.bundling.ensemble_weights import Choice, choose_weights
 from models.training.bundling.feature_limits import measure_feature_space
 from models.training.bundling.fit_calibration import fit_calibration
-from models.training.bundling.write_bundle import intended_use, monai_words, notice, software, write_bundle
-from models.training.evaluation.evaluate import Evaluation, evaluate, predict
-from models.training.evaluation.held_out import development_record
-from models.training.evaluation.metrics import auc, youden_threshold
+from models.training.bundling.pairs import choose_pairs, dropped_pairs, tested_pairs
+from models.training.bundling.training_record import TrainingRecord, WeightSearch
+from models.training.bundling.write_bundle import intended_use, notice, software, with_monai_words, write_bundle
+from models.training.evaluation.evaluate import evaluate, predict
+from models.training.evaluation.evaluated import Evaluation
+from models.training.evaluation.metrics import youden_threshold
 from models.training.evaluation.predictions import Predictions
 from models.training.fit.job import Tell
-from models.training.fit.training_log import training_plot
+from models.training.fit.recipe import Recipe
+from models.training.fit.training_log import Epoch, training_plot
 from models.training.trained import Trained
+from models.whole_files import write_whole
 
 FEATURES: Final = "models/features.safetensors"
-_CHANCE: Final = 0.5
-"""AUC of a score that says nothing."""
 
 
 def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> Path:
@@ -69,11 +69,7 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> P
         ``calibration_unfit`` if no calibration can be fitted; what `evaluate` raises.
     """
     predictions = out_of_fold(trained)
-    folder = trained.work / "bundle"
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "models").mkdir(parents=True)
-    for job in trained.member_jobs:
-        shutil.copyfile(trained.network_file(job), folder / "models" / f"{job.name}.safetensors")
+    folder = _begin(trained)
     choice = choose_weights(predictions)
     record = _record(trained, choice)
     metadata = _metadata(trained, predictions, choice)
@@ -86,62 +82,53 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> P
     measured = measure_feature_space(trained, device)
     save_axes(folder / FEATURES, measured.spaces)
     metadata = _with_features(metadata, measured.limits)
-    record |= {"feature_space": measured.as_json()}
+    record = replace(record, feature_space=measured.counts)
     write_bundle(folder, metadata, record, "")
-    tested = trained.work / "evaluation"
-    evaluation = evaluate(
-        open_bundle(folder), trained.cohort, tested, tell, trained.parts.test, device=device, seed=trained.recipe.seed
-    )
-    record |= {"two_sequences_dropped": _dropped(metadata, evaluation)}
-    metadata = _with_evidence(metadata, evaluation)
-    _write_plot(trained, folder, metadata)
-    card = model_card(metadata, record, json.loads((tested / "evaluation.json").read_text("utf-8")))
-    write_bundle(folder, metadata, record, card)
+    evaluation = _tested(trained, folder, device, tell)
+    record = replace(record, two_sequences_dropped=dropped_pairs(metadata, evaluation))
+    metadata = with_evidence(metadata, evaluation)
+    write_whole(folder / "docs" / "training.png", _plot(trained, metadata))
+    write_bundle(folder, metadata, record, model_card(metadata, record, evaluation))
     open_bundle(folder)
     return folder.rename(out)
 
 
 def out_of_fold(trained: Trained) -> Predictions:
-    """Return the scores of the development cases, each of the network that has not seen its patient."""
+    """Return the scores of the development cases, each of the network that has not seen its patient.
+
+    Parameters
+    ----------
+    trained
+        All jobs that leave a fold out are finished.
+    """
     cases = trained.parts.development
-    scores: dict[Contrast, dict[str, float]] = {sequence: {} for sequence in Contrast}
+    scores: dict[Contrast, dict[str, float]] = {contrast: {} for contrast in Contrast}
     for result in trained.results(trained.fold_jobs).values():
-        for sequence, found in result["scores"].items():
-            scores[sequence] |= found
-    return Predictions(cases, {s: np.array([found[case.case] for case in cases]) for s, found in scores.items()})
+        for contrast, found in result.scores.items():
+            scores[contrast] |= found
+    return Predictions(cases, {c: np.array([found[case.case] for case in cases]) for c, found in scores.items()})
 
 
-def two_sequences(predictions: Predictions) -> tuple[TwoSequences, ...]:
-    """Return weights and threshold of every pair, chosen as those of the three sequences are."""
-    return tuple(_pair(predictions, first, second) for first, second in combinations(tuple(Contrast), 2))
+def _begin(trained: Trained) -> Path:
+    """Return a folder in which the networks lie, and nothing else yet."""
+    folder = trained.work / "bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "models").mkdir(parents=True)
+    for job in trained.member_jobs:
+        shutil.copyfile(trained.network_file(job), folder / "models" / f"{job.name}.safetensors")
+    return folder
 
 
-def _pair(predictions: Predictions, first: Contrast, second: Contrast) -> TwoSequences:
-    labels = predictions.labels
-
-    def rank(tenths: int) -> tuple[float, float, int, int]:
-        scores = predictions.ensemble(_weights(first, second, tenths))
-        return -auc(labels, scores), float(log_loss(labels, scores)), abs(2 * tenths - STEPS), tenths
-
-    weights = _weights(first, second, min(range(1, STEPS), key=rank))
-    scores = predictions.ensemble(weights)
-    return TwoSequences(
-        weights=weights,
-        threshold=youden_threshold(labels, scores),
-        patients=len(set(predictions.patients)),
-        auc=auc(labels, scores),
-    )
-
-
-def _weights(first: Contrast, second: Contrast, tenths: int) -> dict[Contrast, float]:
-    return {first: tenths / STEPS, second: (STEPS - tenths) / STEPS}
+def _tested(trained: Trained, folder: Path, device: torch.device, tell: Tell) -> Evaluation:
+    out, seed = trained.work / "evaluation", trained.recipe.seed
+    return evaluate(open_bundle(folder), trained.cohort, out, tell, trained.parts.test, device=device, seed=seed)
 
 
 def _metadata(trained: Trained, predictions: Predictions, choice: Choice) -> Metadata:
     recipe, description = trained.recipe, trained.cohort.description
     scores, labels = predictions.ensemble(choice.weights), predictions.labels
     patients = len({case.patient for case in trained.parts.development})
-    return Metadata(
+    metadata = Metadata(
         name=recipe.name,
         version=recipe.version,
         notice=notice(recipe, synthetic=trained.synthetic, patients=patients),
@@ -152,20 +139,20 @@ def _metadata(trained: Trained, predictions: Predictions, choice: Choice) -> Met
         weights=choice.weights,
         threshold=youden_threshold(labels, scores),
         network_files={
-            s: tuple(f"models/{job.name}.safetensors" for job in trained.member_jobs if s in job.sequences)
+            s: tuple(f"models/{job.name}.safetensors" for job in trained.member_jobs if s in job.contrasts)
             for s in Contrast
         },
         calibration=recipe.calibrate and fit_calibration(recipe.calibrate, scores, labels, predictions.patients),
         range=_range(trained),
-        two_sequences=two_sequences(predictions) if recipe.two_sequences else (),
+        two_sequences=choose_pairs(predictions) if recipe.two_sequences else (),
         evidence=Evidence(
             synthetic=trained.synthetic,
             development_patients=patients,
             test_patients=len({case.patient for case in trained.parts.test}),
-            weights_chosen_on="test" if recipe.reproduce_patent_selection else "out_of_fold",
+            weights_chosen_on=_chosen_on(recipe),
         ),
-        **monai_words(description.grid.size_xyz, recipe.version),
     )
+    return with_monai_words(metadata)
 
 
 def _range(trained: Trained) -> Range:
@@ -174,7 +161,7 @@ def _range(trained: Trained) -> Range:
     ages = [case.age_years for case in cases if case.age_years is not None]
     fields = sorted({round(case.field_strength_t, 1) for case in cases if case.field_strength_t is not None})
     return Range(
-        age_years=_whole_years(ages) if ages else None,
+        age_years=whole_years(ages) if ages else None,
         field_strength_t=tuple(fields) or None,
         contrast_agent="never" if all(case.contrast_agent is False for case in cases) else "unchecked",
         brain_weights_digest=trained.cohort.description.brain_weights.get("digest"),
@@ -182,8 +169,14 @@ def _range(trained: Trained) -> Range:
     )
 
 
-def _whole_years(ages: list[float]) -> tuple[float, float]:
-    """Return the range of ages in whole years, as headers state them; it holds a year at least."""
+def whole_years(ages: Sequence[float]) -> tuple[float, float]:
+    """Return the range of ages in whole years, as headers state them; it holds a year at least.
+
+    Parameters
+    ----------
+    ages
+        In years, one at least.
+    """
     youngest = math.floor(min(ages))
     return youngest, max(math.ceil(max(ages)), youngest + 1)
 
@@ -199,71 +192,42 @@ def _with_features(metadata: Metadata, limits: dict[Contrast, float]) -> Metadat
     return metadata.model_copy(update={"range": metadata.range.model_copy(update={"features": space})})
 
 
-def _with_evidence(metadata: Metadata, evaluation: Evaluation) -> Metadata:
-    """Return metadata with the AUC on the test patients, of the ensemble and of every pair that is kept."""
+def with_evidence(metadata: Metadata, evaluation: Evaluation) -> Metadata:
+    """Return metadata with the AUC on the test patients, and with those pairs alone that are better than chance there.
+
+    Parameters
+    ----------
+    metadata
+        Of a trained bundle.
+    evaluation
+        Of that bundle on the test patients.
+    """
     assert metadata.evidence is not None
     found = evaluation.ensemble.auc
     interval = None if found.low is None or found.high is None else (found.low, found.high)
-    pairs = tuple(
-        pair.model_copy(
-            update={
-                "auc": evaluation.two_sequences[_pair_name(pair)].auc.value,
-                "patients": evaluation.ensemble.patients,
-            }
-        )
-        for pair in metadata.two_sequences
-        if _informs(evaluation, pair)
-    )
     evidence = metadata.evidence.model_copy(update={"auc": found.value, "auc_interval": interval})
-    return metadata.model_copy(update={"evidence": evidence, "two_sequences": pairs})
+    return metadata.model_copy(update={"evidence": evidence, "two_sequences": tested_pairs(metadata, evaluation)})
 
 
-def _informs(evaluation: Evaluation, pair: TwoSequences) -> bool:
-    """Return whether a pair tells the test patients apart better than chance, as far as their number can show it."""
-    low = evaluation.two_sequences[_pair_name(pair)].auc.low
-    return low is not None and low > _CHANCE
+def _record(trained: Trained, choice: Choice) -> TrainingRecord:
+    return TrainingRecord(
+        recipe=trained.recipe,
+        cohort_digest=trained.cohort.digest,
+        cohort=cohort_facts(trained.cohort, trained.parts.development, trained.parts.test),
+        parts=trained.parts,
+        networks=trained.results(trained.jobs),
+        weight_search=WeightSearch(_chosen_on(trained.recipe), choice),
+        software=software(),
+    )
 
 
-def _dropped(metadata: Metadata, evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
-    """Return AUC and lower bound of every pair that a node must not score by."""
-    found = {_pair_name(p): evaluation.two_sequences[_pair_name(p)].auc for p in metadata.two_sequences}
-    names = [_pair_name(pair) for pair in metadata.two_sequences if not _informs(evaluation, pair)]
-    return {name: {"auc": found[name].value, "low": found[name].low} for name in names}
+def _chosen_on(recipe: Recipe) -> ChosenOn:
+    return "test" if recipe.reproduce_patent_selection else "out_of_fold"
 
 
-def _pair_name(pair: TwoSequences) -> str:
-    return " + ".join(pair.weights)
-
-
-def _record(trained: Trained, choice: Choice) -> dict[str, Any]:
-    """Return ``configs/training.json``: enough to train again, and to know whom the bundle must not be tested on."""
-    results = {
-        name: {key: value for key, value in result.items() if key != "scores"}
-        for name, result in trained.results(trained.jobs).items()
-    }
-    return {
-        "recipe": trained.recipe.as_json(),
-        "seed": trained.recipe.seed,
-        "cohort_digest": trained.cohort.digest,
-        "cohort": cohort_facts(trained.cohort, trained.parts.development, trained.parts.test),
-        **development_record(trained.parts.development),
-        "test_cases": sorted(case.case for case in trained.parts.test),
-        "folds": [sorted(case.case for case in fold) for fold in trained.parts.folds],
-        "networks": results,
-        "weight_search": {
-            "chosen_on": "test" if trained.recipe.reproduce_patent_selection else "out_of_fold",
-            "auc": choice.auc,
-            "log_loss": choice.log_loss,
-            "table": [asdict(candidate) for candidate in choice.table],
-        },
-        "software": software(),
-    }
-
-
-def _write_plot(trained: Trained, folder: Path, metadata: Metadata) -> None:
-    panels: dict[str, dict[str, Any]] = {}
+def _plot(trained: Trained, metadata: Metadata) -> bytes:
+    panels: dict[str, dict[str, tuple[Epoch, ...]]] = {}
     for name, result in trained.results(trained.jobs).items():
         panel, _, network = name.partition("_")
-        panels.setdefault(panel, {})[network] = result["history"]
-    line = f"{metadata.name} {metadata.version}: {metadata.notice}"
-    (folder / "docs" / "training.png").write_bytes(training_plot(panels, line))
+        panels.setdefault(panel, {})[network] = result.history
+    return training_plot(panels, f"{metadata.name} {metadata.version}: {metadata.notice}")

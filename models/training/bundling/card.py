@@ -6,38 +6,41 @@ What the run cannot know is said to be not stated; it is for the authors of a st
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from models.bundle import Metadata
 from models.contrast import Contrast
-from models.training.bundling.card_methods import NOT_STATED, methods, participants
-from models.training.evaluation.figures import BASES, MEASURES, cautions, counts_text, estimate_text
+from models.training.bundling.card_methods import NOT_STATED, Row, methods, participants
+from models.training.bundling.training_record import TrainingRecord
+from models.training.evaluation.cautions import Caution, CautionKind, cautions, synthetic_caution
+from models.training.evaluation.evaluated import Evaluation
+from models.training.evaluation.figures import BASES, MEASURES, counts_text, estimate_text, measure_rows
+from models.training.evaluation.held_out import Basis
 
-OUTCOME = (
+OUTCOME: Final = (
     "Seizures not controlled within the first year of anti-seizure medication (label 1) or controlled (label 0). This "
     "is not drug resistance as the ILAE defined it in 2010, which takes two adequate trials."
 )
-Row = tuple[str, str, str]
+_CLAIM_ALONE: Final = 100
+"""Place of what CLAIM alone asks, behind the items of TRIPOD+AI."""
 
 
-def model_card(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
+def model_card(metadata: Metadata, training: TrainingRecord, evaluation: Evaluation | None) -> str:
     """Return the card as Markdown.
 
     Parameters
     ----------
-    metadata
-        Of the bundle.
-    training
-        Content of ``configs/training.json``; what is absent is said to be not stated.
+    metadata, training
+        Of the bundle; what is absent is said to be not stated.
     evaluation
-        Content of ``evaluation.json`` on patients that took no part in training; None if there was no evaluation.
+        On patients that took no part in training; None if there was no evaluation.
     """
     rows = sorted(_rows(metadata, training, evaluation), key=_place)
     parts = [
         f"# {metadata.name} {metadata.version}",
         f"**{_plain(metadata.notice)}**",
-        *(f"**{_plain(warning)}**" for warning in _warnings(metadata, training, evaluation)),
+        *(f"**{_plain(caution.sentence)}**" for caution in _cautions(metadata, training, evaluation)),
         _plain(metadata.intended_use),
         "## Performance",
         *_performance(metadata, evaluation),
@@ -48,39 +51,37 @@ def model_card(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapp
     return "\n\n".join(parts) + "\n"
 
 
-def _warnings(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> Iterable[str]:
-    said = cautions(evaluation) if evaluation else []
-    made = (training.get("cohort") or {}).get("synthetic")
-    synthetic = made is not None or (metadata.evidence is not None and metadata.evidence.synthetic)
-    if synthetic and not any(caution.startswith("SYNTHETIC") for caution in said):
-        yield f"SYNTHETIC DATA, NO EVIDENCE ABOUT PATIENTS: {made or 'the cohort was made, not scanned'}"
+def _cautions(metadata: Metadata, training: TrainingRecord, evaluation: Evaluation | None) -> Iterator[Caution]:
+    """Yield the cautions of the evaluation, and those that bundle and training state beyond it."""
+    said = cautions(evaluation) if evaluation else ()
+    kinds = {caution.kind for caution in said}
+    made, evidence = training.synthetic, metadata.evidence
+    if CautionKind.SYNTHETIC not in kinds and (made is not None or (evidence is not None and evidence.synthetic)):
+        yield synthetic_caution(made or "the cohort was made, not scanned")
     yield from said
-    on_test = metadata.evidence is not None and metadata.evidence.weights_chosen_on == "test"
-    if on_test and not any(caution.startswith("OPTIMISTIC") for caution in said):
-        yield (
+    if CautionKind.OPTIMISTIC not in kinds and evidence is not None and evidence.weights_chosen_on == "test":
+        yield Caution(
+            CautionKind.OPTIMISTIC,
             "OPTIMISTIC BIAS: the weights of the ensemble were chosen on the test patients, as the patent does it; "
-            "figures on those patients are too good."
+            "figures on those patients are too good.",
         )
-    if (training.get("recipe") or {}).get("shuffle_labels"):
-        yield "CONTROL RUN: the labels were shuffled before training; the score has no meaning."
+    if training.recipe and training.recipe.shuffle_labels:
+        yield Caution(
+            CautionKind.CONTROL_RUN,
+            "CONTROL RUN: the labels were shuffled before training; the score has no meaning.",
+        )
 
 
-def _performance(metadata: Metadata, evaluation: Mapping[str, Any] | None) -> Iterable[str]:
+def _performance(metadata: Metadata, evaluation: Evaluation | None) -> Iterator[str]:
     if evaluation is None:
         yield f"Not available: this bundle came without an evaluation.{_evidence(metadata)}"
         return
-    columns = {"Ensemble": evaluation["ensemble"]}
-    if evaluation["calibrated"] is not None:
-        columns["Calibrated"] = evaluation["calibrated"]
-    columns |= evaluation["sequences"] | evaluation["two_sequences"]
-    yield f"{counts_text(evaluation['ensemble'])}. {BASES[evaluation['basis']]}"
-    yield _table(
-        ("Measure (95 % interval)", *columns),
-        ((label, *(estimate_text(s[key]) for s in columns.values())) for key, label in MEASURES.items()),
-    )
+    columns = evaluation.summaries()
+    yield f"{counts_text(evaluation.ensemble)}. {BASES[evaluation.basis]}"
+    yield _table(("Measure (95 % interval)", *columns), measure_rows(columns.values()))
     yield (
-        f"AUC with equal weights: {estimate_text(evaluation['equal_weights_auc'])}; change by the bundle's weights: "
-        f"{estimate_text(evaluation['gain_over_equal_weights'])}. Threshold {metadata.threshold:.4g} on the "
+        f"AUC with equal weights: {estimate_text(evaluation.equal_weights_auc)}; change by the bundle's weights: "
+        f"{estimate_text(evaluation.gain_over_equal_weights)}. Threshold {metadata.threshold:.4g} on the "
         "score, fixed before the evaluation. Figures are over studies, intervals over patients."
     )
 
@@ -94,7 +95,7 @@ def _evidence(metadata: Metadata) -> str:
     return f" The bundle states an AUC of {evidence.auc:.3f}{interval} on {evidence.test_patients} test patients."
 
 
-def _rows(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> Iterable[Row]:
+def _rows(metadata: Metadata, training: TrainingRecord, evaluation: Evaluation | None) -> Iterator[Row]:
     yield "1", "Title", f"{metadata.name} {metadata.version}: prediction by an ensemble of 3-D convolutional networks"
     yield "3a", "Healthcare context", "Epilepsy in tuberous sclerosis complex; method of patent CN114170162A"
     yield "3b", "Target population and intended use", metadata.intended_use
@@ -107,9 +108,9 @@ def _rows(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapping[s
     yield from _results(metadata, training, evaluation)
 
 
-def _results(metadata: Metadata, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> Iterable[Row]:
+def _results(metadata: Metadata, training: TrainingRecord, evaluation: Evaluation | None) -> Iterator[Row]:
     tested = "not available" if evaluation is None else "see Performance"
-    made = (training.get("cohort") or {}).get("synthetic") is not None
+    made = training.synthetic is not None
     yield "12e", "Performance measures", "; ".join(MEASURES.values()) + "; all with 95 % intervals by patient"
     yield "14", "Fairness", "Not examined: no subgroup was analysed"
     yield "15", "Output", f"Score in [0, 1]; positive at or above {metadata.threshold:.4g}{_probability(metadata)}"
@@ -136,10 +137,10 @@ def _probability(metadata: Metadata) -> str:
     return f"; {found.method} calibration fitted on {found.patients} patients ({figures})"
 
 
-def _difference(evaluation: Mapping[str, Any] | None) -> str:
+def _difference(evaluation: Evaluation | None) -> str:
     if evaluation is None:
         return "not available"
-    if evaluation["basis"] == "held_out":
+    if evaluation.basis is Basis.HELD_OUT:
         return "None by design: held-out patients of the same cohort; no external data"
     return "Another cohort than that of the training; differences not examined"
 
@@ -149,8 +150,8 @@ def _needed(metadata: Metadata) -> str:
     return ", or ".join([" + ".join(tuple(Contrast)), *pairs])
 
 
-def _limitations(metadata: Metadata, evaluation: Mapping[str, Any] | None) -> str:
-    said = [] if evaluation is None else [caution.rstrip(".") for caution in cautions(evaluation)]
+def _limitations(metadata: Metadata, evaluation: Evaluation | None) -> str:
+    said = [] if evaluation is None else [caution.sentence.rstrip(".") for caution in cautions(evaluation)]
     said.append("The score does not replace clinical predictors; whether it adds to them was not examined")
     if metadata.range.age_years is None:
         said.append("no age range is enforced")
@@ -162,7 +163,7 @@ def _limitations(metadata: Metadata, evaluation: Mapping[str, Any] | None) -> st
 def _place(row: Row) -> int:
     """Return the place of a row: items in their order, then what CLAIM alone asks."""
     first = re.match(r"\d+", row[0])
-    return int(first[0]) if first else 100
+    return int(first[0]) if first else _CLAIM_ALONE
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

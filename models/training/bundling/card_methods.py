@@ -2,135 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import PurePath
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from models.bundle import Metadata
+from models.bundle import ChosenOn, Metadata
 from models.contrast import Contrast
+from models.training.bundling.cohort_facts import CohortFacts, PartFacts
+from models.training.bundling.feature_limits import FeatureCounts
+from models.training.bundling.training_record import DroppedPair, TrainingRecord
+from models.training.fit.recipe import Recipe
 
-NOT_STATED = "not stated"
+NOT_STATED: Final = "not stated"
 Row = tuple[str, str, str]
 
 
-def participants(training: Mapping[str, Any]) -> Iterable[Row]:
-    """Yield the rows about the source of the data and the patients.
+def participants(training: TrainingRecord) -> Iterator[Row]:
+    """Yield the rows about the source of the data and the patients: item, subject, and what is known.
 
     Parameters
     ----------
     training
-        Content of ``configs/training.json``; `models.training.bundling.cohort_facts` makes its entry ``cohort``.
+        Of the bundle; what is absent is said to be not stated.
     """
-    cohort = training.get("cohort") or {}
-    made = cohort.get("synthetic")
+    cohort, made = training.cohort, training.synthetic
+    development, test = (cohort.development, cohort.test) if cohort else (None, None)
     yield "5a", "Source of data", f"Made, not scanned: {made}" if made is not None else _source(training)
     yield "5b", "Dates", "Not applicable: made data" if made is not None else NOT_STATED
     yield "6a", "Setting and sites", "Not applicable: made data" if made is not None else NOT_STATED
     yield "6b", "Inclusion criteria of CN114170162A [0056]", _criteria(cohort)
     yield "6b, 20a", "Exclusions, studies by reason", _excluded(cohort)
     yield "6c", "Treatments", NOT_STATED
-    yield "10, 21", "Sample size: development", _part(cohort.get("development"))
-    yield "10, 21", "Sample size: test", _part(cohort.get("test"))
+    yield "10, 21", "Sample size: development", _part(development)
+    yield "10, 21", "Sample size: test", _part(test)
     yield "10", "How the sample size was arrived at", NOT_STATED
-    yield "20b", "Ages, field strengths, contrast: development", _characteristics(cohort.get("development"))
-    yield "20b", "Ages, field strengths, contrast: test", _characteristics(cohort.get("test"))
+    yield "20b", "Ages, field strengths, contrast: development", _characteristics(development)
+    yield "20b", "Ages, field strengths, contrast: test", _characteristics(test)
     yield "20b", "Sex, ethnicity, genotype", NOT_STATED
     yield "CLAIM", "De-identification", "How images were de-identified: not stated; the bundle names cases by digests"
 
 
-def methods(metadata: Metadata, training: Mapping[str, Any]) -> Iterable[Row]:
-    """Yield the rows about preprocessing, networks, training and choices."""
-    grid = metadata.grid
-    size, spacing = " x ".join(map(str, grid.size_xyz)), " x ".join(f"{mm:g}" for mm in grid.spacing_xyz_mm)
-    low, high = metadata.intensity.clip_percentiles
-    yield (
-        "7",
-        "Preprocessing",
-        (
-            f"Brain extraction{_extractor(training)}; {size} voxels of {spacing} mm about the brain; clipped at "
-            f"percentiles {low:g} and {high:g} of the brain, z-scored there, 0 outside; the node uses the same code"
-        ),
-    )
+def methods(metadata: Metadata, training: TrainingRecord) -> Iterator[Row]:
+    """Yield the rows about preprocessing, networks, training and choices: item, subject, and what is known.
+
+    Parameters
+    ----------
+    metadata, training
+        Of the bundle; what is absent is said to be not stated.
+    """
+    yield "7", "Preprocessing", _preprocessing(metadata, training)
     yield "9a, 9b", "Predictors", "T1W, T2W and FLAIR images alone; no clinical data"
     yield "11", "Missing data", "Studies without all three sequences are excluded; nothing is imputed"
     yield "12a", "Partition", _partition(training)
     yield "12c", "Model", _model(metadata)
-    yield "12c", "Training", _training(training)
-    yield "12c", "Choice of the epoch", _epoch(training)
+    yield "12c", "Training", _training(training.recipe)
+    yield "12c", "Choice of the epoch", _epoch(training.recipe)
     yield "12c", "Choice of the ensemble's weights", _weights(metadata)
-    yield "12c", "What was fixed on which scores", _fixed_on(metadata, training)
-    yield "12c", "Limits of the feature space", _feature_space(metadata, training)
-    yield "12c", "Pairs of sequences", _pairs_of_sequences(metadata, training)
+    yield "12c", "What was fixed on which scores", _fixed_on(metadata, training.recipe)
+    yield "12c", "Limits of the feature space", _feature_space(metadata, training.feature_space)
+    yield "12c", "Pairs of sequences", _pairs_of_sequences(metadata, training.two_sequences_dropped or {})
     yield "12f", "Calibration", _calibration(metadata)
     yield "13", "Class imbalance", "The split is stratified by outcome; no resampling of classes"
-    yield "CLAIM", "Initialisation", _start(training)
-    yield "CLAIM", "Software", _pairs(training.get("software"))
+    yield "CLAIM", "Initialisation", _start(training.recipe)
+    yield "CLAIM", "Software", _pairs(training.software)
 
 
-def _source(training: Mapping[str, Any]) -> str:
-    digest = training.get("cohort_digest")
+def _source(training: TrainingRecord) -> str:
+    digest = training.cohort_digest
     return f"A research group's cohort (SHA-256 {digest}); source not stated" if digest else NOT_STATED
 
 
-def _excluded(cohort: Mapping[str, Any]) -> str:
-    excluded = cohort.get("excluded")
-    if excluded is None:
+def _excluded(cohort: CohortFacts | None) -> str:
+    if cohort is None:
         return NOT_STATED
-    return _pairs(excluded) if excluded else "none"
+    return _pairs(cohort.excluded) if cohort.excluded else "none"
 
 
-def _criteria(cohort: Mapping[str, Any]) -> str:
-    checked, unchecked = cohort.get("criteria"), cohort.get("criteria_not_checked")
-    if checked is None or unchecked is None:
+def _criteria(cohort: CohortFacts | None) -> str:
+    if cohort is None:
         return NOT_STATED
-    return f"Checked: {', '.join(checked) or 'none'}; not checked: {', '.join(unchecked) or 'none'}"
+    checked, unchecked = ", ".join(cohort.criteria), ", ".join(cohort.criteria_not_checked)
+    return f"Checked: {checked or 'none'}; not checked: {unchecked or 'none'}"
 
 
-def _part(part: Mapping[str, Any] | None) -> str:
-    if not part:
-        return NOT_STATED
-    return (
-        f"{part['patients']} patients ({part['patients_with_event']} with the event), {part['studies']} studies "
-        f"({part['events']} with the event)"
-    )
-
-
-def _characteristics(part: Mapping[str, Any] | None) -> str:
-    if not part or not part["studies"]:
-        return NOT_STATED
-    ages = part["age_years"]
-    age = "age not stated" if ages is None else f"age {ages[0]:g} to {ages[2]:g} years, median {ages[1]:g}"
-    unknown = f" (unknown in {part['age_unknown']})" if ages is not None and part["age_unknown"] else ""
-    fields = ", ".join(
-        f"{n} x {name}{'' if name == 'unknown' else ' T'}" for name, n in part["field_strength_t"].items()
-    )
-    contrast = ", ".join(f"{n} {answer}" for answer, n in part["contrast_agent"].items())
-    return f"{age}{unknown}; field strength: {fields}; contrast agent: {contrast}"
-
-
-def _extractor(training: Mapping[str, Any]) -> str:
-    weights = (training.get("cohort") or {}).get("brain_weights")
-    return f" ({_pairs(weights)})" if weights else " (weights not stated)"
-
-
-def _partition(training: Mapping[str, Any]) -> str:
-    recipe = training.get("recipe")
-    if not recipe:
+def _part(part: PartFacts | None) -> str:
+    if part is None:
         return NOT_STATED
     return (
-        f"By patient and group, stratified by outcome: {_set_aside(training)} set aside first (a share of "
-        f"{recipe.get('test_share', NOT_STATED)} was asked for), the rest in {recipe.get('folds', NOT_STATED)} folds; "
-        f"seed {recipe.get('seed', NOT_STATED)}"
+        f"{part.patients} patients ({part.patients_with_event} with the event), {part.studies} studies "
+        f"({part.events} with the event)"
     )
 
 
-def _set_aside(training: Mapping[str, Any]) -> str:
-    cohort = training.get("cohort") or {}
-    test, development = cohort.get("test"), cohort.get("development")
-    if not test or not development:
+def _characteristics(part: PartFacts | None) -> str:
+    if part is None or not part.studies:
+        return NOT_STATED
+    fields = ", ".join(f"{n} x {name}{'' if name == 'unknown' else ' T'}" for name, n in part.field_strength_t.items())
+    agent = ", ".join(f"{n} {answer}" for answer, n in part.contrast_agent.items())
+    return f"{_ages(part)}; field strength: {fields}; contrast agent: {agent}"
+
+
+def _ages(part: PartFacts) -> str:
+    if part.age_years is None:
+        return "age not stated"
+    youngest, middle, oldest = part.age_years
+    unknown = f" (unknown in {part.age_unknown})" if part.age_unknown else ""
+    return f"age {youngest:g} to {oldest:g} years, median {middle:g}{unknown}"
+
+
+def _preprocessing(metadata: Metadata, training: TrainingRecord) -> str:
+    grid = metadata.grid
+    size, spacing = " x ".join(map(str, grid.size_xyz)), " x ".join(f"{mm:g}" for mm in grid.spacing_xyz_mm)
+    low, high = metadata.intensity.clip_percentiles
+    weights = training.cohort.brain_weights if training.cohort else {}
+    extractor = _pairs(weights) if weights else "weights not stated"
+    return (
+        f"Brain extraction ({extractor}); {size} voxels of {spacing} mm about the brain; clipped at "
+        f"percentiles {low:g} and {high:g} of the brain, z-scored there, 0 outside; the node uses the same code"
+    )
+
+
+def _partition(training: TrainingRecord) -> str:
+    recipe = training.recipe
+    if recipe is None:
+        return NOT_STATED
+    return (
+        f"By patient and group, stratified by outcome: {_set_aside(training.cohort)} set aside first (a share of "
+        f"{recipe.test_share} was asked for), the rest in {recipe.folds} folds; seed {recipe.seed}"
+    )
+
+
+def _set_aside(cohort: CohortFacts | None) -> str:
+    if cohort is None:
         return "a share that is not stated"
-    patients = test["patients"] + development["patients"]
-    return f"{test['patients']} of {patients} patients ({test['patients'] / patients:.1%})"
+    patients = cohort.test.patients + cohort.development.patients
+    return f"{cohort.test.patients} of {patients} patients ({cohort.test.patients / patients:.1%})"
 
 
 def _model(metadata: Metadata) -> str:
@@ -146,17 +151,17 @@ def _model(metadata: Metadata) -> str:
     )
 
 
-def _training(training: Mapping[str, Any]) -> str:
-    recipe = training.get("recipe")
-    # Where the start weights lay is nobody's business; their name stands under initialisation.
-    return _pairs({key: value for key, value in recipe.items() if key != "start"}) if recipe else NOT_STATED
-
-
-def _epoch(training: Mapping[str, Any]) -> str:
-    recipe = training.get("recipe")
-    if not recipe or "patience" not in recipe:
+def _training(recipe: Recipe | None) -> str:
+    if recipe is None:
         return NOT_STATED
-    if recipe["patience"] is None:
+    # Where the start weights lay is nobody's business; their name stands under initialisation.
+    return _pairs({name: value for name, value in recipe.as_json().items() if name != "start"})
+
+
+def _epoch(recipe: Recipe | None) -> str:
+    if recipe is None:
+        return NOT_STATED
+    if recipe.patience is None:
         return "The last; no data were looked at to choose it"
     return (
         "The best on the fold left out, so that out-of-fold scores, and with them weights, threshold and calibration, "
@@ -165,8 +170,8 @@ def _epoch(training: Mapping[str, Any]) -> str:
 
 
 def _weights(metadata: Metadata) -> str:
-    weights = ", ".join(f"{sequence} {weight:g}" for sequence, weight in metadata.weights.items())
-    basis = {
+    weights = ", ".join(f"{contrast} {weight:g}" for contrast, weight in metadata.weights.items())
+    basis: dict[ChosenOn, str] = {
         "out_of_fold": "chosen by AUC, then log-loss, on out-of-fold predictions of development patients",
         "test": "chosen on the test patients (optimistic)",
         "nothing": "not chosen on data",
@@ -174,51 +179,48 @@ def _weights(metadata: Metadata) -> str:
     return f"{weights}; {basis[metadata.evidence.weights_chosen_on] if metadata.evidence else NOT_STATED}"
 
 
-def _fixed_on(metadata: Metadata, training: Mapping[str, Any]) -> str:
-    members = (training.get("recipe") or {}).get("members")
-    if members is None or metadata.network_files is None:
+def _fixed_on(metadata: Metadata, recipe: Recipe | None) -> str:
+    if recipe is None or metadata.network_files is None:
         return NOT_STATED
     on_test = metadata.evidence is not None and metadata.evidence.weights_chosen_on == "test"
     count = len(metadata.network_files[Contrast.T1W])
-    bundle = f"averages {count} networks" if members == "folds" else "uses one network, trained anew on all of them"
+    folds, refit = f"averages {count} networks", "uses one network, trained anew on all of them"
     return (
         f"{'Threshold' if on_test else 'Threshold, weights'} and calibration come from out-of-fold scores of "
-        f"development patients, each of a single network; for each sequence the bundle {bundle}, whose scores may be "
-        "distributed otherwise"
+        f"development patients, each of a single network; for each sequence the bundle "
+        f"{folds if recipe.members == 'folds' else refit}, whose scores may be distributed otherwise"
     )
 
 
-def _feature_space(metadata: Metadata, training: Mapping[str, Any]) -> str:
+def _feature_space(metadata: Metadata, found: FeatureCounts | None) -> str:
     if metadata.range.features is None:
         return "none"
-    found = training.get("feature_space")
-    if not found:
+    if found is None:
         return NOT_STATED
-    beyond = ", ".join(f"{sequence} {count}" for sequence, count in found["test_studies_beyond"].items())
+    beyond = ", ".join(f"{contrast} {count}" for contrast, count in found.test_studies_beyond.items())
     return (
-        f"For each sequence the distance within which {found['within']:.1%} of the development studies lie, each "
+        f"For each sequence the distance within which {found.within:.1%} of the development studies lie, each "
         "measured by the network, and in the axes, of the training that left its fold out, or by the "
         "bundle's own where that is more; of "
-        f"{found['test_studies']} test studies lie beyond: {beyond}, any {found['test_studies_beyond_any']}"
+        f"{found.test_studies} test studies lie beyond: {beyond}, any {found.test_studies_beyond_any}"
     )
 
 
-def _pairs_of_sequences(metadata: Metadata, training: Mapping[str, Any]) -> str:
-    dropped = training.get("two_sequences_dropped") or {}
+def _pairs_of_sequences(metadata: Metadata, dropped: Mapping[str, DroppedPair]) -> str:
     kept = [" + ".join(pair.weights) for pair in metadata.two_sequences]
     if not kept and not dropped:
         return "none"
-    left = "; ".join(f"{pair} ({_bound(entry)})" for pair, entry in dropped.items()) or "none"
+    left = "; ".join(f"{name} ({_bound(pair)})" for name, pair in dropped.items()) or "none"
     return (
         f"Kept: {', '.join(kept) or 'none'}; dropped, as the lower bound of the AUC on the test patients does not "
         f"exceed 0.5: {left}"
     )
 
 
-def _bound(entry: Mapping[str, Any]) -> str:
-    if entry["auc"] is None or entry["low"] is None:
+def _bound(pair: DroppedPair) -> str:
+    if pair.auc is None or pair.low is None:
         return "no interval"
-    return f"AUC {entry['auc']:.3f}, lower bound {entry['low']:.3f}"
+    return f"AUC {pair.auc:.3f}, lower bound {pair.low:.3f}"
 
 
 def _calibration(metadata: Metadata) -> str:
@@ -227,16 +229,13 @@ def _calibration(metadata: Metadata) -> str:
     return f"{metadata.calibration.method}, on out-of-fold scores of {metadata.calibration.patients} patients"
 
 
-def _start(training: Mapping[str, Any]) -> str:
-    recipe = training.get("recipe")
-    if not recipe or "start" not in recipe:
+def _start(recipe: Recipe | None) -> str:
+    if recipe is None:
         return NOT_STATED
-    return (
-        f"Inflated 2-D weights: {PurePath(recipe['start']).name}" if recipe["start"] else "Random, from the stated seed"
-    )
+    return f"Inflated 2-D weights: {recipe.stated_start}" if recipe.start else "Random, from the stated seed"
 
 
-def _pairs(entries: Mapping[str, Any] | None) -> str:
+def _pairs(entries: Mapping[str, object] | None) -> str:
     if not entries:
         return NOT_STATED
     return ", ".join(f"{name}: {'none' if value is None else value}" for name, value in entries.items())

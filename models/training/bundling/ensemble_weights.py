@@ -38,7 +38,7 @@ class Candidate:
     @property
     def weights(self) -> dict[Contrast, float]:
         """The weights; each is the float nearest to its tenths."""
-        return {sequence: tenths / STEPS for sequence, tenths in zip(tuple(Contrast), self.tenths, strict=True)}
+        return {contrast: tenths / STEPS for contrast, tenths in zip(tuple(Contrast), self.tenths, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def choose_weights(predictions: Predictions) -> Choice:
     ValueError
         Unless both classes are there.
     """
-    exact = [[Fraction(float(score)) for score in predictions.scores[sequence]] for sequence in Contrast]
+    exact = [[Fraction(float(score)) for score in predictions.scores[contrast]] for contrast in Contrast]
     table = sorted((_candidate(predictions, exact, triple) for triple in weight_triples()), key=_rank)
     best = table[0]
     return Choice(best.weights, best.auc, best.log_loss, tuple(table))

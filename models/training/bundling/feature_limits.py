@@ -9,7 +9,7 @@ same patients by the bundle itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -29,15 +29,35 @@ _Features = dict[Contrast, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureCounts:
+    """How many test studies lie beyond the limits.
+
+    Attributes
+    ----------
+    within
+        Share of the development studies that a limit holds.
+    test_studies
+        How many there are.
+    test_studies_beyond, test_studies_beyond_any
+        How many lie beyond the limit of each contrast, and beyond one at least.
+    """
+
+    within: float
+    test_studies: int
+    test_studies_beyond: dict[Contrast, int]
+    test_studies_beyond_any: int
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureLimits:
-    """The feature space of each sequence.
+    """The feature space of each contrast.
 
     Attributes
     ----------
     spaces
         Of the bundle's features of the development studies.
     limits
-        Distance that few development studies exceed.
+        Mahalanobis distance, without unit, that few development studies exceed.
     beyond
         Which test studies lie beyond, bool (n,).
     """
@@ -46,15 +66,16 @@ class FeatureLimits:
     limits: dict[Contrast, float]
     beyond: dict[Contrast, np.ndarray]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the counts as JSON values."""
+    @property
+    def counts(self) -> FeatureCounts:
+        """How many test studies lie beyond the limits."""
         outside = np.stack(list(self.beyond.values()))
-        return {
-            "within": WITHIN,
-            "test_studies": int(outside.shape[1]),
-            "test_studies_beyond": {sequence: int(found.sum()) for sequence, found in self.beyond.items()},
-            "test_studies_beyond_any": int(outside.any(axis=0).sum()),
-        }
+        return FeatureCounts(
+            WITHIN,
+            int(outside.shape[1]),
+            {contrast: int(found.sum()) for contrast, found in self.beyond.items()},
+            int(outside.any(axis=0).sum()),
+        )
 
 
 def measure_feature_space(trained: Trained, device: torch.device) -> FeatureLimits:
@@ -71,34 +92,34 @@ def measure_feature_space(trained: Trained, device: torch.device) -> FeatureLimi
     cases = (*development, *test)
     read = {job.name: _features(trained, job, cases, device) for job in trained.jobs}
     spaces, limits, beyond = {}, {}, {}
-    for sequence in Contrast:
-        members = [read[job.name][sequence] for job in trained.member_jobs if sequence in job.sequences]
+    for contrast in Contrast:
+        members = [read[job.name][contrast] for job in trained.member_jobs if contrast in job.contrasts]
         bundle = np.mean(members, axis=0)
-        spaces[sequence] = fit_feature_space(bundle[: len(development)])
+        spaces[contrast] = fit_feature_space(bundle[: len(development)])
         left_out = [
-            _left_out(read[job.name][sequence][: len(development)], job, development)
+            _left_out(read[job.name][contrast][: len(development)], job, development)
             for job in trained.fold_jobs
-            if sequence in job.sequences
+            if contrast in job.contrasts
         ]
-        own = _distances(spaces[sequence], bundle)
-        limits[sequence] = max(_limit(np.concatenate(left_out)), _limit(own[: len(development)]))
-        beyond[sequence] = own[len(development) :] > limits[sequence]
+        own = _distances(spaces[contrast], bundle)
+        limits[contrast] = max(_limit(np.concatenate(left_out)), _limit(own[: len(development)]))
+        beyond[contrast] = own[len(development) :] > limits[contrast]
     return FeatureLimits(spaces, limits, beyond)
 
 
 @torch.inference_mode()
 @inference.full_float32()
 def _features(trained: Trained, job: Job, cases: tuple[Case, ...], device: torch.device) -> _Features:
-    """Return what one network makes of some cases, float32 (n, 1280) for each of its sequences."""
+    """Return what one network makes of some cases, float32 (n, 1280) for each of its contrasts."""
     network = load_network(trained.network_file(job), trained.recipe.first_block_stride).to(device).eval()
     reading = inference.for_inference(network, device)
 
-    def pooled(case: Case, sequence: Contrast) -> np.ndarray:
-        batch = torch.from_numpy(trained.cohort.tensor(case, sequence))[None, None].to(device)
+    def pooled(case: Case, contrast: Contrast) -> np.ndarray:
+        batch = torch.from_numpy(trained.cohort.tensor(case, contrast))[None, None].to(device)
         features: np.ndarray = inference.read(reading, batch)[1][0].float().cpu().numpy()
         return features
 
-    return {sequence: np.stack([pooled(case, sequence) for case in cases]) for sequence in job.sequences}
+    return {contrast: np.stack([pooled(case, contrast) for case in cases]) for contrast in job.contrasts}
 
 
 def _left_out(features: np.ndarray, job: Job, cases: tuple[Case, ...]) -> np.ndarray:

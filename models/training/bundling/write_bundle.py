@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from models.bundle import INFERENCE, METADATA, SHIPPED, Metadata, write_checksums
+from models.bundle import INFERENCE, METADATA, SHIPPED, TRAINING, Metadata, write_checksums
 from models.bundle_metadata import DataFormat, NetworkDataFormat
 from models.efficientnet3d import PADDING_SIDE, block_strings
-from models.training.evaluation.held_out import TRAINING_RECORD
+from models.training.bundling.training_record import TrainingRecord
 from models.training.fit.recipe import Recipe
-from models.whole_files import write_whole
+from models.whole_files import write_json, write_whole
 
 LICENSE: Final = SHIPPED / "untrained-demo" / "LICENSE"
 SOFTWARE: Final = ("dicom-node", "torch", "monai", "numpy", "scipy", "scikit-learn", "safetensors")
-_SYNTHETIC = "SYNTHETIC DATA - "
-_PURPOSE = (
+_SYNTHETIC: Final = "SYNTHETIC DATA - "
+_PURPOSE: Final = (
     "Score of the risk that seizures are not controlled in the first year of anti-seizure medication, in tuberous "
     "sclerosis complex, from T1W, T2W and FLAIR images of the brain."
 )
 
 
-def write_bundle(folder: Path, metadata: Metadata, training: Mapping[str, Any], card: str) -> None:
-    """Write all of a bundle but its ``models``, which lie in it already, and the checksums of everything."""
+def write_bundle(folder: Path, metadata: Metadata, training: TrainingRecord, card: str) -> None:
+    """Write all of a bundle but its ``models``, and the checksums of everything.
+
+    Parameters
+    ----------
+    folder
+        Its networks lie in it already.
+    metadata, training
+        Contents of ``configs/metadata.json``, from which that of ``configs/inference.json`` follows, and of
+        ``configs/training.json``.
+    card
+        Model card, Markdown.
+    """
     for name in ("configs", "docs"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    _write_json(folder / METADATA, metadata.model_dump(mode="json", exclude_none=True))
-    _write_json(folder / INFERENCE, inference(metadata))
-    _write_json(folder / TRAINING_RECORD, training)
+    write_json(folder / METADATA, metadata.model_dump(mode="json", exclude_none=True), allow_nan=False)
+    write_json(folder / INFERENCE, inference(metadata), allow_nan=False)
+    write_json(folder / TRAINING, training.as_json(), allow_nan=False)
     write_whole(folder / "docs" / "README.md", card.encode())
     shutil.copyfile(LICENSE, folder / "LICENSE")
     write_checksums(folder)
 
 
 def inference(metadata: Metadata) -> dict[str, Any]:
-    """Return what a reader needs to run the networks without this project; plain facts, nothing to be executed."""
+    """Return what a reader needs to run the networks without this project; plain facts, nothing to be executed.
+
+    Parameters
+    ----------
+    metadata
+        Of a bundle with network files.
+
+    Returns
+    -------
+    dict
+        Content of ``configs/inference.json``; ``network_def`` is what `monai.bundle.ConfigParser` builds.
+    """
     return {
         "description": (
             "Score of a sequence: mean of sigmoid(logit) over its networks. Score of the study: weighted sum over the "
@@ -64,30 +84,48 @@ def inference(metadata: Metadata) -> dict[str, Any]:
     }
 
 
-def monai_words(metadata_grid_xyz: tuple[int, int, int], release: str) -> dict[str, Any]:
-    """Return the entries of the metadata that MONAI's bundles have and a node does not need."""
+def with_monai_words(metadata: Metadata) -> Metadata:
+    """Return metadata with the entries that MONAI's bundles have and a node does not need.
+
+    Parameters
+    ----------
+    metadata
+        Of a trained bundle.
+    """
     image = DataFormat(
         type="image", format="magnitude", modality="MR", num_channels=1, dtype="float32",
-        spatial_shape=metadata_grid_xyz[::-1], channel_def={"0": "one of T1W, T2W and FLAIR"},
+        spatial_shape=metadata.grid.size_xyz[::-1], channel_def={"0": "one of T1W, T2W and FLAIR"},
     )  # fmt: skip
     logit = DataFormat(
         type="probabilities", format="logit", num_channels=1, dtype="float32",
         channel_def={"0": "label 1 after a sigmoid"},
     )  # fmt: skip
-    return {
-        "task": "Classification of a study of three MR sequences",
-        "description": _PURPOSE,
-        "changelog": {release: "trained"},
-        "monai_version": version("monai"),
-        "pytorch_version": version("torch"),
-        "numpy_version": version("numpy"),
-        "required_packages_version": {"safetensors": version("safetensors")},
-        "network_data_format": NetworkDataFormat(inputs={"image": image}, outputs={"pred": logit}),
-    }
+    return metadata.model_copy(
+        update={
+            "task": "Classification of a study of three MR sequences",
+            "description": _PURPOSE,
+            "changelog": {metadata.version: "trained"},
+            "monai_version": version("monai"),
+            "pytorch_version": version("torch"),
+            "numpy_version": version("numpy"),
+            "required_packages_version": {"safetensors": version("safetensors")},
+            "network_data_format": NetworkDataFormat(inputs={"image": image}, outputs={"pred": logit}),
+        }
+    )
 
 
 def notice(recipe: Recipe, *, synthetic: bool, patients: int) -> str:
-    """Return the sentence that every result of the bundle bears, in ASCII and at most 120 characters."""
+    """Return the sentence that every result of the bundle bears, in ASCII and at most 120 characters.
+
+    Parameters
+    ----------
+    recipe
+        Of the training.
+    synthetic
+        Whether the cohort was made.
+    patients
+        How many trained and chose.
+    """
     start = _SYNTHETIC if synthetic else ""
     if recipe.shuffle_labels:
         return f"{start}CONTROL RUN with shuffled labels; the score has no meaning"
@@ -99,7 +137,15 @@ def notice(recipe: Recipe, *, synthetic: bool, patients: int) -> str:
 
 
 def intended_use(recipe: Recipe, *, synthetic: bool) -> str:
-    """Return what the bundle is for; the wording of every output follows from it."""
+    """Return what the bundle is for; the wording of every output follows from it.
+
+    Parameters
+    ----------
+    recipe
+        Of the training.
+    synthetic
+        Whether the cohort was made.
+    """
     if recipe.shuffle_labels:
         return (
             "FOR DEMONSTRATION ONLY - NOT FOR DIAGNOSTIC USE. A control run whose labels were exchanged between "
@@ -116,7 +162,3 @@ def intended_use(recipe: Recipe, *, synthetic: bool) -> str:
 def software() -> dict[str, str]:
     """Return the versions that a training depends on."""
     return {name: version(name) for name in SOFTWARE}
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    write_whole(file, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,72 +15,20 @@ from models.bundle import Bundle, Metadata, ModelError
 from models.calibration import calibrated
 from models.contrast import Contrast
 from models.training.cohort import Case, Cohort
-from models.training.evaluation.held_out import Basis, EvaluationSet, choose_evaluation_set
-from models.training.evaluation.intervals import RESAMPLES, Estimate, bootstrap_estimate
+from models.training.evaluation.evaluated import Evaluation
+from models.training.evaluation.held_out import EvaluationSet, choose_evaluation_set
+from models.training.evaluation.intervals import RESAMPLES, bootstrap_estimate
 from models.training.evaluation.metrics import Summary, auc, summarise
 from models.training.evaluation.page import evaluation_page
 from models.training.evaluation.plots import reliability_plot, roc_plot
 from models.training.evaluation.predictions import Predictions
 from models.training.evaluation.roc_area import auc_estimate
 from models.wae_net import WaeNet
-from models.whole_files import write_whole
+from models.whole_files import write_json, write_whole
 
 EQUAL: dict[Contrast, float] = dict.fromkeys(tuple(Contrast), 1 / len(tuple(Contrast)))
 _SOFTWARE = ("torch", "monai", "numpy", "scipy", "scikit-learn")
 _TELL_EVERY = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Content of ``evaluation.json``.
-
-    Attributes
-    ----------
-    bundle, version, digest, notice, intended_use
-        Of the bundle that was tested.
-    cohort_digest, synthetic
-        Of the cohort; for made data the sentence that says so.
-    basis, left_out
-        Which cases were taken and how many were refused; see `models.training.evaluation.held_out.EvaluationSet`.
-    other_brain_weights
-        Whether other weights drew the cohort's brain masks than those of the training; None where that is not known.
-    weights, weights_chosen_on
-        Of the ensemble, and on whom they were chosen; None where the bundle does not say.
-    ensemble, sequences
-        At the bundle's threshold.
-    calibrated
-        Of the calibrated ensemble; None without a calibration.
-    two_sequences
-        Of the modes with two sequences that the bundle has, at their own thresholds.
-    equal_weights_auc, gain_over_equal_weights
-        AUC with a third each, and by how much the bundle's weights differ from it, paired by patient.
-    resamples, seed
-        Of the bootstrap.
-    software
-        Versions.
-    """
-
-    bundle: str
-    version: str
-    digest: str
-    notice: str
-    intended_use: str
-    cohort_digest: str
-    synthetic: str | None
-    basis: Basis
-    left_out: int
-    other_brain_weights: bool | None
-    weights: dict[Contrast, float]
-    weights_chosen_on: str | None
-    ensemble: Summary
-    sequences: dict[Contrast, Summary]
-    calibrated: Summary | None
-    two_sequences: dict[str, Summary]
-    equal_weights_auc: Estimate
-    gain_over_equal_weights: Estimate
-    resamples: int
-    seed: int
-    software: dict[str, str]
 
 
 def evaluate(
@@ -150,7 +96,7 @@ def predict(
     for number, case in enumerate(cases):
         if number % _TELL_EVERY == 0:
             tell(f"reading study {number + 1} of {len(cases)}")
-        scores[:, number] = [networks.score(sequence, cohort.tensor(case, sequence)) for sequence in Contrast]
+        scores[:, number] = [networks.score(contrast, cohort.tensor(case, contrast)) for contrast in Contrast]
     return Predictions(cases, dict(zip(tuple(Contrast), scores, strict=True)))
 
 
@@ -180,7 +126,7 @@ def judge(
         weights=dict(metadata.weights),
         weights_chosen_on=metadata.evidence.weights_chosen_on if metadata.evidence else None,
         ensemble=summary(ensemble),
-        sequences={sequence: summary(scores) for sequence, scores in predictions.scores.items()},
+        sequences={contrast: summary(scores) for contrast, scores in predictions.scores.items()},
         calibrated=None
         if probability is None
         else summary(probability, float(np.asarray(calibrated_scores(metadata, np.array([metadata.threshold])))[0])),
@@ -220,14 +166,13 @@ def write_evaluation(out: Path, evaluation: Evaluation, predictions: Predictions
         curves["Calibrated"] = probability
     roc = roc_plot(labels, ensemble, dict(predictions.scores.items()), metadata.threshold, notice)
     reliability = reliability_plot(labels, curves, notice)
-    content = asdict(evaluation)
-    page = evaluation_page(content, {"ROC curves": roc, "Reliability": reliability})
+    page = evaluation_page(evaluation, {"ROC curves": roc, "Reliability": reliability})
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "roc.png", roc)
     write_whole(out / "reliability.png", reliability)
     write_whole(out / "predictions.csv", _table(evaluation, predictions, ensemble).encode())
     write_whole(out / "evaluation.html", page.encode())
-    write_whole(out / "evaluation.json", (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_json(out / "evaluation.json", evaluation.as_json(), allow_nan=False)
 
 
 def _table(evaluation: Evaluation, predictions: Predictions, ensemble: np.ndarray) -> str:
@@ -235,7 +180,7 @@ def _table(evaluation: Evaluation, predictions: Predictions, ensemble: np.ndarra
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(["case", "label", *tuple(Contrast), "score", "data"])
     data = "patients" if evaluation.synthetic is None else "synthetic"
-    columns = [predictions.scores[sequence] for sequence in Contrast]
+    columns = [predictions.scores[contrast] for contrast in Contrast]
     for case, *scores in zip(predictions.cases, *columns, ensemble, strict=True):
         table.writerow([case.case, case.label, *(repr(float(score)) for score in scores), data])
     return stream.getvalue()

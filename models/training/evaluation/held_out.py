@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Final
 
-from models.bundle import Bundle, ModelError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models.bundle import TRAINING, Bundle, ModelError
 from models.training.cohort import Case, Cohort
 
-TRAINING_RECORD = "configs/training.json"
-Basis = Literal["held_out", "not_in_development", "development_unknown"]
+
+class Basis(StrEnum):
+    """How the cases of an evaluation stand to those of the training.
+
+    ``held_out``: set aside before training on this cohort; ``not_in_development``: no patient of theirs took part in
+    training; ``development_unknown``: the bundle does not say whom it was trained on.
+    """
+
+    HELD_OUT = "held_out"
+    NOT_IN_DEVELOPMENT = "not_in_development"
+    DEVELOPMENT_UNKNOWN = "development_unknown"
+
+
+_PSEUDONYM_DIGITS: Final = 16
+"""Hexadecimal digits of a pseudonym's digest: 64 bits, so that a cohort of thousands holds no two alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +39,7 @@ class EvaluationSet:
     cases
         Labelled and included.
     basis
-        ``held_out``: set aside before training on this cohort; ``not_in_development``: no patient of theirs took
-        part in training; ``development_unknown``: the bundle does not say whom it was trained on.
+        How they stand to the cases of the training.
     left_out
         Cases that were asked for and refused because their patient or group took part in training.
     """
@@ -35,30 +49,76 @@ class EvaluationSet:
     left_out: int
 
 
-def training_record(bundle: Bundle) -> dict[str, Any]:
-    """Return what a bundle says of its training; empty if it says nothing.
+class TrainedOn(BaseModel):
+    """Whom a bundle was developed and tested on, as its ``configs/training.json`` says; empty where it does not.
+
+    Attributes
+    ----------
+    cohort_digest, test_cases
+        Of the cohort of the training, and of its cases those that were set aside.
+    development_cases, development_patients, development_groups
+        Names of the cases that took part, and digests of the pseudonyms of their patients and groups.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    cohort_digest: str | None = None
+    test_cases: frozenset[str] = frozenset()
+    development_cases: frozenset[str] = frozenset()
+    development_patients: frozenset[str] = frozenset()
+    development_groups: frozenset[str] = frozenset()
+
+    def includes(self, case: Case) -> bool:
+        """Return whether a case, or another one of its patient or group, took part.
+
+        Parameters
+        ----------
+        case
+            Of any cohort.
+        """
+        return (
+            case.case in self.development_cases
+            or _digest(case.patient) in self.development_patients
+            or _digest(case.group or case.patient) in self.development_groups
+        )
+
+
+def trained_on(bundle: Bundle) -> TrainedOn:
+    """Return whom a bundle was developed and tested on.
+
+    Parameters
+    ----------
+    bundle
+        Verified bundle; one without a record of its training says nothing.
 
     Raises
     ------
     ModelError
         ``bundle_invalid`` if the record cannot be read.
     """
-    file = bundle.folder / TRAINING_RECORD
+    file = bundle.folder / TRAINING
     if not file.is_file():
-        return {}
+        return TrainedOn()
     try:
-        record = json.loads(file.read_text("utf-8"))
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise ModelError("bundle_invalid", f"{TRAINING_RECORD} of bundle '{bundle.folder.name}' cannot be read.")
-    return record
+        return TrainedOn.model_validate_json(file.read_bytes())
+    except ValidationError:
+        raise ModelError("bundle_invalid", f"{TRAINING} of bundle '{bundle.folder.name}' cannot be read.") from None
 
 
 def development_record(development: Iterable[Case]) -> dict[str, list[str]]:
     """Return the entries of the training record by which patients are known again in another cohort.
 
     Pseudonyms do not travel in a bundle; their digests do.
+
+    Parameters
+    ----------
+    development
+        The cases that trained or chose.
+
+    Returns
+    -------
+    dict
+        ``development_cases``, ``development_patients`` and ``development_groups``, sorted, as `TrainedOn` reads them.
     """
     cases = tuple(development)
     return {
@@ -83,32 +143,24 @@ def choose_evaluation_set(bundle: Bundle, cohort: Cohort, cases: Iterable[Case] 
     ModelError
         ``evaluation_no_cases`` if none is left, ``evaluation_one_class`` if all have the same label.
     """
-    record = training_record(bundle)
+    known = trained_on(bundle)
     labelled = [c for c in (cohort.included if cases is None else cases) if c.included and c.label is not None]
-    allowed = tuple(case for case in labelled if not _took_part(case, record))
-    held_out = set(record.get("test_cases", ())) if record.get("cohort_digest") == cohort.digest else set()
+    allowed = tuple(case for case in labelled if not known.includes(case))
+    held_out = known.test_cases if known.cohort_digest == cohort.digest else frozenset()
     if held_out and cases is None:
         kept = tuple(case for case in allowed if case.case in held_out)
         refused = len(held_out) - len(kept)
     else:
         kept, refused = allowed, len(labelled) - len(allowed)
     _refuse_unfit(kept, refused)
-    return EvaluationSet(kept, _basis(bundle, record, held_out, kept), refused)
+    return EvaluationSet(kept, _basis(bundle, known, held_out, kept), refused)
 
 
-def _basis(bundle: Bundle, record: dict[str, Any], held_out: set[str], kept: tuple[Case, ...]) -> Basis:
+def _basis(bundle: Bundle, known: TrainedOn, held_out: frozenset[str], kept: tuple[Case, ...]) -> Basis:
     if held_out and all(case.case in held_out for case in kept):
-        return "held_out"
-    known = record.get("development_cases") or record.get("development_patients") or bundle.metadata.seed is not None
-    return "not_in_development" if known else "development_unknown"
-
-
-def _took_part(case: Case, record: dict[str, Any]) -> bool:
-    return (
-        case.case in record.get("development_cases", ())
-        or _digest(case.patient) in record.get("development_patients", ())
-        or _digest(case.group or case.patient) in record.get("development_groups", ())
-    )
+        return Basis.HELD_OUT
+    stated = known.development_cases or known.development_patients or bundle.metadata.seed is not None
+    return Basis.NOT_IN_DEVELOPMENT if stated else Basis.DEVELOPMENT_UNKNOWN
 
 
 def _refuse_unfit(cases: tuple[Case, ...], barred: int) -> None:
@@ -125,4 +177,4 @@ def _refuse_unfit(cases: tuple[Case, ...], barred: int) -> None:
 
 
 def _digest(pseudonym: str) -> str:
-    return hashlib.sha256(pseudonym.encode()).hexdigest()[:16]
+    return hashlib.sha256(pseudonym.encode()).hexdigest()[:_PSEUDONYM_DIGITS]

@@ -18,15 +18,15 @@ GROUP_SIZE_MIN = 8
 
 
 def roc_plot(
-    labels: np.ndarray, ensemble: np.ndarray, sequences: Mapping[str, np.ndarray], threshold: float, notice: str
+    labels: np.ndarray, ensemble: np.ndarray, contrasts: Mapping[str, np.ndarray], threshold: float, notice: str
 ) -> bytes:
-    """Return the ROC curves of the ensemble and of each sequence, with the operating point.
+    """Return the ROC curves of the ensemble and of each contrast, with the operating point.
 
     Parameters
     ----------
     labels
         (n,), 0 or 1; both are there.
-    ensemble, sequences
+    ensemble, contrasts
         Scores (n,) in [0, 1].
     threshold
         Whose sensitivity and specificity are marked.
@@ -34,7 +34,7 @@ def roc_plot(
         Stands below the plot.
     """
     figure, axes = _plot(f"ROC, n = {_n(labels)}", notice)
-    for (name, scores), (colour, style) in zip(sequences.items(), LINES, strict=False):
+    for (name, scores), (colour, style) in zip(contrasts.items(), LINES, strict=False):
         false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
         axes.plot(false, true, style, color=colour, linewidth=1.4, label=name)
     false, true, _ = roc_curve(labels, ensemble, drop_intermediate=False)

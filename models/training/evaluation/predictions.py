@@ -1,4 +1,4 @@
-"""Scores of labelled studies, one per sequence."""
+"""Scores of labelled studies, one per contrast."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Predictions:
     cases
         Labelled studies.
     scores
-        float64 (n,) in [0, 1] for each sequence, in the order of `cases`.
+        float64 (n,) in [0, 1] for each contrast, in the order of `cases`.
     """
 
     cases: tuple[Case, ...]
@@ -38,4 +38,4 @@ class Predictions:
 
     def ensemble(self, weights: Mapping[Contrast, float]) -> np.ndarray:
         """Return the weighted sums of the scores, float64 (n,), at most 1; weights are never renormalised."""
-        return np.minimum(1.0, sum(weight * self.scores[sequence] for sequence, weight in weights.items()))
+        return np.minimum(1.0, sum(weight * self.scores[contrast] for contrast, weight in weights.items()))

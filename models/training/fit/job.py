@@ -7,7 +7,6 @@ weights are then equal bit for bit.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,14 +25,14 @@ from models.efficientnet3d import efficientnet3d_b0
 from models.inference import full_float32
 from models.training.cohort import Case, Cohort
 from models.training.fit.checkpoint import Progress, load_progress, save_network, save_progress
+from models.training.fit.job_result import JobResult, finished, write_result
 from models.training.fit.recipe import Recipe
 from models.training.fit.samples import Batch, Samples
 from models.training.fit.training_log import Epoch, write_log
 from models.wae_net import load_network
-from models.whole_files import drop_unfinished, write_whole
+from models.whole_files import drop_unfinished
 
 NETWORK: Final = "network.safetensors"
-RESULT: Final = "result.json"
 CHECKPOINT: Final = "checkpoint.pt"
 _VALIDATIONS = 20
 _LOADER_WORKERS = 6
@@ -48,7 +47,7 @@ class Job:
     ----------
     name
         Of its folder and its weights file.
-    sequences
+    contrasts
         Whose images it sees: one, or all for a shared network ([0065]).
     fold
         Which fold is left out; the number of folds where none is.
@@ -59,7 +58,7 @@ class Job:
     """
 
     name: str
-    sequences: tuple[Contrast, ...]
+    contrasts: tuple[Contrast, ...]
     fold: int
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
@@ -83,7 +82,7 @@ def fit(job: Job, cohort: Cohort, recipe: Recipe, folder: Path, device: torch.de
     Raises
     ------
     ModelError
-        ``training_diverged`` if the loss is no number any more; what `load_network` and `Cohort.tensor` raise.
+        ``training_diverged`` if the loss is not finite; what `load_network` and `Cohort.tensor` raise.
     """
     if finished(folder):
         return
@@ -101,24 +100,6 @@ def fit(job: Job, cohort: Cohort, recipe: Recipe, folder: Path, device: torch.de
             write_log(folder / "log.csv", training.history)
             tell(f"{job.name}: {training.history[-1].sentence(job.epochs)}")
         _finish(training, folder)
-
-
-def finished(folder: Path) -> bool:
-    """Return whether a job's folder holds its result."""
-    return (folder / RESULT).is_file()
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """Return the result of a finished job.
-
-    Returns
-    -------
-    dict
-        ``epochs`` that the weights were trained for, ``ended`` by what, ``history`` by epoch, and ``scores`` of the
-        fold left out, for each sequence by the names of the cases.
-    """
-    result: dict[str, Any] = json.loads((folder / RESULT).read_text("utf-8"))
-    return result
 
 
 class _Training:
@@ -183,13 +164,13 @@ class _Training:
         return self.network.eval()
 
     def scores(self, network: nn.Module) -> dict[Contrast, dict[str, float]]:
-        """Return the scores of the fold left out by sequence and case."""
+        """Return the scores of the fold left out by contrast and case."""
         return {
-            sequence: {
+            contrast: {
                 case.case: float(torch.sigmoid(logit))
-                for case, logit in zip(self.job.validation, self._logits(network, sequence), strict=True)
+                for case, logit in zip(self.job.validation, self._logits(network, contrast), strict=True)
             }
-            for sequence in self.job.sequences
+            for contrast in self.job.contrasts
         }
 
     def progress(self) -> Progress:
@@ -204,7 +185,7 @@ class _Training:
 
     def _samples(self, cases: tuple[Case, ...], epoch: int, copies: int) -> Samples:
         return Samples(
-            self._cohort, cases, self.job.sequences, self.recipe, fold=self.job.fold, epoch=epoch, copies=copies
+            self._cohort, cases, self.job.contrasts, self.recipe, fold=self.job.fold, epoch=epoch, copies=copies
         )
 
     def _descend(self, batches: Any) -> float:
@@ -227,8 +208,8 @@ class _Training:
         self._settle()
         if not self.job.validation:
             return None, None
-        logits = torch.cat([self._logits(self.network, sequence) for sequence in self.job.sequences])
-        labels = torch.tensor([float(case.label or 0) for case in self.job.validation] * len(self.job.sequences))
+        logits = torch.cat([self._logits(self.network, contrast) for contrast in self.job.contrasts])
+        labels = torch.tensor([float(case.label or 0) for case in self.job.validation] * len(self.job.contrasts))
         loss = self._finite(float(F.binary_cross_entropy_with_logits(logits, labels.double())))
         return loss, float(roc_auc_score(labels, logits))
 
@@ -255,10 +236,10 @@ class _Training:
 
     @torch.inference_mode()
     @full_float32()
-    def _logits(self, network: nn.Module, sequence: Contrast) -> torch.Tensor:
+    def _logits(self, network: nn.Module, contrast: Contrast) -> torch.Tensor:
         """Return logits of the fold left out, float64 (n,), one image at a time as the node does."""
         network.eval()
-        images = (torch.from_numpy(self._cohort.tensor(case, sequence)) for case in self.job.validation)
+        images = (torch.from_numpy(self._cohort.tensor(case, contrast)) for case in self.job.validation)
         logits = [network(image[None, None].to(self.device))[0, 0].double().cpu() for image in images]
         return torch.stack(logits) if logits else torch.empty(0, dtype=torch.float64)
 
@@ -270,7 +251,7 @@ class _Training:
     def _finite(self, loss: float) -> float:
         if not np.isfinite(loss):
             raise ModelError(
-                "training_diverged", f"The loss of {self.job.name} is no number any more: use a lower learning rate."
+                "training_diverged", f"The loss of {self.job.name} is not finite: use a lower learning rate."
             )
         return loss
 
@@ -306,7 +287,7 @@ def _start(job: Job, recipe: Recipe) -> nn.Module:
 
 
 def _index(job: Job) -> int:
-    return tuple(Contrast).index(job.sequences[0]) if len(job.sequences) == 1 else len(tuple(Contrast))
+    return tuple(Contrast).index(job.contrasts[0]) if len(job.contrasts) == 1 else len(tuple(Contrast))
 
 
 def _finish(training: _Training, folder: Path) -> None:
@@ -315,11 +296,6 @@ def _finish(training: _Training, folder: Path) -> None:
     save_network(folder / NETWORK, training.keep(), half=recipe.half)
     # The scores are those of the weights that the bundle will hold, after rounding.
     stored = load_network(folder / NETWORK, recipe.first_block_stride).to(training.device)
-    result = {
-        "epochs": training.kept_epoch,
-        "ended": training.ended,
-        "history": [epoch.as_json() for epoch in training.history],
-        "scores": training.scores(stored),
-    }
-    write_whole(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    result = JobResult(training.kept_epoch, training.ended, tuple(training.history), training.scores(stored))
+    write_result(folder, result)
     (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -105,11 +105,15 @@ class Recipe:
         for wrong in self._faults():
             raise ModelError("recipe_invalid", f"The training cannot start: {wrong}.")
 
+    @property
+    def stated_start(self) -> str | None:
+        """Name and digest of the weights to begin with; None where they are random."""
+        return None if self.start is None else f"{self.start.name} (SHA-256 {sha256(self.start)})"
+
     def as_json(self) -> dict[str, Any]:
         """Return the choices as JSON values; weights to begin with by name and digest, not by their path."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        start = self.start and f"{self.start.name} (SHA-256 {sha256(self.start)})"
-        return values | {"start": start, "augmentation": list(self.augmentation)}
+        return values | {"start": self.stated_start, "augmentation": list(self.augmentation)}
 
     def networks_json(self) -> dict[str, Any]:
         """Return the choices that the trained networks depend on."""

@@ -21,22 +21,22 @@ class Samples(Dataset[Batch]):
     ----------
     cohort
         Read from its folder; the operating system keeps it in memory as far as there is room.
-    cases, sequences
-        Every sequence of every case is an image.
+    cases, contrasts
+        Every contrast of every case is an image.
     recipe
         Seed and augmentation.
     fold, epoch
-        Draws depend on them, and on case, sequence and copy.
+        Draws depend on them, and on case, contrast and copy.
     copies
         Samples of each image; the first is the original.
     """
 
     def __init__(
-        self, cohort: Cohort, cases: tuple[Case, ...], sequences: tuple[Contrast, ...], recipe: Recipe,
+        self, cohort: Cohort, cases: tuple[Case, ...], contrasts: tuple[Contrast, ...], recipe: Recipe,
         *, fold: int, epoch: int, copies: int,
     ) -> None:  # fmt: skip
         self._cohort = cohort
-        self._items = [(case, sequence, copy) for case in cases for sequence in sequences for copy in range(copies)]
+        self._items = [(case, contrast, copy) for case in cases for contrast in contrasts for copy in range(copies)]
         self._recipe = recipe
         self._fold, self._epoch = fold, epoch
 
@@ -44,16 +44,16 @@ class Samples(Dataset[Batch]):
         return len(self._items)
 
     def __getitem__(self, index: int) -> Batch:
-        case, sequence, copy = self._items[index]
+        case, contrast, copy = self._items[index]
         label = torch.tensor(float(case.label or 0))
-        tensor_zyx = self._cohort.tensor(case, sequence)
+        tensor_zyx = self._cohort.tensor(case, contrast)
         if copy == 0:
             return torch.from_numpy(tensor_zyx)[None], label
         operations = self._recipe.augmentation
         # Turns with the epoch, so that fewer copies than operations still meet them all.
         operation = operations[(copy - 1 + self._epoch) % len(operations)] if operations else None
         key = (
-            self._recipe.seed, self._fold, tuple(Contrast).index(sequence), self._epoch, int(case.case, 16), copy,
+            self._recipe.seed, self._fold, tuple(Contrast).index(contrast), self._epoch, int(case.case, 16), copy,
         )  # fmt: skip
         spacing = self._cohort.description.grid.spacing_xyz_mm
         return augmented(tensor_zyx, operation, key, spacing, mr=self._recipe.mr)[None], label

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +16,8 @@ from models.whole_files import write_whole
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666")
 """Of the folds, and of a network trained on all; told apart by colour-blind readers (Okabe and Ito)."""
+_LOSS_OF_CHANCE: Final = 0.6931
+"""Of a score of one half, in nats: ln 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +33,43 @@ class Epoch:
     validation_loss, validation_auc
         On the fold left out; None where it was not looked at.
     seconds
-        Wall clock.
+        Wall clock; None where it is not known.
     """
 
     epoch: int
     training_loss: float
     validation_loss: float | None
     validation_auc: float | None
-    seconds: float
+    seconds: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the values without the time, which does not depend on the seed."""
         return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
     def sentence(self, epochs: int) -> str:
-        """Return the line that is shown for it."""
+        """Return the line that is shown for it.
+
+        Parameters
+        ----------
+        epochs
+            How many there are at most.
+        """
         said = f"epoch {self.epoch} of {epochs}, loss {self.training_loss:.4f}"
         if self.validation_loss is not None:
             said += f", fold left out: loss {self.validation_loss:.4f}, AUC {self.validation_auc:.3f}"
-        return f"{said} ({self.seconds:.0f} s)"
+        return said if self.seconds is None else f"{said} ({self.seconds:.0f} s)"
 
 
 def write_log(file: Path, history: Sequence[Epoch]) -> None:
-    """Write the epochs so far as a table, whole or not at all."""
+    """Write the epochs so far as a table, whole or not at all.
+
+    Parameters
+    ----------
+    file
+        ``log.csv`` of a job.
+    history
+        One line for each.
+    """
     stream = io.StringIO()
     names = [field.name for field in fields(Epoch)]
     table = csv.DictWriter(stream, names, lineterminator="\n")
@@ -62,15 +78,20 @@ def write_log(file: Path, history: Sequence[Epoch]) -> None:
     write_whole(file, stream.getvalue().encode())
 
 
-def training_plot(histories: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], notice: str) -> bytes:
+def training_plot(histories: Mapping[str, Mapping[str, Sequence[Epoch]]], notice: str) -> bytes:
     """Return the losses of all networks by epoch as PNG.
 
     Parameters
     ----------
     histories
-        Panel, network within it, and its epochs as `Epoch.as_json` gives them.
+        Epochs by panel and by network within it.
     notice
         Stands below the plot.
+
+    Returns
+    -------
+    bytes
+        Equal arguments give equal files.
     """
     figure = Figure(figsize=(4.2 * len(histories), 4), dpi=110, layout="constrained")
     panels = figure.subplots(1, len(histories), sharey=True, squeeze=False)[0]
@@ -83,13 +104,12 @@ def training_plot(histories: Mapping[str, Mapping[str, Sequence[Mapping[str, Any
     return stream.getvalue()
 
 
-def _panel(axes: Axes, title: str, networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def _panel(axes: Axes, title: str, networks: Mapping[str, Sequence[Epoch]]) -> None:
     for colour, (name, history) in zip(COLOURS, networks.items(), strict=False):
-        epochs = [epoch["epoch"] for epoch in history]
-        axes.plot(epochs, [epoch["training_loss"] for epoch in history], color=colour, label=name)
-        judged = [epoch for epoch in history if epoch["validation_loss"] is not None]
-        axes.plot([e["epoch"] for e in judged], [e["validation_loss"] for e in judged], "--", color=colour)
-    axes.axhline(0.6931, color="#999999", linewidth=0.8)
+        axes.plot([e.epoch for e in history], [e.training_loss for e in history], color=colour, label=name)
+        judged = [(e.epoch, e.validation_loss) for e in history if e.validation_loss is not None]
+        axes.plot([epoch for epoch, _ in judged], [loss for _, loss in judged], "--", color=colour)
+    axes.axhline(_LOSS_OF_CHANCE, color="#999999", linewidth=0.8)
     axes.set_title(f"{title}: training (lines), fold left out (dashes)", fontsize=9)
     axes.set_xlabel("Epoch")
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
