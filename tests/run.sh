@@ -14,6 +14,7 @@ if ! { command -v npm >/dev/null && bash tests/viewers/install.sh; }; then
   echo "OHIF could not be installed: the tests that need it will say so." >&2
 fi
 .venv/bin/ruff check .
+.venv/bin/ruff format --check .
 .venv/bin/mypy
 [ $# -eq 0 ] || exec .venv/bin/python -m pytest "$@"
 # Most tests wait for other programs, so two run at a time, the longest first; what measures time or memory runs alone.

@@ -386,4 +386,4 @@ def _let_go(event: evt.Event) -> None:
     pynetdicom 3.0.4 lets it wait until `acse_timeout`; its issue 669 was about what such threads kept, not their wait.
     """
     if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+        event.assoc.dul.to_user_queue.put(None)

@@ -115,7 +115,8 @@ def brain_mask(labels: sitk.Image, closing_mm: float = 10.0) -> sitk.Image:
     closed = sitk.BinaryMorphologicalClosing(sitk.ConstantPad(tissue, pad, pad), radius, sitk.sitkBall)
     closed = sitk.Crop(closed, pad, pad)
     fillable = tissue | (labels == CSF_OUTER) | (labels == OPTIC_CHIASM) | (labels == ARTERY) | (labels == VEIN)
-    return sitk.Cast(sitk.BinaryFillhole(closed & fillable), sitk.sitkUInt8)
+    brain: sitk.Image = sitk.Cast(sitk.BinaryFillhole(closed & fillable), sitk.sitkUInt8)
+    return brain
 
 
 def read_label_map(path: Path) -> LabelMap:

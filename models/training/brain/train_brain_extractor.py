@@ -222,7 +222,8 @@ def train(
         if step % _CHECKPOINT_EVERY_STEPS == 0 or spent_s >= hours * 3600:
             _save(state_file, network, average, optimiser, step, spent_s)
             print(f"step {step}  {spent_s / 60:.1f} min  loss {smooth_loss:.4f}", flush=True)
-    return average.state_dict()
+    averaged: dict[str, torch.Tensor] = average.state_dict()
+    return averaged
 
 
 def _save(file: Path, network: nn.Module, average: nn.Module, optimiser: Any, step: int, spent_s: float) -> None:
