@@ -77,4 +77,5 @@ class Evaluation:
             Heading of the calibrated ensemble, which is absent without a calibration.
         """
         second = {} if self.calibrated is None else {calibrated: self.calibrated}
-        return {"Ensemble": self.ensemble, **second, **self.sequences, **self.two_sequences}
+        single = {str(contrast): performance for contrast, performance in self.sequences.items()}
+        return {"Ensemble": self.ensemble, **second, **single, **self.two_sequences}
