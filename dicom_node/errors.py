@@ -8,6 +8,7 @@
     ├── SpoolError           the data folder cannot take or give something
     │   ├── SpoolFull        disk_full: the sender tries again later
     │   └── StudyUnknown     study_unknown: no such study was ever received
+    ├── WorkerError          the worker refuses to start: model, weights, device or lock
     └── PeerError            a peer did not answer as it should; tried again with back-off
         └── DeliveryError    a peer answered but did not take an object
             └── ObjectMissing    object_missing: there is nothing to send
@@ -77,6 +78,12 @@ class StudyUnknown(SpoolError):
     """No instance of the study was ever received."""
 
     code = "study_unknown"
+
+
+class WorkerError(NodeError):
+    """The worker refuses to start: model, weights, device or lock."""
+
+    code = "worker_unusable"
 
 
 class PeerError(NodeError):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from dicom_node.config import Config, Peer
-from dicom_node.engine import workflow
 from dicom_node.errors import NodeError, SpoolFull
 from dicom_node.net import scu
 from dicom_node.studies.spool import Spool
@@ -54,6 +53,8 @@ def _data_folder(config: Config) -> str:
 
 
 def _database(config: Config) -> str:
+    from dicom_node.engine import workflow  # The engine brings its tables: only it can say whether they fit.
+
     try:
         workflow.migrate(config)
     except Exception as error:
@@ -65,9 +66,9 @@ def _database(config: Config) -> str:
 
 def models_and_device(config: Config) -> str:
     """Return a sentence on the loaded models; raise what their loading raises."""
-    from dicom_node.engine import worker
+    from dicom_node.engine.installed import open_models
 
-    models = worker.open_models(config)
+    models = open_models(config)
     other = models.bundle.metadata.range.other_brain_weights(models.brain_weights.digest)
     return (
         f"{models.identity.notice}; bundle {models.identity.name} {models.identity.version}, "

@@ -22,6 +22,7 @@ from dicom_node.errors import NodeError
 from dicom_node.net import scu
 from dicom_node.net.held_port import held_port
 from dicom_node.studies.spool import Spool
+from dicom_node.studies.timeline import State
 from pipeline.report import render_tree
 from pipeline.synthetic import write_study
 
@@ -146,13 +147,12 @@ def _await_report(
         report = pacs.report()
         if report is not None:
             return report
-        study = Spool(config.node.data_dir).study(study_uid)
-        state = study.state()
-        if state != shown:
-            shown = state
-            progress(f"the study is {state}")
-        if state in ("held", "failed"):
-            why = next(entry["sentence"] for entry in reversed(study.timeline()) if "sentence" in entry)
+        timeline = Spool(config.node.data_dir).study(study_uid).timeline()
+        if timeline.state != shown:
+            shown = timeline.state
+            progress(f"the study is {shown}")
+        if timeline.turn and shown in (State.HELD, State.FAILED):
+            why = timeline.turn.sentence
             raise NodeError(f"The study got no score: {why} Look at node.log in the demo's folder.", "demo_failed")
         time.sleep(0.2)
     raise NodeError("No report came back: look at node.log in the demo's folder.", "demo_failed")

@@ -81,8 +81,8 @@ def build(
 
         read_labels(labels)
         tell("loading the models")
+        from dicom_node.engine.installed import brain_weights, device
         from dicom_node.engine.threads import bound_threads
-        from dicom_node.engine.worker import brain_weights, device
         from models.brain_extractor import BrainExtractor
         from pipeline.cohort.build import build_cohort
         from pipeline.cohort.summary import summarise_cohort
@@ -147,8 +147,8 @@ def evaluate(
 
         opened = open_bundle(bundle), open_cohort(cohort)
         tell("loading the models")
+        from dicom_node.engine.installed import device as find_device
         from dicom_node.engine.threads import bound_threads
-        from dicom_node.engine.worker import device as find_device
         from models.training.evaluation.evaluate import evaluate as run_evaluation
 
         bound_threads()

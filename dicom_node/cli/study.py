@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ from dicom_node.studies.spool import Spool, Study
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
+    from dicom_node.studies.timeline import Timeline
     from pipeline.select import SiteRules
 
 
@@ -41,7 +43,7 @@ def run(
     settings = load_config(config, offline=True)
     with progress() as tell:
         tell("loading the models")
-        from dicom_node.engine.worker import open_models
+        from dicom_node.engine.installed import open_models
         from pipeline.select import select_study
         from pipeline.study import run_study
 
@@ -99,22 +101,22 @@ def _replay(last: int, settings: Config, *, as_json: bool) -> int:
             tell(f"{len(rows)} of at most {last} studies judged again")
     counts = summary(rows)
     if as_json:
-        print_json({"studies": rows, "summary": counts})
+        print_json({"studies": [row.as_json() for row in rows], "summary": counts})
     else:
         for row in rows:
-            print_lines(explained.replayed(row, explained.width()))
+            print_lines(explained.replayed(row.as_json(), explained.width()))
         print(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
     return HELD if counts["changed"] else 0
 
 
 def studies(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the received studies with their states."""
-    rows = [_study_row(study) for study in Spool(load_config(config).node.data_dir).studies()]
+    rows = [_row(study, study.timeline()) for study in Spool(load_config(config).node.data_dir).studies()]
     if as_json:
-        print_json(rows)
+        print_json([asdict(row) for row in rows])
     else:
         keys = ("study_uid", "state", "code", "instances", "changed")
-        print_table(keys, [tuple(str(row[key]) for key in keys) for row in rows])
+        print_table(keys, [tuple(str(getattr(row, key)) for key in keys) for row in rows])
 
 
 def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -122,19 +124,20 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
     from dicom_node.studies.inputs import last_table
 
     study = Spool(load_config(config).node.data_dir).study(uid)
-    timeline, selection, row = study.timeline(), last_table(study), _study_row(study)
+    timeline, selection = study.timeline(), last_table(study)
+    row, lines = _row(study, timeline), [entry.as_json() for entry in timeline]
     if as_json:
-        print_json({**row, "timeline": timeline, "selection": selection, "choices": study.choices()})
+        print_json({**asdict(row), "timeline": lines, "selection": selection, "choices": study.choices()})
         return
-    rows = []
-    for entry in timeline:
-        facts = {key: value for key, value in entry.items() if key not in ("time", "event")}
-        rows.append((entry["time"], entry["event"], ", ".join(f"{key} {value}" for key, value in facts.items())))
-    print_table(("time", "event", "facts"), rows)
+    table = []
+    for line in lines:
+        facts = ", ".join(f"{key} {value}" for key, value in line.items() if key not in ("time", "event"))
+        table.append((str(line["time"]), str(line["event"]), facts))
+    print_table(("time", "event", "facts"), table)
     if selection:
         print_lines(explained.shown(selection, explained.width()))
-    if row["code"]:
-        print(f"{row['state']}: {row['code']}: {row['sentence']}")
+    if row.code:
+        print(f"{row.state}: {row.code}: {row.sentence}")
 
 
 def retry(uid: StudyArgument, config: ConfigOption = None) -> None:
@@ -181,15 +184,20 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _study_row(study: Study) -> dict[str, Any]:
-    timeline = study.timeline()
-    state = study.state()
-    last: dict[str, Any] = next((entry for entry in reversed(timeline) if entry.get("state") == state), {})
-    return {
-        "study_uid": study.uid,
-        "state": state,
-        "code": last.get("code", ""),
-        "sentence": last.get("sentence", ""),
-        "instances": len(study.instances()),
-        "changed": last.get("time", ""),
-    }
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """What the list of studies contains of one of them."""
+
+    study_uid: str
+    state: str
+    code: str
+    sentence: str
+    instances: int
+    changed: str
+
+
+def _row(study: Study, timeline: Timeline) -> StudyRow:
+    turn, instances = timeline.turn, len(study.instances())
+    if turn is None:
+        return StudyRow(study.uid, timeline.state, "", "", instances, "")
+    return StudyRow(study.uid, timeline.state, turn.code, turn.sentence, instances, turn.time.isoformat())

@@ -59,14 +59,13 @@ class PeerRole(StrEnum):
 
     SOURCE = "source"
     DESTINATION = "destination"
-    QUERY = "query"
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Node(_Section):
+class NodeSection(_Section):
     """The application entity and where it keeps its data."""
 
     ae_title: AETitle = Field(default="TSCNODE", description="AE title the PACS sends to; 1 to 16 characters.")
@@ -83,7 +82,7 @@ class Node(_Section):
     )
 
 
-class Receive(_Section):
+class ReceiveSection(_Section):
     """Who may send, and when a study is taken as complete."""
 
     accept: Literal["peers", "any"] = Field(
@@ -103,7 +102,7 @@ class Receive(_Section):
     )
 
     @model_validator(mode="after")
-    def _quiet_before_deadline(self) -> Receive:
+    def _quiet_before_deadline(self) -> ReceiveSection:
         if self.deadline_s < self.quiet_s:
             raise ValueError(
                 f"deadline_s ({self.deadline_s:g}) is shorter than quiet_s ({self.quiet_s:g}): make deadline_s longer"
@@ -125,12 +124,10 @@ class Peer(_Section):
         description="Host name or address; a source is recognised by AE title and address.",
         examples=["127.0.0.1"],
     )
-    port: Port | None = Field(
-        default=None, description="DICOM port; needed for destination and query.", examples=[4242]
-    )
+    port: Port | None = Field(default=None, description="DICOM port; needed for a destination.", examples=[4242])
     roles: tuple[PeerRole, ...] = Field(
         min_length=1,
-        description='"source": sends studies; "destination": receives reports; "query": C-FIND and C-MOVE are allowed.',
+        description='"source": sends studies; "destination": receives reports.',
         examples=[["source", "destination"]],
     )
     verify: Literal["commitment", "find", "none"] = Field(
@@ -139,13 +136,12 @@ class Peer(_Section):
 
     @model_validator(mode="after")
     def _reachable(self) -> Peer:
-        called = [role.value for role in self.roles if role is not PeerRole.SOURCE]
-        if called and self.port is None:
-            raise ValueError(f'port is missing: the role "{called[0]}" needs the port of "{self.name}"')
+        if PeerRole.DESTINATION in self.roles and self.port is None:
+            raise ValueError(f'port is missing: the role "{PeerRole.DESTINATION}" needs the port of "{self.name}"')
         return self
 
 
-class Selection(_Section):
+class SelectionSection(_Section):
     """What this site knows of its own series; `dicom-node explain --replay 50` shows what a change would do."""
 
     t1w: tuple[Pattern, ...] = Field(
@@ -177,7 +173,7 @@ class Selection(_Section):
         return SiteRules(names, self.never, self.contrast, self.min_slices, self.plane)
 
 
-class Brain(_Section):
+class BrainSection(_Section):
     """Brain extraction."""
 
     weights: Literal["embedded", "hd-bet"] = Field(
@@ -192,7 +188,7 @@ class Brain(_Section):
     )
 
 
-class Model(_Section):
+class ModelSection(_Section):
     """The network."""
 
     bundle: str = Field(
@@ -205,7 +201,7 @@ class Model(_Section):
     )
 
 
-class Report(_Section):
+class ReportSection(_Section):
     """What is written and sent."""
 
     send: tuple[Literal["sr", "summary", "pdf", "saliency"], ...] = Field(
@@ -222,7 +218,7 @@ class Report(_Section):
     )
 
 
-class Delivery(_Section):
+class DeliverySection(_Section):
     """How long and how often a report is offered to its destinations."""
 
     retry_s: Seconds = Field(default=30.0, description="Seconds before the second attempt; later ones wait longer.")
@@ -234,25 +230,17 @@ class Delivery(_Section):
     )
 
 
-class Web(_Section):
-    """Operator pages, health and metrics."""
-
-    bind: str = Field(default="127.0.0.1", min_length=1, description="Address of the web pages.")
-    port: Port = Field(default=8080, description="Port of the web pages.")
-
-
 class Config(_Section):
     """The whole configuration."""
 
-    node: Node = Field(default_factory=Node)
-    receive: Receive = Field(default_factory=Receive)
+    node: NodeSection = Field(default_factory=NodeSection)
+    receive: ReceiveSection = Field(default_factory=ReceiveSection)
     peers: tuple[Peer, ...] = ()
-    selection: Selection = Field(default_factory=Selection)
-    brain: Brain = Field(default_factory=Brain)
-    model: Model = Field(default_factory=Model)
-    report: Report = Field(default_factory=Report)
-    delivery: Delivery = Field(default_factory=Delivery)
-    web: Web = Field(default_factory=Web)
+    selection: SelectionSection = Field(default_factory=SelectionSection)
+    brain: BrainSection = Field(default_factory=BrainSection)
+    model: ModelSection = Field(default_factory=ModelSection)
+    report: ReportSection = Field(default_factory=ReportSection)
+    delivery: DeliverySection = Field(default_factory=DeliverySection)
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -296,4 +284,4 @@ class Config(_Section):
     @classmethod
     def offline(cls) -> Config:
         """Return the defaults, for verbs that open no DICOM port and need no configuration file."""
-        return cls(receive=Receive(accept="any"))
+        return cls(receive=ReceiveSection(accept="any"))

@@ -19,7 +19,7 @@ from dicom_node.config import Config
 from dicom_node.engine import workflow
 from dicom_node.log import say
 from dicom_node.net.scp import Receiver
-from dicom_node.studies.collect import Collector, Rules
+from dicom_node.studies.collect import Collector, WaitingRules
 from dicom_node.studies.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -29,9 +29,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _STEADY_S = 300.0
 _LOOK_S = 0.2
 # The worker finishes the study at hand before it ends; the receiver is done in seconds.
-_STOP_S = 1300.0
+STOP_S = 1300.0
 # Torch gives every large activation back to the kernel and page-faults it again; kept, inference is twice as fast.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def receive(config: Config, stop: threading.Event) -> None:
     workflow.migrate(config)
     spool = Spool(config.node.data_dir, int(config.receive.disk_reserve_gb * _GB))
     engine = workflow.Engine(config)
-    rules = Rules(config.receive.quiet_s, config.receive.deadline_s)
+    rules = WaitingRules(config.receive.quiet_s, config.receive.deadline_s)
     collector = Collector(spool, rules, engine.submit)
     receiver = Receiver(config, spool, collector)
     receiver.start()
@@ -127,7 +127,7 @@ def _look_after(child: _Child, config_file: Path) -> None:
     if now_s >= child.due_s:
         command = [sys.executable, "-P", "-m", "dicom_node", child.verb, "--config", str(config_file)]
         # In a session of its own, so that Ctrl-C reaches the supervisor alone and the study at hand is finished.
-        child.process = subprocess.Popen(command, env=_KEEP_MEMORY | os.environ, start_new_session=True)
+        child.process = subprocess.Popen(command, env=KEEP_MEMORY | os.environ, start_new_session=True)
         child.started_s = now_s
         say(logger, "process started", process=child.verb, pid=child.process.pid)
 
@@ -136,7 +136,7 @@ def _stop(children: list[_Child]) -> None:
     running = [child.process for child in children if child.process is not None]
     for process in running:
         process.terminate()
-    until_s = time.monotonic() + _STOP_S
+    until_s = time.monotonic() + STOP_S
     for process in running:
         try:
             process.wait(max(0.0, until_s - time.monotonic()))

@@ -18,13 +18,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict, TypeVar
 
 from dbos import DBOS, DBOSClient, Serializer, SetWorkflowID
 
 from dicom_node.config import Config
 from dicom_node.log import say
 from dicom_node.studies.spool import Study
+from dicom_node.studies.timeline import NOT_READ_YET, Delivery, Event, State
 
 logger = logging.getLogger(__name__)
 
@@ -34,48 +35,91 @@ MAX_RECOVERIES = 3
 STEP_LIMIT_S = 1800.0
 _DEAD_LETTER_LOOK_S = 5.0
 _INTAKE, _STUDIES = "intake", "studies"
-_DELIVERIES_AT_ONCE = 4
+DELIVERIES_AT_ONCE = 4
 _TEMPORARY_FAILURE = 75
 """EX_TEMPFAIL of sysexits.h: the supervisor starts the worker again."""
 
-_NOT_READ_YET = ("receiving", "arriving_late", "held")
-
-Value = dict[str, Any]
+Value = TypeVar("Value")
 
 
-class Hands(Protocol):
-    """What the worker does in a step; everything is safe to repeat."""
+class Step(Protocol):
+    """Runs a named step, or returns what it returned before; values are of JSON's types."""
 
-    def select(self, study_uid: str) -> Value:
-        """Return ``input_digest`` of the study as it is now, and write down which files it holds."""
+    def __call__(self, name: str, function: Callable[[], Value]) -> Value:
+        """Return the value of the step."""
         ...
 
-    def read(self, study_uid: str, input_digest: str, step: Callable[[str, Callable[[], Value]], Value]) -> Value:
-        """Score the study; return its ``state``, and ``known`` if its result is this one already."""
+
+class Selected(TypedDict):
+    """Value of selecting."""
+
+    input_digest: str
+
+
+class Recalled(TypedDict):
+    """Value of looking for an earlier score of a run."""
+
+    scored: bool
+
+
+class Read(TypedDict):
+    """What reading came to; `known` if the study had this result already."""
+
+    state: State
+    known: NotRequired[bool]
+
+
+class Offered(TypedDict):
+    """Value of sending: the file that was taken, or whether trying again is of no use."""
+
+    ok: bool
+    permanent: NotRequired[bool]
+    file: NotRequired[str]
+
+
+class Proved(TypedDict):
+    """Value of verifying."""
+
+    ok: bool
+
+
+class Reading(Protocol):
+    """Selects and reads studies; everything is safe to repeat."""
+
+    def select(self, study_uid: str) -> Selected:
+        """Select the series of the study as it is now, and write down which files it holds."""
         ...
+
+    def read(self, study_uid: str, input_digest: str, step: Step) -> Read:
+        """Score the study."""
+        ...
+
+    def failed(self, study_uid: str, workflow_id: str, cause: str) -> None:
+        """Note, once for each workflow, that a study was set aside because of a fault in the node."""
+        ...
+
+
+class Delivering(Protocol):
+    """Delivers what was read; everything is safe to repeat."""
 
     def destinations(self) -> list[str]:
         """Return the names of the peers that get results."""
         ...
 
-    def deliveries(self, study_uid: str, state: str) -> list[tuple[str, str]]:
-        """Return peer and kind of every object that a study in this state sends."""
+    def deliveries(self, study_uid: str, state: str) -> list[Delivery]:
+        """Return what a study in this state sends, and to whom."""
         ...
 
-    def send(self, study_uid: str, input_digest: str, kind: str, peer: str) -> Value:
-        """Offer an object to a peer; return ``ok`` and, if not, ``permanent``."""
+    def send(self, study_uid: str, input_digest: str, kind: str, peer: str) -> Offered:
+        """Offer an object to a peer."""
         ...
 
-    def verify(self, study_uid: str, input_digest: str, kind: str, peer: str, file: str) -> Value:
-        """Ask the peer whether it has what was sent; return ``ok``."""
+    def verify(self, study_uid: str, input_digest: str, kind: str, peer: str, file: str) -> Proved:
+        """Ask the peer whether it has what was sent."""
         ...
 
-    def give_up(self, study_uid: str, kind: str, peer: str) -> Value:
+    def give_up(self, study_uid: str, kind: str, peer: str) -> None:
         """Set a delivery aside for an operator."""
-        ...
-
-    def failed(self, study_uid: str, workflow_id: str, cause: str) -> None:
-        """Note, once for each workflow, that a study was set aside because of a fault in the node."""
         ...
 
     def delays_s(self) -> Iterator[float]:
@@ -117,22 +161,22 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self._client = DBOSClient(system_database_url=database_url(config), serializer=_Json())
 
-    def submit(self, study: Study, reason: str) -> None:
-        """Queue a study as it is now; the same content again is the same work."""
-        self._enqueue(study, study.digest(), reason, attempt=0)
+    def submit(self, study: Study, reason: str, digest: str) -> None:
+        """Queue a study whose files have a digest; the same content again is the same work."""
+        self._enqueue(study, digest, reason, attempt=0)
 
     def retry(self, study: Study) -> int:
         """Queue a study again whatever became of it; return the number of the attempt."""
-        attempt = 1 + [entry["event"] for entry in study.timeline()].count("retried")
-        study.note("retried", attempt=attempt)
+        attempt = 1 + study.timeline().attempts
+        study.note(Event.RETRIED, attempt=attempt)
         self._enqueue(study, f"{study.digest()}.retry{attempt}", "retry", attempt)
         return attempt
 
     def _enqueue(self, study: Study, key: str, reason: str, attempt: int) -> None:
         # Noted first: the worker's own notes come after it, and the last state noted is the study's. Late bystanders
         # of a study that has its result must not make it look unfinished: the same selection is not read again.
-        facts = {"state": "queued"} if attempt or study.state() in _NOT_READ_YET else {}
-        study.note("queued", reason=reason, **facts)
+        state = State.QUEUED if attempt or study.state() in NOT_READ_YET else None
+        study.note(Event.QUEUED, state, reason=reason)
         options = {
             "workflow_name": "open_study",
             "queue_name": _INTAKE,
@@ -146,15 +190,21 @@ class Engine:
         self._client.destroy()
 
 
-def run(hands: Hands, config: Config, executor: str, stop: threading.Event, drain_s: int) -> None:
+def run(
+    reading: Reading, delivering: Delivering, config: Config, executor: str, stop: threading.Event, drain_s: int
+) -> None:
     """Take work from the queues until `stop` is set, then finish the study at hand.
 
     Parameters
     ----------
-    hands
-        What is done in the steps, with its models loaded: work begins at once.
+    reading, delivering
+        What is done in the steps, with models loaded: work begins at once.
+    config
+        Of the node.
     executor
         Stable over restarts and held by no other process: unfinished work is found again by this name.
+    stop
+        Set from outside.
     drain_s
         Longest wait for the study at hand.
     """
@@ -170,16 +220,16 @@ def run(hands: Hands, config: Config, executor: str, stop: threading.Event, drai
         }
     )
     _quieten()
-    _register(hands)
-    peers = sorted(hands.destinations())
-    queues = {_INTAKE: 1, _STUDIES: 1} | {_delivery_queue(peer): _DELIVERIES_AT_ONCE for peer in peers}
+    _register(reading, delivering)
+    peers = sorted(delivering.destinations())
+    queues = {_INTAKE: 1, _STUDIES: 1} | {_delivery_queue(peer): DELIVERIES_AT_ONCE for peer in peers}
     DBOS.listen_queues(list(queues))
     DBOS.launch()
     for name, concurrency in queues.items():
         DBOS.register_queue(name, worker_concurrency=concurrency, polling_interval_sec=0.5, on_conflict="always_update")
     say(logger, "worker ready", executor=executor)
     while not stop.wait(_DEAD_LETTER_LOOK_S):
-        _note_dead_letters(hands)
+        _note_dead_letters(reading)
     DBOS.destroy(workflow_completion_timeout_sec=drain_s)
 
 
@@ -187,52 +237,52 @@ def _delivery_queue(peer: str) -> str:
     return f"deliver-{peer}"
 
 
-def _register(hands: Hands) -> None:
-    """Define the workflows around the hands."""
+def _register(reading: Reading, delivering: Delivering) -> None:
+    """Define the workflows around what their steps do."""
 
     @DBOS.workflow(name="deliver", max_recovery_attempts=MAX_RECOVERIES)
     def deliver(study_uid: str, input_digest: str, kind: str, peer: str) -> str:
         step = _durable(study_uid)
-        with _set_aside(hands, study_uid):
-            for delay_s in hands.delays_s():
-                sent = step("send", lambda: hands.send(study_uid, input_digest, kind, peer))
+        with _set_aside(reading, study_uid):
+            for delay_s in delivering.delays_s():
+                sent = step("send", lambda: delivering.send(study_uid, input_digest, kind, peer))
                 if sent.get("permanent"):
                     break
-                if sent["ok"] and _verified(step, hands, (study_uid, input_digest, kind, peer, sent["file"])):
+                if sent["ok"] and _verified(step, delivering, (study_uid, input_digest, kind, peer, sent["file"])):
                     return "delivered"
                 DBOS.sleep(delay_s)
-            step("give_up", lambda: hands.give_up(study_uid, kind, peer))
+            step("give_up", lambda: delivering.give_up(study_uid, kind, peer))
         return "failed"
 
     @DBOS.workflow(name="read_study", max_recovery_attempts=MAX_RECOVERIES)
     def read_study(study_uid: str, input_digest: str, attempt: int) -> str:
-        with _set_aside(hands, study_uid):
-            read = hands.read(study_uid, input_digest, _durable(study_uid))
+        with _set_aside(reading, study_uid):
+            read = reading.read(study_uid, input_digest, _durable(study_uid))
         state = str(read["state"])
         # What is on its way already, or there, is sent again by a retry only, never because bystanders came late.
-        for peer, kind in hands.deliveries(study_uid, state) if attempt or not read.get("known") else ():
+        for peer, kind in delivering.deliveries(study_uid, state) if attempt or not read.get("known") else ():
             with SetWorkflowID(_key(f"{study_uid}.{input_digest}.{kind}.{peer}", attempt)):
                 DBOS.enqueue_workflow(_delivery_queue(peer), deliver, study_uid, input_digest, kind, peer)
         return state
 
     @DBOS.workflow(name="open_study", max_recovery_attempts=MAX_RECOVERIES)
     def open_study(study_uid: str, attempt: int) -> str:
-        with _set_aside(hands, study_uid):
-            input_digest = str(_durable(study_uid)("select", lambda: hands.select(study_uid))["input_digest"])
+        with _set_aside(reading, study_uid):
+            input_digest = str(_durable(study_uid)("select", lambda: reading.select(study_uid))["input_digest"])
         with SetWorkflowID(_key(f"{study_uid}.{input_digest}", attempt)):
             DBOS.enqueue_workflow(_STUDIES, read_study, study_uid, input_digest, attempt)
         return input_digest
 
 
-def _verified(step: Callable[..., Value], hands: Hands, sent: tuple[str, str, str, str, str]) -> bool:
-    return bool(step("verify", lambda: hands.verify(*sent))["ok"])
+def _verified(step: Step, delivering: Delivering, sent: tuple[str, str, str, str, str]) -> bool:
+    return step("verify", lambda: delivering.verify(*sent))["ok"]
 
 
 def _key(base: str, attempt: int) -> str:
     return f"{base}.retry{attempt}" if attempt else base
 
 
-def _durable(study_uid: str) -> Callable[[str, Callable[[], Value]], Value]:
+def _durable(study_uid: str) -> Step:
     """Return a runner of steps whose values the database remembers."""
 
     def step(name: str, function: Callable[[], Value]) -> Value:
@@ -266,20 +316,20 @@ def _clock(study_uid: str, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _set_aside(hands: Hands, study_uid: str) -> Iterator[None]:
+def _set_aside(reading: Reading, study_uid: str) -> Iterator[None]:
     """Note a fault of the node at the study before the engine records it."""
     try:
         yield
     except Exception as error:
-        hands.failed(study_uid, str(DBOS.workflow_id), type(error).__name__)
+        reading.failed(study_uid, str(DBOS.workflow_id), type(error).__name__)
         raise
 
 
-def _note_dead_letters(hands: Hands) -> None:
+def _note_dead_letters(reading: Reading) -> None:
     """Show studies that the engine will not try again because they ended the worker too often."""
     for status in DBOS.list_workflows(status="MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
         if status.input:
-            hands.failed(str(status.input["args"][0]), status.workflow_id, "it ended the worker too often")
+            reading.failed(str(status.input["args"][0]), status.workflow_id, "it ended the worker too often")
 
 
 def _quieten() -> None:

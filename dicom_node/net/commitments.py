@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -20,13 +21,32 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """What a peer reported.
+
+    Attributes
+    ----------
+    transaction_uid
+        Of the request.
+    committed
+        SOP Instance UIDs that it will keep.
+    failed
+        SOP Instance UIDs that it will not keep, each with the Failure Reason (PS3.4 J.3.3).
+    """
+
+    transaction_uid: str
+    committed: Sequence[str]
+    failed: Sequence[tuple[str, int]]
+
+
 def commitment_file(data_dir: Path, transaction_uid: str) -> Path:
     """Return where the result of a storage commitment is kept."""
     return data_dir / "commitments" / f"{transaction_uid}.json"
 
 
 def write_commitment(data_dir: Path, information: Dataset) -> Path:
-    """Keep the result of a storage commitment as JSON, atomically, and return its path.
+    """Keep the result of a storage commitment as JSON, whole, and return its path.
 
     Parameters
     ----------
@@ -40,24 +60,16 @@ def write_commitment(data_dir: Path, information: Dataset) -> Path:
     SpoolError
         If the transaction UID is none (``uid_invalid``).
     """
-    transaction_uid = str(information.get("TransactionUID", ""))
-    check_uid(transaction_uid)
-    result = {
-        "transaction_uid": transaction_uid,
-        "committed": [str(item.ReferencedSOPInstanceUID) for item in information.get("ReferencedSOPSequence") or ()],
-        "failed": [
-            [str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason") or 0)]
-            for item in information.get("FailedSOPSequence") or ()
-        ],
-    }
-    path = commitment_file(data_dir, transaction_uid)
+    commitment = _reported(information)
+    check_uid(commitment.transaction_uid)
+    path = commitment_file(data_dir, commitment.transaction_uid)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_json(path, result, OWNER_ALONE)
-    say(logger, "storage commitment", committed=len(result["committed"]), failed=len(result["failed"]))
+    write_json(path, asdict(commitment), OWNER_ALONE)
+    say(logger, "storage commitment", committed=len(commitment.committed), failed=len(commitment.failed))
     return path
 
 
-def await_commitment(file: Path, peer: str, timeout_s: float) -> dict[str, Any]:
+def await_commitment(file: Path, peer: str, timeout_s: float) -> Commitment:
     """Return the answer of the peer named `peer`, once it stands in `file`; the file is used up.
 
     Raises
@@ -74,7 +86,18 @@ def await_commitment(file: Path, peer: str, timeout_s: float) -> dict[str, Any]:
                 "commitment_timeout",
             )
         time.sleep(_POLL_S)
-    answer: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    commitment = Commitment(**json.loads(file.read_text("utf-8")))
     file.unlink()
-    say(logger, "storage commitment answered", peer=peer, committed=len(answer["committed"]))
-    return answer
+    say(logger, "storage commitment answered", peer=peer, committed=len(commitment.committed))
+    return commitment
+
+
+def _reported(information: Dataset) -> Commitment:
+    return Commitment(
+        str(information.get("TransactionUID", "")),
+        [str(item.ReferencedSOPInstanceUID) for item in information.get("ReferencedSOPSequence") or ()],
+        [
+            (str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason") or 0))
+            for item in information.get("FailedSOPSequence") or ()
+        ],
+    )

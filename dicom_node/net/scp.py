@@ -10,14 +10,11 @@ and proposes the SCP role for itself (PS3.4 J.3.3); the result is kept as
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import socket
 import sys
 import threading
 import time
 import zlib
-from dataclasses import dataclass
 from enum import IntEnum
 from io import BytesIO
 from typing import Any, Protocol, cast
@@ -39,12 +36,14 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from dicom_node.config import Config, Peer, PeerRole
+from dicom_node.config import Config, PeerRole
 from dicom_node.errors import ConfigError, SpoolFull
 from dicom_node.log import say
+from dicom_node.net.callers import Caller, known_roles, plain_address
 from dicom_node.net.commitments import write_commitment
 from dicom_node.net.scu import send_at_once
 from dicom_node.studies.spool import Outcome, Spool
+from dicom_node.studies.timeline import Event
 from models.uid import is_uid
 
 logger = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ REQUEST_TIMEOUT_S = 30
 MAXIMUM_PDU_BYTES = 128 * 1024
 
 # Transient, by the service provider (presentation): local limit exceeded (PS3.8 9.3.4).
-_LOCAL_LIMIT = (0x02, 0x03, 0x02)
+LOCAL_LIMIT = (0x02, 0x03, 0x02)
 _STUDY_INSTANCE_UID = 0x0020000D
 _INFLATE_BYTES = 64 * 1024
 # What a sender offers in one context is accepted in this order: plain, then lossless, then the rest.
@@ -102,21 +101,13 @@ class Listener(Protocol):
         """Take note that the association is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Caller:
-    ae_title: str
-    address: str
-    may_store: bool
-    studies: set[str]
-
-
 class Receiver:
     """The listening application entity.
 
     Parameters
     ----------
     config
-        Whole configuration; `reload` takes over another list of peers.
+        Whole configuration.
     spool
         Where instances go.
     listener
@@ -127,7 +118,7 @@ class Receiver:
         self._config = config
         self._spool = spool
         self._listener = listener
-        self._callers: dict[Association, _Caller] = {}
+        self._callers: dict[Association, Caller] = {}
         self._lock = threading.Lock()
         self._server: ThreadedAssociationServer | None = None
 
@@ -177,19 +168,6 @@ class Receiver:
             association.abort()
         say(logger, "stopped")
 
-    def reload(self, config: Config) -> None:
-        """Take over the peers and rules of `config`; AE title and port need a restart."""
-        self._config = config
-
-    def open_studies(self) -> dict[str, int]:
-        """Return how many open associations have carried each study."""
-        counts: dict[str, int] = {}
-        with self._lock:
-            for caller in self._callers.values():
-                for study_uid in caller.studies:
-                    counts[study_uid] = counts.get(study_uid, 0) + 1
-        return counts
-
     def _events(self) -> list[Any]:
         return [
             (evt.EVT_CONN_OPEN, send_at_once),
@@ -203,28 +181,21 @@ class Receiver:
         association = event.assoc
         request = cast(A_ASSOCIATE, association.requestor.primitive)
         called, calling = request.called_ae_title.strip(), request.calling_ae_title.strip()
-        address = _plain_address(association.requestor.address)
-        roles = self._roles(calling, address)
+        address = plain_address(association.requestor.address)
+        roles = known_roles(self._config, calling, address)
         if called != self._config.node.ae_title:
             _reject(association, Refusal.CALLED_AE_TITLE, calling, called, address)
         elif roles is None:
             _reject(association, Refusal.CALLING_AE_TITLE, calling, called, address)
         elif len(self._callers) >= MAXIMUM_ASSOCIATIONS:
             say(logger, "association put off, too many are open", level=logging.WARNING, calling=calling)
-            association.acse.send_reject(*_LOCAL_LIMIT)
+            association.acse.send_reject(*LOCAL_LIMIT)
             association.kill()
         else:
             with self._lock:
-                self._callers[association] = _Caller(calling, address, PeerRole.SOURCE in roles, set())
+                self._callers[association] = Caller(calling, address, PeerRole.SOURCE in roles)
             # Not every end of an association has an event (a lost connection): wait for its thread.
             threading.Thread(target=self._await_end, args=(association,), name="association-end", daemon=True).start()
-
-    def _roles(self, calling: str, address: str) -> set[PeerRole] | None:
-        """Return the roles of who is calling, None for a stranger."""
-        known = [peer for peer in self._config.peers if peer.ae_title == calling and address in _addresses(peer)]
-        if self._config.receive.accept == "any":
-            return {PeerRole.SOURCE}
-        return {role for peer in known for role in peer.roles} if known else None
 
     def _await_end(self, association: Association) -> None:
         association.join()
@@ -261,13 +232,12 @@ class Receiver:
         self._arrived(event.assoc, caller, study_uid, stored.outcome)
         return Status.SUCCESS, ""
 
-    def _arrived(self, association: Association, caller: _Caller, study_uid: str, outcome: Outcome) -> None:
+    def _arrived(self, association: Association, caller: Caller, study_uid: str, outcome: Outcome) -> None:
         if outcome is Outcome.CONFLICT:
             say(logger, "instance kept beside another with its UID", level=logging.WARNING, study=study_uid)
         if study_uid not in caller.studies:
-            with self._lock:
-                caller.studies.add(study_uid)
-            self._spool.study(study_uid).note("association", calling=caller.ae_title, address=caller.address)
+            caller.studies.add(study_uid)
+            self._spool.study(study_uid).note(Event.ASSOCIATION, calling=caller.ae_title, address=caller.address)
         if self._listener:
             self._listener.stored(id(association), study_uid, outcome)
 
@@ -361,23 +331,6 @@ def _answer(status: Status, comment: str) -> Dataset:
     if comment:
         answer.ErrorComment = comment
     return answer
-
-
-def _addresses(peer: Peer) -> set[str]:
-    """Return the addresses the host of `peer` has now."""
-    try:
-        found = socket.getaddrinfo(peer.host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        say(logger, "peer host unknown", level=logging.WARNING, peer=peer.name, host=peer.host)
-        return set()
-    return {_plain_address(str(entry[4][0])) for entry in found}
-
-
-def _plain_address(text: str) -> str:
-    """Return an address in one spelling; IPv4 inside IPv6 is IPv4."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
 
 
 def _let_go(event: evt.Event) -> None:

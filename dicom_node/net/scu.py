@@ -37,11 +37,13 @@ CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30
 MESSAGE_TIMEOUT_S = 120
 # A PACS that reports a commitment on the association of the request does so at once.
-_COMMITMENT_WAIT_S = 1.0
+COMMITMENT_WAIT_S = 1.0
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _DUPLICATE = 0x0111
 _SOP_CLASS_NOT_SUPPORTED = 0x0122
+# PS3.7 C.4: a warning means that it was stored, with remarks.
+_WARNINGS = range(0xB000, 0xC000)
 _PENDING = (0xFF00, 0xFF01)
 _REQUEST_COMMITMENT = 1
 
@@ -204,7 +206,7 @@ def request_commitment(config: Config, peer: Peer, references: Iterable[tuple[st
         status = _status(peer, answer)
         if status:
             raise _refused(peer, "Storage commitment", "commitment_refused", status)
-        reported.wait(_COMMITMENT_WAIT_S)
+        reported.wait(COMMITMENT_WAIT_S)
 
 
 def send_at_once(event: evt.Event) -> None:
@@ -298,7 +300,7 @@ def _store(peer: Peer, association: Association, instance: Dataset) -> Sent:
     except RuntimeError:
         raise _broken_off(peer) from None
     status = _status(peer, answer)
-    if status not in (0x0000, _DUPLICATE) and status >> 12 != 0xB:
+    if status not in (0x0000, _DUPLICATE) and status not in _WARNINGS:
         raise _refused(peer, "C-STORE", "store_refused", status)
     return Sent(str(instance.SOPClassUID), str(instance.SOPInstanceUID), status)
 

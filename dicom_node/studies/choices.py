@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dicom_node.errors import CommandError
-from dicom_node.studies.inputs import choices
 from dicom_node.studies.spool import Study
+from dicom_node.studies.timeline import Event
 from models.contrast import Contrast
 from models.uid import is_uid
 from pipeline.select import Selection, SiteRules, select_study
@@ -51,16 +51,15 @@ def release(study: Study, chosen: Mapping[Contrast, str], rules: SiteRules, *, a
     Selection
         As it is from now on; if it is held, nothing was changed.
     """
-    together = {} if anew else choices(study)
-    together |= chosen
+    together = ({} if anew else study.choices()) | dict(chosen)
     selection = select_study(study.instances(), rules, together)
     if selection.held is None:
-        study.choose({role.value: series_uid for role, series_uid in together.items()})
-        study.note("released", series_numbers={role.value: selection.roles[role].series_number for role in together})
+        study.choose(together)
+        study.note(Event.RELEASED, series_numbers={role: selection.roles[role].series_number for role in together})
     return selection
 
 
 def forget(study: Study) -> None:
     """Remove the choices of a study; its next selection is made by the rules alone."""
     study.choose({})
-    study.note("released", series_numbers={})
+    study.note(Event.RELEASED, series_numbers={})

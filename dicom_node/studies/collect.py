@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from dicom_node.log import say
 from dicom_node.studies.spool import Outcome, Spool, Study
+from dicom_node.studies.timeline import Event, State
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,8 @@ _TURN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """How long to wait: see `config.Receive`."""
+class WaitingRules:
+    """How long to wait: see ``[receive]``."""
 
     quiet_s: float
     deadline_s: float
@@ -68,7 +69,7 @@ class Expired:
     """The deadline is over and instances still arrive: to be shown, and collected once they stop."""
 
 
-def decide(now_s: float, arrivals: Arrivals, rules: Rules) -> Wait | Complete | Expired:
+def decide(now_s: float, arrivals: Arrivals, rules: WaitingRules) -> Wait | Complete | Expired:
     """Return whether a study is complete.
 
     Quiet without an open association completes it. An open association lengthens the wait, up to the deadline; from
@@ -111,7 +112,8 @@ class Collector:
     rules
         Quiet time and deadline; may be replaced while running.
     submit
-        Called with a complete study and the reason, from one thread. If it raises, it is called again later.
+        Called with a complete study, the reason and the digest of its files, from one thread. If it raises, it is
+        called again later.
     retry_s
         Seconds before a failed submission is tried again.
     clock
@@ -121,8 +123,8 @@ class Collector:
     def __init__(
         self,
         spool: Spool,
-        rules: Rules,
-        submit: Callable[[Study, str], None],
+        rules: WaitingRules,
+        submit: Callable[[Study, str, str], None],
         *,
         retry_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
@@ -161,15 +163,10 @@ class Collector:
         with self._lock:
             self._carried.pop(association, None)
 
-    def waiting(self) -> dict[str, Arrivals]:
-        """Return what is being collected, by Study Instance UID."""
-        with self._lock:
-            return {uid: self._arrivals(uid, record) for uid, record in self._records.items()}
-
     def resume(self) -> None:
         """Take up every study whose files are not the ones last noted as collected."""
         for study in self._spool.studies():
-            if _collected_digest(study) != study.digest():
+            if study.timeline().collected_digest != study.digest():
                 with self._lock:
                     if study.uid not in self._records:
                         self._arrived(study.uid)
@@ -214,9 +211,9 @@ class Collector:
         try:
             study = self._spool.study(uid)
             digest = study.digest()
-            if digest != _collected_digest(study):
-                self._submit(study, reason)
-                study.note("collected", digest=digest, reason=reason, instances=len(study.instances()))
+            if digest != study.timeline().collected_digest:
+                self._submit(study, reason, digest)
+                study.note(Event.COLLECTED, digest=digest, reason=reason, instances=len(study.instances()))
                 say(logger, "study complete", study=uid, reason=reason, instances=arrivals.instances)
         except Exception:
             say(logger, "study not submitted, tried again", level=logging.ERROR, study=uid)
@@ -244,11 +241,5 @@ class Collector:
         if first_time:
             study = self._spool.study(uid)
             # Late instances of a study that is already read say nothing about its state.
-            facts = {"state": "arriving_late"} if study.state() == "receiving" else {}
-            study.note("deadline", **facts)
+            study.note(Event.DEADLINE, State.ARRIVING_LATE if study.state() == State.RECEIVING else None)
             say(logger, "study still arrives after the deadline", level=logging.WARNING, study=uid)
-
-
-def _collected_digest(study: Study) -> str | None:
-    digests = [entry.get("digest") for entry in study.timeline() if entry["event"] == "collected"]
-    return str(digests[-1]) if digests else None

@@ -16,12 +16,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dicom_node.config import Selection as Rules
+from dicom_node.config import SelectionSection
 from dicom_node.studies.spool import Study
 from models.contrast import Contrast
 from models.whole_files import OWNER_ALONE, write_json
 from pipeline.explain import explain
-from pipeline.select import Selection
+from pipeline.select import Selection, select_study
 
 INPUTS_FILE = "inputs.json"
 EXPLAIN_FILE = "explain.json"
@@ -29,7 +29,7 @@ EXPLAIN_FILE = "explain.json"
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the series of a run were selected from and by.
+    """What the series of a run are selected from and by.
 
     Attributes
     ----------
@@ -45,29 +45,43 @@ class Inputs:
 
     files: tuple[Path, ...]
     started: datetime
-    rules: Rules
+    rules: SelectionSection
     choices: dict[Contrast, str]
 
+    def select(self) -> Selection:
+        """Return the selection, the same one whenever it is asked for."""
+        return select_study(self.files, self.rules.rules(), self.choices)
 
-def choices(study: Study) -> dict[Contrast, str]:
-    """Return the series that a human chose for a study, by role."""
-    return _by_role(study.choices())
+    def as_json(self) -> dict[str, object]:
+        """Return what ``inputs.json`` holds."""
+        return {
+            "files": [path.name for path in self.files],
+            "started": self.started.isoformat(),
+            "rules": self.rules.model_dump(mode="json"),
+            "choices": self.choices,
+        }
 
 
-def pin(study: Study, selection: Selection, files: list[Path], rules: Rules, chosen: dict[Contrast, str]) -> None:
-    """Write down what a selection was made from, unless the analysis of the same one has begun already."""
+def present(study: Study, rules: SelectionSection) -> Inputs:
+    """Return what a selection would be made from now."""
+    return Inputs(tuple(study.instances()), datetime.now().astimezone(), rules, study.choices())
+
+
+def pin(study: Study, selection: Selection, inputs: Inputs) -> bool:
+    """Write down what a selection was made from, unless the analysis of the same one has begun already.
+
+    Returns
+    -------
+    bool
+        Whether it was written now; False if an earlier one stands.
+    """
     folder = study.run_folder(selection.digest)
     if (folder / INPUTS_FILE).exists():
-        return
+        return False
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_json(folder / EXPLAIN_FILE, explain(selection), OWNER_ALONE)
-    inputs = {
-        "files": [path.name for path in files],
-        "started": datetime.now().astimezone().isoformat(),
-        "rules": rules.model_dump(mode="json"),
-        "choices": chosen,
-    }
-    write_json(folder / INPUTS_FILE, inputs, OWNER_ALONE)
+    write_json(folder / INPUTS_FILE, inputs.as_json(), OWNER_ALONE)
+    return True
 
 
 def pinned(study: Study, input_digest: str) -> Inputs:
@@ -76,22 +90,13 @@ def pinned(study: Study, input_digest: str) -> Inputs:
     return Inputs(
         tuple(study.folder / "instances" / name for name in inputs["files"]),
         datetime.fromisoformat(inputs["started"]),
-        Rules.model_validate(inputs.get("rules", {})),
-        _by_role(inputs.get("choices", {})),
+        SelectionSection.model_validate(inputs.get("rules", {})),
+        {Contrast(role): series_uid for role, series_uid in inputs.get("choices", {}).items()},
     )
-
-
-def last_selected(study: Study) -> dict[str, Any] | None:
-    """Return the timeline's entry of the last selection: its time and its input digest."""
-    return next((entry for entry in reversed(study.timeline()) if entry["event"] == "selected"), None)
 
 
 def last_table(study: Study) -> dict[str, Any] | None:
     """Return the series x role table of the last selection, if one is stored."""
-    entry = last_selected(study)
-    file = study.run_folder(entry["input_digest"]) / EXPLAIN_FILE if entry else None
+    selected = study.timeline().selected
+    file = study.run_folder(selected.input_digest) / EXPLAIN_FILE if selected else None
     return json.loads(file.read_text("utf-8")) if file and file.exists() else None
-
-
-def _by_role(values: dict[str, str]) -> dict[Contrast, str]:
-    return {Contrast(name): series_uid for name, series_uid in values.items()}

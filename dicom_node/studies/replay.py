@@ -5,19 +5,68 @@ A rehearsal of changed rules; nothing in the node changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
-from dicom_node.studies.inputs import choices, last_selected, last_table, pinned
+from dicom_node.studies.inputs import last_table, pinned
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.studies.timeline import Entry
 from models.contrast import Contrast
 from pipeline.explain import explain
 from pipeline.select import SiteRules, select_study
 
-OUTCOMES = ("unchanged", "changed", "not_judged")
+_NO_TABLE = "No table is stored with it: an older version selected it."
 
 
-def replay(spool: Spool, rules: SiteRules, last: int) -> Iterator[dict[str, Any]]:
+class Judgement(StrEnum):
+    """What judging a study again came to."""
+
+    UNCHANGED = "unchanged"
+    CHANGED = "changed"
+    NOT_JUDGED = "not_judged"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A series as ``series_uid``, ``series_number`` and ``description``, or a word; None where there was none."""
+
+    old: Mapping[str, object] | str | None
+    new: Mapping[str, object] | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A study judged again.
+
+    Attributes
+    ----------
+    study_uid
+        Which study.
+    selected
+        When the stored selection was made.
+    outcome
+        What it came to.
+    sentence
+        Why the study would be held or could not be judged.
+    changes
+        By role, and by ``state``, ``reason`` or ``images``.
+    """
+
+    study_uid: str
+    selected: datetime
+    outcome: Judgement
+    sentence: str | None
+    changes: Mapping[str, Change] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as it is printed for machines."""
+        return asdict(self) | {"selected": self.selected.isoformat()}
+
+
+def replay(spool: Spool, rules: SiteRules, last: int) -> Iterator[Replayed]:
     """Yield, newest first, what the selections of the last studies would be now.
 
     Parameters
@@ -28,61 +77,47 @@ def replay(spool: Spool, rules: SiteRules, last: int) -> Iterator[dict[str, Any]
         To judge by; choices of a human hold as they are stored now.
     last
         How many studies.
-
-    Yields
-    ------
-    dict
-        ``study_uid``; ``selected``, the time of the stored selection; ``outcome``, one of `OUTCOMES`; ``sentence``, why
-        the study would be held or could not be judged; ``changes``, by role, ``state``, ``reason`` or ``images``, each
-        with ``old`` and ``new``.
     """
-    dated = [(entry["time"], study) for study in spool.studies() if (entry := last_selected(study))]
-    for time, study in sorted(dated, key=lambda pair: pair[0], reverse=True)[:last]:
-        yield {"study_uid": study.uid, "selected": time, **_judged(study, rules)}
+    selected = [(entry, study) for study in spool.studies() if (entry := study.timeline().selected)]
+    for entry, study in sorted(selected, key=lambda pair: pair[0].time, reverse=True)[:last]:
+        yield _judged(study, entry, rules)
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, int]:
+def summary(rows: Iterable[Replayed]) -> dict[str, int]:
     """Return how many studies came to each outcome."""
-    return {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in OUTCOMES}
+    outcomes = [row.outcome for row in rows]
+    return {judgement: outcomes.count(judgement) for judgement in Judgement}
 
 
-def _judged(study: Study, rules: SiteRules) -> dict[str, Any]:
-    entry, old = last_selected(study), last_table(study)
-    if entry is None or old is None:
-        return _not_judged("No table is stored with it: an older version selected it.")
-    then = pinned(study, entry["input_digest"]).files
+def _judged(study: Study, entry: Entry, rules: SiteRules) -> Replayed:
+    old = last_table(study)
+    if old is None:
+        return Replayed(study.uid, entry.time, Judgement.NOT_JUDGED, _NO_TABLE)
+    then = pinned(study, entry.input_digest).files
     gone = sum(not path.exists() for path in then)
     if gone:
-        return _not_judged(f"{gone} of its {len(then)} files are no longer there.")
-    selection = select_study(study.instances(), rules, choices(study))
+        sentence = f"{gone} of its {len(then)} files are no longer there."
+        return Replayed(study.uid, entry.time, Judgement.NOT_JUDGED, sentence)
+    selection = select_study(study.instances(), rules, study.choices())
     if selection.without is not None and old["roles"].keys() == {role.value for role in selection.without.roles}:
         # The study was selected for a model of two sequences.
         selection = selection.without
     new = explain(selection)
     changes = _changes(old, new)
-    if not changes and new["state"] == "ready" and selection.digest != entry["input_digest"]:
+    if not changes and selection.held is None and selection.digest != entry.input_digest:
         # Another volume of the same series, or a slice that came late.
-        changes = {"images": {"old": entry["input_digest"], "new": selection.digest}}
-    return {"outcome": "changed" if changes else "unchanged", "sentence": new["sentence"], "changes": changes}
+        changes = {"images": Change(entry.input_digest, selection.digest)}
+    outcome = Judgement.CHANGED if changes else Judgement.UNCHANGED
+    return Replayed(study.uid, entry.time, outcome, new["sentence"], changes)
 
 
-def _not_judged(sentence: str) -> dict[str, Any]:
-    return {"outcome": "not_judged", "sentence": sentence, "changes": {}}
-
-
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Change]:
     """Return every role that another series would play, and state and reason where they would be others."""
-    changes = {
-        role.value: {"old": _series(old, role), "new": _series(new, role)}
-        for role in Contrast
-        if _series(old, role) != _series(new, role)
-    }
-    for key in ("state", "reason"):
-        if old[key] != new[key]:
-            changes[key] = {"old": old[key], "new": new[key]}
-    return changes
+    changes = {role.value: Change(_series(old, role), _series(new, role)) for role in Contrast}
+    changes |= {key: Change(old[key], new[key]) for key in ("state", "reason")}
+    return {what: change for what, change in changes.items() if change.old != change.new}
 
 
-def _series(table: dict[str, Any], role: Contrast) -> dict[str, Any] | None:
+def _series(table: dict[str, Any], role: Contrast) -> dict[str, object] | None:
     series = table["roles"].get(role.value)
     return series and {key: series[key] for key in ("series_uid", "series_number", "description")}

@@ -20,13 +20,15 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
+from dicom_node.studies import timeline
+from dicom_node.studies.timeline import Event, State, Timeline
+from models.contrast import Contrast
 from models.uid import is_uid
 from models.whole_files import OWNER_ALONE, drop_unfinished, sync_folder, write_json, write_new
 
@@ -78,28 +80,27 @@ class Study:
             whole.update(f"{path.name}\0{content}\n".encode())
         return whole.hexdigest()
 
-    def note(self, event: str, /, **facts: Any) -> None:
-        """Append `event` with the time and `facts` to the timeline, durably and in one write."""
-        line = json.dumps({"time": datetime.now(UTC).isoformat(), "event": event, **facts}, default=str) + "\n"
-        descriptor = os.open(self._timeline, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, (_unfinished(descriptor) + line).encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def note(self, event: Event, state: State | None = None, /, **facts: object) -> None:
+        """Append an event to the timeline, durably.
 
-    def timeline(self) -> list[dict[str, Any]]:
-        """Return what was noted, oldest first; a line cut off by a power failure is left out."""
-        try:
-            lines = self._timeline.read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-        return [entry for line in lines if (entry := _entry(line)) is not None]
+        Parameters
+        ----------
+        event
+            What happened.
+        state
+            What the study is from now on; None if it stays what it was.
+        **facts
+            What else is to be known of it; no patient attribute.
+        """
+        timeline.append(self._timeline, event, state, facts)
 
-    def state(self) -> str:
+    def timeline(self) -> Timeline:
+        """Return what was noted."""
+        return timeline.read(self._timeline)
+
+    def state(self) -> State | str:
         """Return the last noted state, ``receiving`` before there is one."""
-        states = [entry["state"] for entry in self.timeline() if "state" in entry]
-        return str(states[-1]) if states else "receiving"
+        return self.timeline().state
 
     def run_folder(self, input_digest: str) -> Path:
         """Return the folder for the results of one input set; it is not created.
@@ -113,16 +114,17 @@ class Study:
             raise SpoolError("An input digest has letters, digits, - and _ only: pass it as noted.", "run_bad_name")
         return self.folder / "runs" / input_digest
 
-    def choices(self) -> dict[str, str]:
+    def choices(self) -> dict[Contrast, str]:
         """Return the Series Instance UIDs that a human chose, by role."""
         try:
-            return dict(json.loads(self._choices.read_text("utf-8")))
+            chosen = json.loads(self._choices.read_text("utf-8"))
         except FileNotFoundError:
             return {}
+        return {Contrast(role): str(series_uid) for role, series_uid in chosen.items()}
 
-    def choose(self, choices: dict[str, str]) -> None:
+    def choose(self, choices: Mapping[Contrast, str]) -> None:
         """Replace the choices of a human, durably and whole; every later selection of the study keeps to them."""
-        write_json(self._choices, choices, OWNER_ALONE)
+        write_json(self._choices, dict(choices), OWNER_ALONE)
 
     @property
     def _choices(self) -> Path:
@@ -291,17 +293,3 @@ def _disk_error(data_dir: Path, error: OSError) -> SpoolError:
     if error.errno in _NO_SPACE:
         return SpoolFull(f"The disk of {data_dir} is full: free space on it.")
     return SpoolError(f"The disk of {data_dir} refuses to write ({error.strerror}): look at the system log.")
-
-
-def _unfinished(descriptor: int) -> str:
-    """Return a line feed if the last line was cut off, so that the next one stands alone."""
-    size_bytes = os.fstat(descriptor).st_size
-    return "" if size_bytes == 0 or os.pread(descriptor, 1, size_bytes - 1) == b"\n" else "\n"
-
-
-def _entry(line: str) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None

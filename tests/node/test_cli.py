@@ -144,7 +144,7 @@ def test_show_lists_the_series_to_choose_from(config: Path, held: Study):
 def test_release_queues_a_study_with_the_chosen_series(config: Path, held: Study):
     release = ["release", held.uid, "--config", str(config)]
     assert command(*release, "--role", f"T2W={series_uid(held.uid, 5)}") == "Queued as attempt 1.\n"
-    assert [entry["event"] for entry in held.timeline()] == ["selected", "released", "retried", "queued"]
+    assert held.timeline().events == ["selected", "released", "retried", "queued"]
     assert held.state() == "queued"
     Worker(load(config), Spool(config.parent / "data"), models=None).select(held.uid)  # type: ignore[arg-type]
     assert "T2W = series 5, t2_tse_tra, chosen by hand" in command("show", held.uid, "--config", str(config))

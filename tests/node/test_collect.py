@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.studies.collect import Arrivals, Collector, Complete, Expired, Rules, Wait, decide
+from dicom_node.studies.collect import Arrivals, Collector, Complete, Expired, Wait, WaitingRules, decide
 from dicom_node.studies.spool import Outcome, Spool, Study
+from dicom_node.studies.timeline import Event, State
 
-RULES = Rules(quiet_s=60, deadline_s=1000)
+RULES = WaitingRules(quiet_s=60, deadline_s=1000)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ seconds = st.floats(0, 2000)
 def test_properties_of_the_decision(first_s, lasting_s, since_s, quiet_s, longer_s, opened):
     last_s = first_s + lasting_s
     now_s = last_s + since_s
-    rules = Rules(quiet_s, quiet_s + longer_s)
+    rules = WaitingRules(quiet_s, quiet_s + longer_s)
     decision = decide(now_s, Arrivals(first_s, last_s, opened, 1), rules)
     quiet = now_s >= last_s + rules.quiet_s
     late = now_s >= first_s + rules.deadline_s
@@ -79,10 +80,11 @@ class Bench:
     def fresh(self) -> Collector:
         return Collector(self.spool, RULES, self.submit, retry_s=30, clock=lambda: self.now_s)
 
-    def submit(self, study: Study, reason: str) -> None:
+    def submit(self, study: Study, reason: str, digest: str) -> None:
         if self.failures:
             self.failures -= 1
             raise RuntimeError("engine away")
+        assert digest == study.digest()
         self.submitted.append((study.uid, reason))
 
     def store(self, association: int, uid: str, instance: str | None = None) -> Outcome:
@@ -109,16 +111,14 @@ def test_quiet_completes_and_is_noted_once(bench: Bench):
     assert bench.after(1) == [("1.1", "quiet")]
     assert bench.after(1000) == [("1.1", "quiet")]
     study = bench.spool.study("1.1")
-    (entry,) = [entry for entry in study.timeline() if entry["event"] == "collected"]
-    assert (entry["reason"], entry["digest"], entry["instances"]) == ("quiet", study.digest(), 1)
-    assert bench.collector.waiting() == {}
+    (entry,) = [entry for entry in study.timeline() if entry.event == "collected"]
+    assert (entry.facts["reason"], entry.facts["digest"], entry.facts["instances"]) == ("quiet", study.digest(), 1)
 
 
 def test_several_associations_make_one_study(bench: Bench):
     bench.store(1, "1.1")
     bench.store(2, "1.1")
     bench.collector.closed(1)
-    assert bench.collector.waiting()["1.1"].open_associations == 1
     assert bench.after(100) == []
     bench.store(3, "1.1")
     bench.collector.closed(2)
@@ -147,7 +147,7 @@ def test_a_study_that_goes_on_past_the_deadline_is_shown_and_collected_later(ben
         assert bench.after(50) == []
     study = bench.spool.study("1.1")
     assert study.state() == "arriving_late"
-    assert [entry["event"] for entry in study.timeline()].count("deadline") == 1
+    assert study.timeline().events.count("deadline") == 1
     assert bench.after(60) == [("1.1", "deadline")]
 
 
@@ -174,7 +174,7 @@ def test_late_instances_complete_the_study_again(bench: Bench):
 
 def test_late_instances_do_not_change_the_state_of_a_study_that_is_read(bench: Bench):
     bench.store(1, "1.1")
-    bench.spool.study("1.1").note("delivered", state="delivered")
+    bench.spool.study("1.1").note(Event.DELIVERED, State.DELIVERED)
     bench.after(990)
     bench.store(1, "1.1")
     bench.after(20)
@@ -196,8 +196,8 @@ def test_an_instance_that_comes_during_submission_is_not_lost(bench: Bench):
     bench.collector.closed(1)
     during = bench.collector._submit
 
-    def submit(study: Study, reason: str) -> None:
-        during(study, reason)
+    def submit(study: Study, reason: str, digest: str) -> None:
+        during(study, reason, digest)
         bench.collector._submit = during
         bench.store(2, "1.1")
         bench.collector.closed(2)
@@ -215,7 +215,6 @@ def test_a_restart_takes_up_what_was_not_collected(bench: Bench):
     bench.store(2, "1.2")
     bench.collector = bench.fresh()
     bench.collector.resume()
-    assert list(bench.collector.waiting()) == ["1.2"]
     assert bench.after(60) == [("1.1", "quiet"), ("1.2", "quiet")]
 
 
@@ -223,7 +222,11 @@ def test_the_loop_runs_in_its_own_thread(tmp_path: Path):
     spool = Spool(tmp_path / "data")
     spool.store("1.1", "9.1", b"x")
     submitted = []
-    collector = Collector(spool, Rules(0.1, 10), lambda study, reason: submitted.append((study.uid, reason)))
+
+    def submit(study: Study, reason: str, _digest: str) -> None:
+        submitted.append((study.uid, reason))
+
+    collector = Collector(spool, WaitingRules(0.1, 10), submit)
     collector.start()
     for _ in range(100):
         if submitted:

@@ -8,12 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from dicom_node.config import Config, Selection
+from dicom_node.config import Config, SelectionSection
 from dicom_node.engine import worker
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
 from models.contrast import Contrast
-from pipeline.select import select_study
 from tests.support.services import SEEDED
 from tests.support.studies import SECOND_T2W, T2_SPACE, TRIPLET, receive_study, series_uid
 
@@ -26,15 +25,14 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def hands(spool: Spool, **rules) -> worker.Worker:
-    config = Config.offline().model_copy(update={"selection": Selection(**rules)})
+    config = Config.offline().model_copy(update={"selection": SelectionSection(**rules)})
     models = SimpleNamespace(bundle=SimpleNamespace(metadata=SimpleNamespace(two_sequences=())))
     return worker.Worker(config, spool, models)  # type: ignore[arg-type]
 
 
 def repeated(study: Study, digest: str):
-    """Select again as `run_study` does, from what was pinned."""
-    pinned = inputs.pinned(study, digest)
-    return select_study(pinned.files, pinned.rules.rules(), pinned.choices)
+    """Select again as the worker does after a restart, from what was pinned."""
+    return inputs.pinned(study, digest).select()
 
 
 def test_a_selection_is_repeated_by_the_rules_that_it_was_made_by(spool: Spool, sent: Path):
@@ -46,7 +44,7 @@ def test_a_selection_is_repeated_by_the_rules_that_it_was_made_by(spool: Spool, 
         again = repeated(study, digest)
         assert again.digest == digest
         assert again.roles[Contrast.T2W].series_number == number
-    assert inputs.pinned(study, plain).rules == Selection(never=("t2_space",), t1w=("^t1_mprage",))
+    assert inputs.pinned(study, plain).rules == SelectionSection(never=("t2_space",), t1w=("^t1_mprage",))
 
 
 def test_the_same_selection_keeps_its_first_pin(spool: Spool, sent: Path):
@@ -68,7 +66,7 @@ def test_another_reason_to_hold_is_another_run(spool: Spool, sent: Path):
 
 def test_choices_are_pinned_and_hold_for_every_later_selection(spool: Spool, sent: Path):
     study = receive_study(spool, sent, UID, *TRIPLET, SECOND_T2W)
-    study.choose({"T2W": series_uid(UID, 5)})
+    study.choose({Contrast.T2W: series_uid(UID, 5)})
     digest = hands(spool).select(UID)["input_digest"]
     study.choose({})
     assert repeated(study, digest).roles[Contrast.T2W].series_number == 5

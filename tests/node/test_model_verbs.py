@@ -12,8 +12,8 @@ import pytest
 from dicom_node.cli.check import models_and_device, verdict
 from dicom_node.cli.model import Installable, InstallError, Row, install_archive, rows
 from dicom_node.config import load
-from dicom_node.engine.worker import WorkerError, brain_weights, open_models
-from dicom_node.errors import ConfigError
+from dicom_node.engine.installed import brain_weights, open_models
+from dicom_node.errors import ConfigError, WorkerError
 from models.brain_weights import CONVERTED, EMBEDDED, open_brain_weights
 from models.bundle import SHIPPED, sha256
 from tests.node.test_cli import refused

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.config import Config, Selection
+from dicom_node.config import Config, SelectionSection
 from dicom_node.engine.worker import Worker
 from dicom_node.errors import CommandError
 from dicom_node.studies.choices import forget, read_choices, release
@@ -41,22 +41,22 @@ def test_a_choice_is_kept_and_noted_without_uids(study: Study):
     selection = release(study, {Contrast.T2W: series_uid(UID, 5)}, BUILT_IN)
     assert selection.held is None
     assert selection.roles[Contrast.T2W].series_number == 5
-    assert study.choices() == {"T2W": series_uid(UID, 5)}
+    assert study.choices() == {Contrast.T2W: series_uid(UID, 5)}
     (entry,) = study.timeline()
-    assert (entry["event"], entry["series_numbers"]) == ("released", {"T2W": 5})
-    assert set(entry) == {"time", "event", "series_numbers"}
+    assert (entry.event, entry.facts["series_numbers"]) == ("released", {"T2W": 5})
+    assert set(entry.as_json()) == {"time", "event", "series_numbers"}
 
 
 def test_later_choices_are_added_or_start_anew(study: Study):
     t1w, t2w = series_uid(UID, 2), series_uid(UID, 5)
     release(study, {Contrast.T2W: t2w}, BUILT_IN)
     release(study, {Contrast.T1W: t1w}, BUILT_IN)
-    assert study.choices() == {"T1W": t1w, "T2W": t2w}
+    assert study.choices() == {Contrast.T1W: t1w, Contrast.T2W: t2w}
     release(study, {Contrast.T2W: series_uid(UID, 3)}, BUILT_IN, anew=True)
-    assert study.choices() == {"T2W": series_uid(UID, 3)}
+    assert study.choices() == {Contrast.T2W: series_uid(UID, 3)}
     forget(study)
     assert study.choices() == {}
-    assert study.timeline()[-1]["series_numbers"] == {}
+    assert study.timeline().entries[-1].facts["series_numbers"] == {}
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_a_choice_that_does_not_complete_the_selection_changes_nothing(
     assert selection.held.code == code
     assert words in selection.held.sentence
     assert study.choices() == {}
-    assert study.timeline() == []
+    assert study.timeline().events == []
 
 
 def test_a_choice_outranks_the_rules_of_the_site(study: Study):
-    never = Selection(never=("t2_tse",)).rules()
+    never = SelectionSection(never=("t2_tse",)).rules()
     assert release(study, {Contrast.T2W: series_uid(UID, 3)}, never).held is None
 
 

@@ -12,6 +12,7 @@ from dicom_node.config import load
 from dicom_node.engine import worker
 from dicom_node.studies.replay import replay, summary
 from dicom_node.studies.spool import Spool
+from models.contrast import Contrast
 from pipeline.select import SiteRules
 from tests.support.services import command
 from tests.support.studies import SECOND_T2W, T2_SPACE, TRIPLET, receive_study, series_uid
@@ -74,20 +75,20 @@ def test_another_rule_shows_what_it_would_change(config: Path):
 
 def test_a_rule_that_would_hold_studies_says_why(config: Path):
     (row,) = replay(Spool(config.parent / "data"), SiteRules(never=("t2_tse",)), 1)
-    assert row["changes"] == {"reason": {"old": "ambiguous_role", "new": "missing_role"}}
+    assert row.as_json()["changes"] == {"reason": {"old": "ambiguous_role", "new": "missing_role"}}
     rows = list(replay(Spool(config.parent / "data"), SiteRules(never=("t2_tse",)), 10))
     held = rows[-1]
-    assert held["changes"]["state"] == {"old": "ready", "new": "held"}
-    assert {"T1W", "T2W", "FLAIR", "reason"} <= held["changes"].keys()
-    assert held["sentence"].startswith("No series of the study is T2W")
+    assert held.as_json()["changes"]["state"] == {"old": "ready", "new": "held"}
+    assert {"T1W", "T2W", "FLAIR", "reason"} <= held.changes.keys()
+    assert held.sentence.startswith("No series of the study is T2W")
     assert summary(rows) == {"unchanged": 1, "changed": 2, "not_judged": 0}
 
 
 def test_a_choice_counts_as_it_is_stored_now(config: Path):
     spool = Spool(config.parent / "data")
-    spool.study(TIE).choose({"T2W": series_uid(TIE, 5)})
+    spool.study(TIE).choose({Contrast.T2W: series_uid(TIE, 5)})
     (row,) = replay(spool, SiteRules(), 1)
-    assert row["changes"]["T2W"]["new"]["series_number"] == 5
+    assert row.changes["T2W"].new["series_number"] == 5
 
 
 def test_studies_that_cannot_be_judged_are_said_so(config: Path):

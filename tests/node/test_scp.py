@@ -31,7 +31,7 @@ from pynetdicom import AE, _config, build_context, build_role, evt, sop_class
 from pynetdicom.association import Association
 
 from dicom_node import log
-from dicom_node.config import Config, Node, Peer, PeerRole, Receive
+from dicom_node.config import Config, NodeSection, Peer, PeerRole, ReceiveSection
 from dicom_node.errors import ConfigError
 from dicom_node.net import scp
 from dicom_node.net.scp import Receiver, Status, find_study_uid, storage_transfer_syntaxes
@@ -43,9 +43,9 @@ SYNTAX_FILES = sorted((DATA / "transfer-syntaxes").glob("*.dcm"))
 STUDY = "1.2.826.0.1.3680043.8.498.471147114711"
 
 
-def any_port(folder: Path) -> Node:
+def any_port(folder: Path) -> NodeSection:
     """Return settings that let the system choose the port, which no file may."""
-    return Node(bind="127.0.0.1", data_dir=folder).model_copy(update={"port": 0})
+    return NodeSection(bind="127.0.0.1", data_dir=folder).model_copy(update={"port": 0})
 
 
 def settings(folder: Path, **receive: object) -> Config:
@@ -54,7 +54,7 @@ def settings(folder: Path, **receive: object) -> Config:
 
     return Config(
         node=any_port(folder),
-        receive=Receive(**receive),
+        receive=ReceiveSection(**receive),
         peers=(
             peer("pacs", "localhost", PeerRole.SOURCE, PeerRole.DESTINATION),
             peer("viewer", "127.0.0.1", PeerRole.DESTINATION),
@@ -175,14 +175,6 @@ def test_any_caller_may_store_where_that_is_configured(tmp_path: Path):
         receiver.stop()
 
 
-def test_peers_are_taken_over_without_a_restart(receiver: Receiver, spool: Spool):
-    assert associate(receiver, "STRANGER").is_rejected
-    receiver.reload(settings(spool.data_dir, accept="any"))
-    association = associate(receiver, "STRANGER")
-    assert association.is_established
-    association.release()
-
-
 @pytest.mark.parametrize(
     "kind",
     [
@@ -267,12 +259,11 @@ def test_a_duplicate_is_accepted_and_ignored_and_a_conflict_kept(receiver: Recei
 def test_open_associations_are_known_until_they_end(receiver: Receiver, arrivals: Arrivals, spool: Spool):
     association = associate(receiver)
     association.send_c_store(make_instance())
-    assert receiver.open_studies() == {STUDY: 1}
+    assert not arrivals.ended.is_set()
     association.abort()
     assert arrivals.ended.wait(10)
-    assert receiver.open_studies() == {}
     (entry,) = spool.study(STUDY).timeline()
-    assert (entry["event"], entry["calling"], entry["address"]) == ("association", "PACS", "127.0.0.1")
+    assert (entry.event, entry.facts["calling"], entry.facts["address"]) == ("association", "PACS", "127.0.0.1")
 
 
 def test_a_lost_connection_ends_its_association(receiver: Receiver, arrivals: Arrivals):
@@ -280,7 +271,6 @@ def test_a_lost_connection_ends_its_association(receiver: Receiver, arrivals: Ar
     association.send_c_store(make_instance())
     association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
     assert arrivals.ended.wait(10)
-    assert receiver.open_studies() == {}
 
 
 def test_a_data_set_without_a_study_is_refused(receiver: Receiver, spool: Spool):
@@ -449,12 +439,12 @@ def test_debian_tools_are_served(receiver: Receiver, spool: Spool, tmp_path: Pat
 SERVE = """
 import sys, time
 from pathlib import Path
-from dicom_node.config import Config, Node, Receive
+from dicom_node.config import Config, NodeSection, ReceiveSection
 from dicom_node.net.scp import Receiver
 from dicom_node.studies.spool import Spool
 folder = Path(sys.argv[1])
-node = Node(bind="127.0.0.1", data_dir=folder).model_copy(update={"port": 0})
-receiver = Receiver(Config(node=node, receive=Receive(accept="any")), Spool(folder))
+node = NodeSection(bind="127.0.0.1", data_dir=folder).model_copy(update={"port": 0})
+receiver = Receiver(Config(node=node, receive=ReceiveSection(accept="any")), Spool(folder))
 receiver.start()
 print(receiver.port, sorted(sys.modules), flush=True)
 time.sleep(600)

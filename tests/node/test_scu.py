@@ -26,7 +26,7 @@ from pydicom.uid import (
 from pynetdicom import AE, build_context, evt, sop_class
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicom_node.config import Config, Node, Peer, PeerRole
+from dicom_node.config import Config, NodeSection, Peer, PeerRole
 from dicom_node.errors import DeliveryError, PeerError
 from dicom_node.net import scu
 from dicom_node.net.held_port import held_port
@@ -38,12 +38,12 @@ START_TIMEOUT_S = 60
 
 
 def pacs(port: int) -> Peer:
-    roles = (PeerRole.SOURCE, PeerRole.DESTINATION, PeerRole.QUERY)
+    roles = (PeerRole.SOURCE, PeerRole.DESTINATION)
     return Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, roles=roles)
 
 
 def settings(folder: Path, peer: Peer) -> Config:
-    return Config(node=Node(bind="127.0.0.1", data_dir=folder), peers=(peer,))
+    return Config(node=NodeSection(bind="127.0.0.1", data_dir=folder), peers=(peer,))
 
 
 def make_instance(kind: str = MRImageStorage, study: str | None = None) -> Dataset:
@@ -262,7 +262,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     folder = tmp_path_factory.mktemp("hospital")
     with held_port() as port, Orthanc.running(folder, port) as orthanc:
         peer = pacs(orthanc.port)
-        node = Node(bind="127.0.0.1", port=port, data_dir=folder / "data")
+        node = NodeSection(bind="127.0.0.1", port=port, data_dir=folder / "data")
         config = Config(node=node, peers=(peer,))
         spool = Spool(config.node.data_dir)
         receiver = Receiver(config, spool)

@@ -8,6 +8,8 @@ import pytest
 
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
 from dicom_node.studies.spool import Outcome, Spool
+from dicom_node.studies.timeline import Event, State
+from models.contrast import Contrast
 
 STUDY, INSTANCE = "1.2.3.4", "1.2.3.4.5"
 
@@ -142,30 +144,30 @@ def test_the_digest_depends_on_names_and_bytes_only(tmp_path: Path):
 def test_the_timeline_keeps_facts_and_the_last_state(spool: Spool):
     spool.store(STUDY, INSTANCE, part10(b"pixels"))
     study = spool.study(STUDY)
-    assert (study.timeline(), study.state()) == ([], "receiving")
-    study.note("queued", state="queued", path=Path("x"))
-    study.note("looked at")
-    assert [entry["event"] for entry in study.timeline()] == ["queued", "looked at"]
-    assert study.timeline()[0]["time"].endswith("+00:00")
+    assert (study.timeline().events, study.state()) == ([], "receiving")
+    study.note(Event.QUEUED, State.QUEUED, path=Path("x"))
+    study.note(Event.RELEASED)
+    assert study.timeline().events == ["queued", "released"]
+    assert study.timeline().entries[0].as_json()["time"].endswith("+00:00")
     assert study.state() == "queued"
 
 
 def test_a_line_cut_off_by_a_power_failure_harms_no_other(spool: Spool):
     spool.store(STUDY, INSTANCE, part10(b"pixels"))
     study = spool.study(STUDY)
-    study.note("first")
+    study.note(Event.ASSOCIATION)
     with (study.folder / "timeline.jsonl").open("a") as file:
         file.write('{"time": "2026')
-    study.note("second", state="held")
-    assert [entry["event"] for entry in study.timeline()] == ["first", "second"]
+    study.note(Event.READ, State.HELD)
+    assert study.timeline().events == ["association", "read"]
 
 
 def test_many_writers_of_a_timeline_keep_every_line(spool: Spool):
     spool.store(STUDY, INSTANCE, part10(b"pixels"))
     study = spool.study(STUDY)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: study.note("n", number=number), range(80)))
-    assert sorted(entry["number"] for entry in study.timeline()) == list(range(80))
+        list(pool.map(lambda number: study.note(Event.ASSOCIATION, number=number), range(80)))
+    assert sorted(entry.facts["number"] for entry in study.timeline()) == list(range(80))
 
 
 def test_a_run_folder_stays_inside_the_study(spool: Spool):
@@ -180,14 +182,14 @@ def test_choices_of_a_human_are_kept_whole(spool: Spool, monkeypatch: pytest.Mon
     spool.store(STUDY, INSTANCE, part10(b"pixels"))
     study = spool.study(STUDY)
     assert study.choices() == {}
-    study.choose({"T2W": "1.2.3"})
-    study.choose({"FLAIR": "1.2.4"})
-    assert spool.study(STUDY).choices() == {"FLAIR": "1.2.4"}
+    study.choose({Contrast.T2W: "1.2.3"})
+    study.choose({Contrast.FLAIR: "1.2.4"})
+    assert spool.study(STUDY).choices() == {Contrast.FLAIR: "1.2.4"}
 
     def fail(*_: object) -> None:
         raise OSError
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError):
-        study.choose({"T1W": "1.2.5"})
-    assert study.choices() == {"FLAIR": "1.2.4"}
+        study.choose({Contrast.T1W: "1.2.5"})
+    assert study.choices() == {Contrast.FLAIR: "1.2.4"}

@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from dicom_node.config import Config, parse
-from dicom_node.engine import worker
+from dicom_node.engine import installed, run_folder, worker
+from dicom_node.engine.delivery import Outbox
 from dicom_node.engine.workflow import Engine, migrate
+from dicom_node.errors import WorkerError
 from dicom_node.studies import inputs
 from dicom_node.studies.replay import replay
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.studies.timeline import Event, Kind, State
 from models.bundle import TwoSequences
 from pipeline.brain import WeightsIdentity
 from pipeline.result import RESULT_FILE
@@ -35,16 +38,21 @@ def hands(tmp_path: Path, study: Study) -> worker.Worker:
     return worker.Worker(Config.offline(), Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    return Outbox(Config.offline(), Spool(tmp_path / "data"))
+
+
 def test_a_named_device_that_is_missing_is_an_error():
-    assert worker.device("cpu") == torch.device("cpu")
-    with pytest.raises(worker.WorkerError) as caught:
-        worker.device(f"cuda:{torch.cuda.device_count()}")
+    assert installed.device("cpu") == torch.device("cpu")
+    with pytest.raises(WorkerError) as caught:
+        installed.device(f"cuda:{torch.cuda.device_count()}")
     assert caught.value.code == "device_missing"
 
 
 def test_an_executor_name_is_held_by_one_process(tmp_path: Path):
     with worker.held_name(tmp_path, "host-cpu"):
-        with pytest.raises(worker.WorkerError) as caught, worker.held_name(tmp_path, "host-cpu"):
+        with pytest.raises(WorkerError) as caught, worker.held_name(tmp_path, "host-cpu"):
             pass
         with worker.held_name(tmp_path, "host-cuda0"):
             pass
@@ -58,19 +66,19 @@ def test_a_run_counts_as_scored_when_these_models_left_all_objects(tmp_path: Pat
     models = SimpleNamespace(bundle=bundle, brain_weights=WeightsIdentity("embedded", "bb"))
     result = {"state": "scored", "model": {"digest": "aa"}, "brain_weights": {"digest": "bb"}}
     (tmp_path / RESULT_FILE).write_text(json.dumps(result))
-    for name in worker._OBJECTS:
-        assert not worker._scored(tmp_path, models)
+    for name in run_folder.OBJECTS:
+        assert not run_folder.is_scored(tmp_path, models)
         (tmp_path / name).write_bytes(b"object")
-    assert worker._scored(tmp_path, models)
+    assert run_folder.is_scored(tmp_path, models)
     (tmp_path / RESULT_FILE).write_text(json.dumps(result | {"state": "held"}))
-    assert not worker._scored(tmp_path, models)
+    assert not run_folder.is_scored(tmp_path, models)
     (tmp_path / RESULT_FILE).write_text(json.dumps(result))
-    assert worker._recall(tmp_path, models)
+    assert run_folder.recall(tmp_path, models)
     bundle.digest = "cc"
-    assert not worker._recall(tmp_path, models)
+    assert not run_folder.recall(tmp_path, models)
     (aside,) = tmp_path.glob("earlier-*")
-    assert sorted(path.name for path in aside.iterdir()) == sorted((*worker._OBJECTS, RESULT_FILE))
-    assert not worker._recall(tmp_path, models)
+    assert sorted(path.name for path in aside.iterdir()) == sorted((*run_folder.OBJECTS, RESULT_FILE))
+    assert not run_folder.recall(tmp_path, models)
 
 
 def test_a_result_is_known_while_it_is_that_of_the_study(tmp_path: Path, study: Study):
@@ -80,10 +88,10 @@ def test_a_result_is_known_while_it_is_that_of_the_study(tmp_path: Path, study: 
     for run in ("first", "second"):
         study.run_folder(run).mkdir(parents=True)
         (study.run_folder(run) / RESULT_FILE).write_text(json.dumps(result))
-        for name in worker._OBJECTS:
+        for name in run_folder.OBJECTS:
             (study.run_folder(run) / name).write_bytes(b"object")
-        study.note("read", state="scored", input_digest=run)
-        study.note("delivered", state="delivered")
+        study.note(Event.READ, State.SCORED, input_digest=run)
+        study.note(Event.DELIVERED, State.DELIVERED)
 
     def known(run: str) -> bool:
         return hands.read(study.uid, run, lambda _, function: function())["known"]
@@ -98,17 +106,17 @@ def test_a_result_is_known_while_it_is_that_of_the_study(tmp_path: Path, study: 
 def test_a_fault_is_noted_once_for_each_workflow(hands: worker.Worker, study: Study):
     hands.failed(study.uid, "workflow-1", "KeyError")
     hands.failed(study.uid, "workflow-1", "KeyError")
-    assert [entry["event"] for entry in study.timeline()] == ["failed"]
+    assert study.timeline().events == ["failed"]
     assert study.state() == "failed"
-    study.note("queued", state="queued")
+    study.note(Event.QUEUED, State.QUEUED)
     hands.failed(study.uid, "workflow-1", "KeyError")
     assert study.state() == "queued"
     hands.failed(study.uid, "workflow-2", "KeyError")
     assert study.state() == "failed"
 
 
-def test_giving_up_shows_in_the_state(hands: worker.Worker, study: Study):
-    hands.give_up(study.uid, "sr", "pacs")
+def test_giving_up_shows_in_the_state(outbox: Outbox, study: Study):
+    outbox.give_up(study.uid, "sr", "pacs")
     assert study.state() == "delivery_failed"
 
 
@@ -121,30 +129,30 @@ def settings(folder: Path, held: str) -> Config:
 
 
 def test_a_scored_study_sends_what_is_configured_and_a_held_one_nothing(tmp_path: Path, study: Study):
-    hands = worker.Worker(settings(tmp_path, "none"), Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
+    outbox = Outbox(settings(tmp_path, "none"), Spool(tmp_path / "data"))
     every = [(peer, kind) for peer in ("pacs", "archive") for kind in ("sr", "pdf")]
-    assert hands.deliveries(study.uid, "scored") == every
-    assert hands.deliveries(study.uid, "held") == []
-    assert hands.destinations() == ["pacs", "archive"]
+    assert outbox.deliveries(study.uid, "scored") == every
+    assert outbox.deliveries(study.uid, "held") == []
+    assert outbox.destinations() == ["pacs", "archive"]
 
 
 def test_saliency_is_four_objects_that_an_earlier_run_may_lack(tmp_path: Path, study: Study):
     config = settings(tmp_path, "none")
     asked = config.model_copy(update={"report": config.report.model_copy(update={"send": ("sr", "saliency")})})
-    hands = worker.Worker(asked, Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
+    outbox = Outbox(asked, Spool(tmp_path / "data"))
     kinds = ["sr", "saliency", "saliency_T1W", "saliency_T2W", "saliency_FLAIR"]
-    assert hands.deliveries(study.uid, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
-    assert set(kinds) <= set(worker._FILES)
+    assert outbox.deliveries(study.uid, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
+    assert set(kinds) <= set(run_folder.FILES)
     models = SimpleNamespace(bundle=SimpleNamespace(digest="aa"), brain_weights=WeightsIdentity("embedded", "bb"))
     result = {"state": "scored", "model": {"digest": "aa"}, "brain_weights": {"digest": "bb"}}
     (tmp_path / RESULT_FILE).write_text(json.dumps(result))
-    for name in worker._OBJECTS:
+    for name in run_folder.OBJECTS:
         (tmp_path / name).write_bytes(b"object")
-    assert worker._scored(tmp_path, models)  # type: ignore[arg-type]
-    assert not worker._scored(tmp_path, models, saliency=True)  # type: ignore[arg-type]
-    for name in worker._SALIENCY:
+    assert run_folder.is_scored(tmp_path, models)  # type: ignore[arg-type]
+    assert not run_folder.is_scored(tmp_path, models, saliency=True)  # type: ignore[arg-type]
+    for name in run_folder.SALIENCY:
         (tmp_path / name).write_bytes(b"object")
-    assert worker._scored(tmp_path, models, saliency=True)  # type: ignore[arg-type]
+    assert run_folder.is_scored(tmp_path, models, saliency=True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("validated", [True, False])
@@ -166,41 +174,41 @@ def test_a_late_bystander_selects_the_same_run_of_two_sequences(tmp_path: Path, 
     assert table is not None
     assert (table["state"], set(table["roles"])) == (("ready", {"T1W", "T2W"}) if validated else ("held", set()))
     (row,) = replay(spool, SiteRules(), 1)
-    assert row["outcome"] == "unchanged"
+    assert row.outcome == "unchanged"
 
 
 def test_a_study_of_two_sequences_owes_no_map_of_the_third(tmp_path: Path, study: Study):
     config = settings(tmp_path, "none")
     asked = config.model_copy(update={"report": config.report.model_copy(update={"send": ("saliency",)})})
-    hands = worker.Worker(asked, Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
+    outbox = Outbox(asked, Spool(tmp_path / "data"))
     folder = study.run_folder("ab" * 32)
     folder.mkdir(parents=True)
     (folder / RESULT_FILE).write_text(json.dumps({"sequences_used": ["T2W", "FLAIR"]}))
-    study.note("read", state="scored", input_digest="ab" * 32)
+    study.note(Event.READ, State.SCORED, input_digest="ab" * 32)
     kinds = ["saliency", "saliency_T2W", "saliency_FLAIR"]
-    assert hands.deliveries(study.uid, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
+    assert outbox.deliveries(study.uid, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
 
 
 def test_a_reason_to_hold_is_told_once_to_each_peer(tmp_path: Path, study: Study):
-    hands = worker.Worker(settings(tmp_path, "sr"), Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
-    study.note("read", state="held", code="missing_role", sentence="No FLAIR.")
-    assert hands.deliveries(study.uid, "held") == [("pacs", "held"), ("archive", "held")]
-    study.note("sent", peer="pacs", kind="held")
-    study.note("read", state="held", code="missing_role", sentence="No FLAIR.")
-    assert hands.deliveries(study.uid, "held") == [("archive", "held")]
-    study.note("read", state="held", code="missing_role", sentence="No T2W.")
-    assert hands.deliveries(study.uid, "held") == [("pacs", "held"), ("archive", "held")]
+    outbox = Outbox(settings(tmp_path, "sr"), Spool(tmp_path / "data"))
+    study.note(Event.READ, State.HELD, code="missing_role", sentence="No FLAIR.")
+    assert outbox.deliveries(study.uid, "held") == [("pacs", "held"), ("archive", "held")]
+    study.note(Event.SENT, peer="pacs", kind=Kind.HELD)
+    study.note(Event.READ, State.HELD, code="missing_role", sentence="No FLAIR.")
+    assert outbox.deliveries(study.uid, "held") == [("archive", "held")]
+    study.note(Event.READ, State.HELD, code="missing_role", sentence="No T2W.")
+    assert outbox.deliveries(study.uid, "held") == [("pacs", "held"), ("archive", "held")]
 
 
 def test_what_a_run_did_not_leave_is_not_tried_for_days(tmp_path: Path, study: Study):
-    hands = worker.Worker(settings(tmp_path, "sr"), Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
-    assert hands.send(study.uid, "ab", "pdf", "pacs") == {"ok": False, "permanent": True}
-    assert study.timeline()[-1]["code"] == "object_missing"
+    outbox = Outbox(settings(tmp_path, "sr"), Spool(tmp_path / "data"))
+    assert outbox.send(study.uid, "ab", "pdf", "pacs") == {"ok": False, "permanent": True}
+    assert study.timeline().entries[-1].code == "object_missing"
 
 
-def test_giving_up_to_tell_leaves_a_held_study_held(hands: worker.Worker, study: Study):
-    study.note("read", state="held", sentence="No FLAIR.")
-    hands.give_up(study.uid, "held", "pacs")
+def test_giving_up_to_tell_leaves_a_held_study_held(outbox: Outbox, study: Study):
+    study.note(Event.READ, State.HELD, sentence="No FLAIR.")
+    outbox.give_up(study.uid, "held", "pacs")
     assert study.state() == "held"
 
 
@@ -214,9 +222,9 @@ def test_a_late_bystander_does_not_make_a_study_look_unread(tmp_path: Path, stud
     migrate(config)
     engine = Engine(config)
     if before != "receiving":
-        study.note("earlier", state=before)
-    engine.submit(study, "quiet")
-    engine.submit(study, "quiet")
+        study.note(Event.READ, State(before))
+    engine.submit(study, "quiet", study.digest())
+    engine.submit(study, "quiet", study.digest())
     assert study.state() == after
     assert engine.retry(study) == 1
     assert engine.retry(study) == 2

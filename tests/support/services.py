@@ -234,7 +234,7 @@ commitment_timeout_s = 30
     def events(self, study_uid: str) -> list[str]:
         from dicom_node.studies.spool import Study
 
-        return [entry["event"] for entry in Study(study_uid, self.data_dir / "spool" / study_uid).timeline()]
+        return Study(study_uid, self.data_dir / "spool" / study_uid).timeline().events
 
     def wait_event(self, study_uid: str, event: str, times: int, timeout_s: float = 120) -> None:
         wait_for(lambda: self.events(study_uid).count(event) >= times, timeout_s, f"event {event} number {times}")

@@ -16,15 +16,14 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_node.config import Config, parse
-from dicom_node.engine import outbox
+from dicom_node.engine import delivery
 from dicom_node.errors import DeliveryError, PeerError
 from dicom_node.net.commitments import await_commitment
-from dicom_node.studies.spool import Spool
 
 
 @given(retry_s=st.floats(1, 7200), give_up_hours=st.floats(0.01, 100))
 def test_pauses_grow_to_an_hour_and_end(retry_s: float, give_up_hours: float):
-    pauses = list(outbox.delays_s(retry_s, give_up_hours))
+    pauses = list(delivery.delays_s(retry_s, give_up_hours))
     assert pauses[0] == retry_s
     assert all(later >= earlier or later == 3600 for earlier, later in itertools.pairwise(pauses))
     assert sum(pauses) >= give_up_hours * 3600 > sum(pauses[:-1])
@@ -91,17 +90,16 @@ def finding_pacs() -> Iterator[tuple[int, set[str]]]:
 def test_find_proves_only_what_is_listed(tmp_path: Path, report: Path, finding_pacs: tuple[int, set[str]]):
     port, listed = finding_pacs
     config = settings(tmp_path, port, "find")
-    spool = Spool(config.node.data_dir)
     with pytest.raises(DeliveryError) as caught:
-        outbox.verify(config, config.peers[0], report, spool)
+        delivery.prove(config, config.peers[0], report, config.node.data_dir)
     assert caught.value.code == "not_found"
     listed.add("2.25.31")
-    assert outbox.verify(config, config.peers[0], report, spool) == "find"
+    assert delivery.prove(config, config.peers[0], report, config.node.data_dir) == "find"
 
 
 def test_without_proof_nothing_is_asked(tmp_path: Path, report: Path):
     config = settings(tmp_path, 104, "none")
-    assert outbox.verify(config, config.peers[0], report, Spool(config.node.data_dir)) == "none"
+    assert delivery.prove(config, config.peers[0], report, config.node.data_dir) == "none"
 
 
 def test_an_answer_that_does_not_come_is_a_failure(tmp_path: Path):
@@ -111,7 +109,7 @@ def test_an_answer_that_does_not_come_is_a_failure(tmp_path: Path):
 
 
 def test_an_answer_is_waited_for_and_used_up(tmp_path: Path):
-    file = tmp_path / "answer.json"
-    threading.Timer(0.1, file.write_text, ['{"committed": ["2.25.31"], "failed": []}']).start()
-    assert await_commitment(file, "pacs", 1)["committed"] == ["2.25.31"]
+    file, answer = tmp_path / "answer.json", '{"transaction_uid": "2.25.9", "committed": ["2.25.31"], "failed": []}'
+    threading.Timer(0.1, file.write_text, [answer]).start()
+    assert await_commitment(file, "pacs", 1).committed == ["2.25.31"]
     assert not file.exists()

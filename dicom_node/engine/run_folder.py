@@ -1,0 +1,53 @@
+"""What a run left in its folder: its result, and the objects that are delivered."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from dicom_node.studies.timeline import Kind
+from models.contrast import Contrast
+from pipeline.report.files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
+from pipeline.result import RESULT_FILE, Outcome, read_result
+from pipeline.study import Models
+
+FILES: Final = {Kind(kind): names for kind, names in {**OBJECT_FILES, **SALIENCY_FILES, Kind.HELD: HELD_FILES}.items()}
+"""Files of each kind of object; of several a peer gets the first that it takes."""
+OBJECTS: Final = tuple(name for names in OBJECT_FILES.values() for name in names)
+SALIENCY: Final = tuple(name for names in SALIENCY_FILES.values() for name in names)
+
+
+def objects(folder: Path, kind: Kind) -> list[Path]:
+    """Return the files of a kind that a run left, the best first."""
+    return [folder / name for name in FILES[kind] if (folder / name).exists()]
+
+
+def saliency_kinds(folder: Path | None) -> tuple[Kind, ...]:
+    """Return the page and the map of each sequence that a run used; of every sequence where no result says it."""
+    stored = read_result(folder) if folder else None
+    used = stored.sequences if stored else tuple(Contrast)
+    return (Kind.SALIENCY, *(Kind(f"saliency_{role}") for role in used))
+
+
+def recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
+    """Return whether these models have scored a run; what others left is kept in a folder of its own."""
+    if is_scored(folder, models, saliency=saliency):
+        return True
+    left = [folder / name for name in (*OBJECTS, *SALIENCY, RESULT_FILE) if (folder / name).exists()]
+    if folder / OBJECTS[0] in left:
+        aside = folder / f"earlier-{time.time_ns()}"
+        aside.mkdir()
+        for path in left:
+            path.rename(aside / path.name)
+    return False
+
+
+def is_scored(folder: Path, models: Models, *, saliency: bool = False) -> bool:
+    """Return whether a run has a score of these models and all its objects, saliency too where it is asked for."""
+    maps = [name for kind in saliency_kinds(folder) for name in FILES[kind]] if saliency else []
+    stored = read_result(folder)
+    if stored is None or not all((folder / name).exists() for name in (*OBJECTS, *maps)):
+        return False
+    made_by = (stored.model_digest, stored.brain_weights_digest)
+    return stored.outcome is Outcome.SCORED and made_by == (models.bundle.digest, models.brain_weights.digest)
