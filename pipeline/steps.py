@@ -5,7 +5,7 @@ A step that is repeated writes the same files again. What it says besides is a r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +23,8 @@ from pipeline.errors import StudyHeld
 from pipeline.grid import ModelGrid, canonical
 from pipeline.mask_agreement import compare_masks
 from pipeline.patient_age import read_age_years
-from pipeline.predict import Finding, model_tensor
-from pipeline.report import Provenance, tri_planar, write_results, write_saliency
+from pipeline.predict import model_tensor
+from pipeline.report import ScoredRun, tri_planar, write_results, write_saliency
 from pipeline.select import Selection
 from pipeline.volume import read_volume
 
@@ -157,23 +157,27 @@ def predict(work: Path, ensemble: WaeNet, roles: Iterable[Contrast]) -> Readings
     return Readings(members, distances)
 
 
-def report(
-    finding: Finding,
-    selection: Selection,
-    brain: Mapping[Contrast, MaskFacts],
-    provenance: Provenance,
-    work: Path,
-    out: Path,
-    explained: WaeNet | None = None,
-) -> None:
-    """Write the result objects and pictures; with networks also what their scores depend on."""
-    roles = finding.sequences
+def report(run: ScoredRun, work: Path, out: Path, explained: WaeNet | None = None) -> None:
+    """Write the result objects and pictures.
+
+    Parameters
+    ----------
+    run
+        With a score.
+    work
+        Folder with the volumes and masks of the sequences that were scored.
+    out
+        Folder that exists.
+    explained
+        Loaded networks, where maps of what their scores depend on are written too.
+    """
+    roles = run.finding.sequences
     views = {role: tri_planar(*_read_images(work, role)) for role in roles}
-    write_results(finding, selection.roles, brain, provenance, views, out)
+    write_results(run, views, out)
     if explained:
         activations = {role: _activation(role, work, explained) for role in roles}
         views = {role: tri_planar(*_read_images(work, role), activations[role]) for role in roles}
-        write_saliency(finding, selection.roles, provenance, activations, views, out)
+        write_saliency(run, activations, views, out)
 
 
 def _activation(role: Contrast, work: Path, ensemble: WaeNet) -> sitk.Image:

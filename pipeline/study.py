@@ -31,7 +31,7 @@ from pipeline.brain import WeightsIdentity
 from pipeline.errors import HoldReason, StudyHeld
 from pipeline.out_of_range import OutOfRange, check_brain_weights, check_features, check_headers
 from pipeline.predict import Finding, ModelIdentity, combine
-from pipeline.report import Predecessor, Provenance, header_of_study, write_held
+from pipeline.report import Predecessor, Provenance, Run, Sources, header_of_study, read_run, write_held
 from pipeline.result import RESULT_FILE, Result, Scored
 from pipeline.select import Selection
 from pipeline.steps import Masks, Readings
@@ -130,7 +130,7 @@ def run_study(
     selection
         Of the study's series; where it lacks one sequence the models decide whether the other two are scored.
     out
-        Folder for ``result.json``, the result objects (:mod:`pipeline.report.files`) and their pictures; made if
+        Folder for ``result.json``, the result objects (:mod:`pipeline.report.result_files`) and their pictures; made if
         missing.
     models
         Loaded models.
@@ -160,19 +160,19 @@ def run_study(
     selection = scorable(selection, models.bundle.metadata)
     began = started or datetime.now().astimezone()
     provenance = Provenance(selection.digest, began, SOFTWARE, models.brain_weights, title, predecessor)
-    run = _Run(selection, models, provenance, out, saliency, step)
-    run.work.mkdir(parents=True, exist_ok=True)
+    chain = _Chain(selection, models, provenance, out, saliency, step)
+    chain.work.mkdir(parents=True, exist_ok=True)
     reading: Scored | StudyHeld
     try:
-        reading = run.score()
+        reading = chain.score()
     except StudyHeld as held:
         reading = held
         header = header_of_study(selection.files, selection.study_uid) if held_report else None
         if header is not None:
-            write_held(held, header, selection.roles, models.identity, provenance, out)
-    result = Result(selection, models.identity, models.brain_weights, SOFTWARE, reading, run.timings_s)
+            write_held(Run(models.identity, provenance, selection.roles, Sources(header, {})), held, out)
+    result = Result(selection, models.identity, models.brain_weights, SOFTWARE, reading, chain.timings_s)
     write_json(out / RESULT_FILE, result.as_json())
-    shutil.rmtree(run.work, ignore_errors=True)
+    shutil.rmtree(chain.work, ignore_errors=True)
     return result
 
 
@@ -191,7 +191,7 @@ def scorable(selection: Selection, metadata: Metadata) -> Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _Chain:
     """One pass of a study through the steps."""
 
     selection: Selection
@@ -225,7 +225,8 @@ class _Run:
 
     def _report(self, finding: Finding, masks: Masks) -> None:
         explained = self.models.ensemble if self.saliency else None
-        steps.report(finding, self.selection, masks.brain, self.provenance, self.work, self.out, explained)
+        run = read_run(finding, masks.brain, self.selection.roles, self.provenance)
+        steps.report(run, self.work, self.out, explained)
 
     def _recorded(self, name: str, kind: TypeAdapter[R], function: Callable[[], R]) -> R:
         """Return what a step says as the record that it is; what is remembered of it is JSON."""

@@ -30,7 +30,7 @@ from pipeline.cohort import labels
 from pipeline.cohort.build import FULL, SMALL
 from pipeline.errors import HoldReason
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML, MaskFlag
-from pipeline.report import codes, headers, structured_report, uids
+from pipeline.report import codes, result_header, structured_report, uids
 from pipeline.report.page import SIZE
 from pipeline.volume import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES
 
@@ -379,9 +379,9 @@ def test_implementations_and_series_are_those_written():
     assert items["Implementation version name, associations"] == PYNETDICOM_IMPLEMENTATION_VERSION
     assert items["Implementation class UID, files of results"] == uids.IMPLEMENTATION_CLASS_UID
     kinds = {
-        ("Structured Report", "summary page"): (headers.REPORT, headers.SUMMARY_PAGE),
-        ("document", "report of a held study"): (headers.DOCUMENT, headers.HELD),
-        ("saliency page", "saliency map T1W"): (headers.SALIENCY_PAGE, headers.SALIENCY_MAPS[Contrast.T1W]),
+        ("Structured Report", "summary page"): (result_header.REPORT, result_header.SUMMARY_PAGE),
+        ("document", "report of a held study"): (result_header.DOCUMENT, result_header.HELD),
+        ("saliency page", "saliency map T1W"): (result_header.SALIENCY_PAGE, result_header.SALIENCY_MAPS[Contrast.T1W]),
     }
     for columns, written in kinds.items():
         described = {row["attribute"]: row for row in table(CONFORMANCE, "attribute", *columns)}
@@ -391,7 +391,7 @@ def test_implementations_and_series_are_those_written():
             assert described["Series Description"][column] == kind.series_description
             assert f'{kind.series_number} "{kind.series_description}"' in RADIOLOGIST.read_text("utf-8")
     rows = {row["attribute"]: row for row in table(CONFORMANCE, "attribute", "Structured Report", "summary page")}
-    assert rows["Manufacturer"]["Structured Report"] == headers.MANUFACTURER
+    assert rows["Manufacturer"]["Structured Report"] == result_header.MANUFACTURER
     assert f"{SIZE} x {SIZE}" in rows["Pixels"]["summary page"]
 
 

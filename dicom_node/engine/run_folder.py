@@ -8,7 +8,7 @@ from typing import Final
 
 from dicom_node.studies.timeline import Kind
 from models.contrast import Contrast
-from pipeline.report.files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
+from pipeline.report.result_files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
 from pipeline.result import RESULT_FILE, Outcome, read_result
 from pipeline.study import Models
 

@@ -1,10 +1,12 @@
 """Finding and sources -> structured report, summary page and document, with deterministic UIDs."""
 
 from pipeline.report.encapsulated_pdf import build_document
-from pipeline.report.files import write_dataset, write_held, write_results, write_saliency
-from pipeline.report.held import build_held_reports, header_of_study
+from pipeline.report.held import build_held_reports
 from pipeline.report.page import draw_page
 from pipeline.report.provenance import Predecessor, Provenance
+from pipeline.report.result_files import write_dataset, write_held, write_results, write_saliency
+from pipeline.report.run import Run, ScoredRun, read_run
+from pipeline.report.sources import Sources, header_of_study
 from pipeline.report.structured_report import build_reports
 from pipeline.report.summary_page import build_summary
 from pipeline.report.tree import render_tree
@@ -13,6 +15,9 @@ from pipeline.report.views import draw_overlay, tri_planar
 __all__ = [
     "Predecessor",
     "Provenance",
+    "Run",
+    "ScoredRun",
+    "Sources",
     "build_document",
     "build_held_reports",
     "build_reports",
@@ -20,6 +25,7 @@ __all__ = [
     "draw_overlay",
     "draw_page",
     "header_of_study",
+    "read_run",
     "render_tree",
     "tri_planar",
     "write_dataset",

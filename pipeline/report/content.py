@@ -5,8 +5,7 @@ Whatever must be seen is a direct child of a container: viewers do not show chil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
 from highdicom.sr import ContainerContentItem, ContentItem
@@ -15,10 +14,9 @@ from pydicom.sr.coding import Code
 
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts
-from pipeline.predict import Category, Finding, ModelIdentity, Spread
+from pipeline.predict import Category, Finding, Spread
 from pipeline.report import codes
 from pipeline.report.character_sets import items_of, text_of
-from pipeline.report.headers import MANUFACTURER
 from pipeline.report.items import (
     ACQUISITION,
     MODIFIER,
@@ -30,8 +28,8 @@ from pipeline.report.items import (
     text,
     uid,
 )
-from pipeline.report.provenance import Provenance, ResultNames, device_uid
-from pipeline.report.sources import Sources
+from pipeline.report.result_header import MANUFACTURER
+from pipeline.report.run import Run, ScoredRun
 from pipeline.report.wording import (
     CONDITION_DEFINITION,
     UNVERIFIED,
@@ -51,29 +49,13 @@ WEIGHTING: Final = {
 CATEGORY: Final = {Category.AT_OR_ABOVE: codes.AT_OR_ABOVE, Category.BELOW: codes.BELOW}
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Everything that one report tells, gathered."""
-
-    finding: Finding
-    inputs: Mapping[Contrast, SelectedSeries]
-    brain: Mapping[Contrast, MaskFacts]
-    provenance: Provenance
-    sources: Sources
-
-    @property
-    def names(self) -> ResultNames:
-        """Names of this run's results."""
-        return ResultNames.of(self.sources.study_uid, self.finding.model, self.provenance)
-
-
-def content_tree(run: Run, title: str) -> ContainerContentItem:
+def content_tree(run: ScoredRun, title: str) -> ContainerContentItem:
     """Return the root container of the report.
 
     Parameters
     ----------
     run
-        Checked finding and its sources.
+        With a score.
     title
         ``"private"``, or ``"126000"``, which adds an image library (TID 1600).
 
@@ -84,9 +66,9 @@ def content_tree(run: Run, title: str) -> ContainerContentItem:
     """
     with_library = title == "126000"
     children = [
-        *observation_context(run.finding.model, run.provenance, run.sources.header),
+        *observation_context(run),
         text(codes.SUMMARY, summary_text(run.finding)),
-        text(codes.INTENDED_USE, f"{run.finding.model.intended_use} {UNVERIFIED}"),
+        text(codes.INTENDED_USE, f"{run.model.intended_use} {UNVERIFIED}"),
         *([_image_library(run)] if with_library else []),
         _measurements(run),
         _evaluations(run),
@@ -95,16 +77,23 @@ def content_tree(run: Run, title: str) -> ContainerContentItem:
     return container(name, children, template="1500", relation=None)
 
 
-def observation_context(model: ModelIdentity, provenance: Provenance, header: Dataset) -> Iterator[ContentItem]:
-    """Yield who speaks of what: TID 1204 (language), TID 1004 (this software with this model), procedure reported."""
+def observation_context(run: Run) -> Iterator[ContentItem]:
+    """Yield who speaks of what: TID 1204 (language), TID 1004 (this software with this model), procedure reported.
+
+    Parameters
+    ----------
+    run
+        With a score or without.
+    """
+    model = run.model
     yield code(codes.LANGUAGE, codes.ENGLISH, MODIFIER)
     yield code(codes.OBSERVER_TYPE, codes.DEVICE, OBSERVATION)
-    yield uid(codes.DEVICE_UID, device_uid(model, provenance), OBSERVATION)
-    yield text(codes.DEVICE_NAME, provenance.software, OBSERVATION)
+    yield uid(codes.DEVICE_UID, run.device_uid, OBSERVATION)
+    yield text(codes.DEVICE_NAME, run.provenance.software, OBSERVATION)
     yield text(codes.DEVICE_MANUFACTURER, MANUFACTURER, OBSERVATION)
     yield text(codes.DEVICE_MODEL, f"{model.name} {model.version}", OBSERVATION)
     yield text(codes.DEVICE_SERIAL, model.digest, OBSERVATION)
-    yield code(codes.PROCEDURE_REPORTED, _procedure(header), MODIFIER)
+    yield code(codes.PROCEDURE_REPORTED, _procedure(run.header), MODIFIER)
 
 
 def _procedure(header: Dataset) -> Code:
@@ -121,12 +110,12 @@ def _procedure(header: Dataset) -> Code:
     return codes.MR_BRAIN
 
 
-def _image_library(run: Run) -> ContainerContentItem:
+def _image_library(run: ScoredRun) -> ContainerContentItem:
     groups = [_image_group(run, role) for role in run.finding.sequences]
     return container(codes.IMAGE_LIBRARY, groups, template="1600")
 
 
-def _image_group(run: Run, role: Contrast) -> ContainerContentItem:
+def _image_group(run: ScoredRun, role: Contrast) -> ContainerContentItem:
     """Describe the series once, and list the image in its middle alone.
 
     The evidence sequence names every image already, and TID 1500 refers to none of them: listed once more, 600 images
@@ -144,8 +133,8 @@ def _image_group(run: Run, role: Contrast) -> ContainerContentItem:
     return container(codes.IMAGE_LIBRARY_GROUP, [*children, image(middle)])
 
 
-def _measurements(run: Run) -> ContainerContentItem:
-    model = run.finding.model
+def _measurements(run: ScoredRun) -> ContainerContentItem:
+    model = run.model
     digest = f"model sha256={model.digest}"
     return container(
         codes.IMAGING_MEASUREMENTS,
@@ -167,13 +156,13 @@ def _algorithm(name: str, version: str, parameters: list[str]) -> Iterator[Conte
     yield code(codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE, MODIFIER)
 
 
-def _tracking(run: Run, identifier: str) -> Iterator[ContentItem]:
+def _tracking(run: ScoredRun, identifier: str) -> Iterator[ContentItem]:
     yield text(codes.TRACKING_IDENTIFIER, identifier, OBSERVATION)
     yield uid(codes.TRACKING_UID, run.names.uid("tracking", identifier), OBSERVATION)
     yield code(codes.FINDING_SITE, codes.BRAIN, MODIFIER)
 
 
-def _ensemble_group(run: Run) -> ContainerContentItem:
+def _ensemble_group(run: ScoredRun) -> ContainerContentItem:
     finding, decimals = run.finding, decimals_of(run.finding)
     score = number(codes.ENSEMBLE_SCORE, finding.score, codes.SCORE_UNIT, decimals=decimals)
     score.ContentSequence = [code(codes.DERIVATION, codes.WEIGHTED_AVERAGE, MODIFIER)]  # type: ignore[assignment]
@@ -190,8 +179,8 @@ def _ensemble_group(run: Run) -> ContainerContentItem:
     return container(codes.MEASUREMENT_GROUP, children, template="1501")
 
 
-def _sequence_group(run: Run, role: Contrast) -> ContainerContentItem:
-    finding, model = run.finding, run.finding.model
+def _sequence_group(run: ScoredRun, role: Contrast) -> ContainerContentItem:
+    finding, model = run.finding, run.model
     identifier = f"{model.name} {role} network"
     digest = f"weights sha256={model.network_digests.get(role, 'unknown')}"
     children = [
@@ -219,7 +208,7 @@ def _probability(finding: Finding) -> Iterator[ContentItem]:
         yield number(codes.PROBABILITY, 100 * finding.calibrated.probability, codes.PERCENT, decimals=1)
 
 
-def _evaluations(run: Run) -> ContainerContentItem:
+def _evaluations(run: ScoredRun) -> ContainerContentItem:
     finding, weights = run.finding, run.provenance.brain_weights
     children = [
         code(codes.OUTPUT_CATEGORY, CATEGORY[finding.category]),
@@ -238,7 +227,15 @@ def _evaluations(run: Run) -> ContainerContentItem:
 
 
 def series_words(role: Contrast, series: SelectedSeries) -> str:
-    """Return which series plays a role, and why."""
+    """Return which series plays a role, and why.
+
+    Parameters
+    ----------
+    role
+        Of the series.
+    series
+        That was chosen for it.
+    """
     number_words = "without number" if series.series_number is None else str(series.series_number)
     description = series.description.strip() or "no description"
     reasons = f" - {'; '.join(series.evidence)}" if series.evidence else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Final
 
@@ -11,14 +11,11 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
-from models.contrast import Contrast
-from pipeline.predict import Finding
 from pipeline.report import codes
-from pipeline.report.headers import DOCUMENT, RESEARCH_ONLY, result_header, settled
-from pipeline.report.provenance import Provenance
-from pipeline.report.sources import instance_reference, read_sources
-from pipeline.report.wording import SCORE_NAME, check_finding
-from pipeline.select import SelectedSeries
+from pipeline.report.result_header import DOCUMENT, RESEARCH_ONLY, result_header, settled
+from pipeline.report.run import ScoredRun
+from pipeline.report.sources import instance_reference
+from pipeline.report.wording import SCORE_NAME
 
 _DOTS_PER_INCH: Final = 120.0
 _JPEG_QUALITY: Final = 95
@@ -26,19 +23,15 @@ _JPEG_QUALITY: Final = 95
 _NO_DAY: Final = time.gmtime(0)
 
 
-def build_document(
-    pages: Sequence[Image.Image], inputs: Mapping[Contrast, SelectedSeries], provenance: Provenance, finding: Finding
-) -> Dataset:
-    """Return `pages` as an Encapsulated PDF in the study of `inputs`.
+def build_document(run: ScoredRun, pages: Sequence[Image.Image]) -> Dataset:
+    """Return `pages` as an Encapsulated PDF in the study of a run.
 
     Parameters
     ----------
+    run
+        With a score; equal arguments give equal bytes and UIDs.
     pages
-        Pictures without anything that identifies the patient.
-    inputs
-        The series that were scored; the headers of their files are read.
-    provenance, finding
-        Of the run; equal arguments give equal bytes and UIDs.
+        Pictures without anything that identifies the patient, at least one.
 
     Returns
     -------
@@ -48,18 +41,16 @@ def build_document(
     Raises
     ------
     ValueError
-        If a role is missing or `finding` must not be reported.
+        If there is no page.
     """
-    check_finding(finding)
-    sources = read_sources(inputs, finding.sequences)
-    document = result_header(DOCUMENT, str(EncapsulatedPDFStorage), sources, finding.model, provenance)
+    document = result_header(DOCUMENT, str(EncapsulatedPDFStorage), run)
     document.ConversionType = "WSD"
     document.BurnedInAnnotation = "NO"
     document.AcquisitionDateTime = ""
     document.DocumentTitle = f"{SCORE_NAME} - {RESEARCH_ONLY}"
     document.ConceptNameCodeSequence = [codes.code_item(codes.TITLE)]
     document.VerificationFlag = "UNVERIFIED"
-    document.SourceInstanceSequence = [instance_reference(instance) for instance in sources.every_instance()]
+    document.SourceInstanceSequence = [instance_reference(instance) for instance in run.sources.every_instance()]
     document.MIMETypeOfEncapsulatedDocument = "application/pdf"
     content = _pdf(pages, document.DocumentTitle)
     document.EncapsulatedDocumentLength = len(content)

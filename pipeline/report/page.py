@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from PIL import Image
 
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts
-from pipeline.predict import Category, Finding
+from pipeline.predict import Category, Finding, ModelIdentity
 from pipeline.report.pen import BACKGROUND, MARGIN, MUTED, NOTICE_FILL, TEXT, Pen
 from pipeline.report.provenance import Provenance
+from pipeline.report.run import ScoredRun
 from pipeline.report.views import Views, paste_row
 from pipeline.report.wording import (
     CATEGORY_WORDS,
@@ -19,7 +19,6 @@ from pipeline.report.wording import (
     SCORE_NAME,
     UNVERIFIED,
     caution_words,
-    check_finding,
     decimals_of,
     evidence_words,
     notice_line,
@@ -42,19 +41,13 @@ _VIEW, _VIEWS_LEFT = 140, 540
 _BESIDE, _BESIDE_WIDTH = 344, 280
 
 
-def draw_page(
-    finding: Finding, brain: Mapping[Contrast, MaskFacts], provenance: Provenance, views: Views | None = None
-) -> Image.Image:
+def draw_page(run: ScoredRun, views: Views | None = None) -> Image.Image:
     """Return the summary page.
 
     Parameters
     ----------
-    finding
-        Scores, weights, threshold and model.
-    brain
-        Facts of the brain mask of each role.
-    provenance
-        Of the run; its time is not drawn.
+    run
+        With a score; nothing of its sources is drawn, nor its time.
     views
         Planes of the inputs with their masks; roles may be missing. Without any, words take their place.
 
@@ -62,15 +55,10 @@ def draw_page(
     -------
     PIL.Image.Image
         RGB, 1024 x 1024 pixels; the first line is the model's notice. Equal arguments give equal pixels.
-
-    Raises
-    ------
-    ValueError
-        If `finding` must not be reported.
     """
-    check_finding(finding)
+    finding = run.finding
     pen = Pen(Image.new("RGB", (SIZE, SIZE), BACKGROUND))
-    pen.banner(notice_line(finding) or "Research software.")
+    pen.banner(notice_line(run.model) or "Research software.")
     _draw_score(pen, finding)
     pen.rule(362)
     for row, role in enumerate(Contrast):
@@ -78,11 +66,11 @@ def draw_page(
         if role in finding.missing:
             _draw_missing(pen, top, role)
             continue
-        _draw_sequence(pen, top, role, finding, brain[role])
+        _draw_sequence(pen, top, role, finding, run.brain[role])
         paste_row(pen.picture, (views or {}).get(role, ()), (_VIEWS_LEFT, top), _VIEW)
     if not views:
         _draw_words(pen)
-    _draw_model(pen, finding, provenance, 842)
+    _draw_model(pen, run.model, run.provenance, 842)
     return pen.picture
 
 
@@ -146,8 +134,8 @@ def _draw_sequence(pen: Pen, top: int, role: Contrast, finding: Finding, facts: 
         pen.text(bar_x + 92, top + 92, "no doubts", 18, MUTED, "lm")
 
 
-def _draw_model(pen: Pen, finding: Finding, provenance: Provenance, top: int) -> None:
-    model, weights = finding.model, provenance.brain_weights
+def _draw_model(pen: Pen, model: ModelIdentity, provenance: Provenance, top: int) -> None:
+    weights = provenance.brain_weights
     first, *more = pen.wrapped(evidence_words(model), 18, _RIGHT - MARGIN - 130, 2)
     rows = (
         ("Model", f"{model.name} {model.version}, {model.architecture}"),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.brain import WeightsIdentity
-from pipeline.predict import ModelIdentity
 from pipeline.report.uids import result_uid
 
 TITLES = ("private", "126000")
@@ -66,13 +65,23 @@ class ResultNames:
     parts: tuple[str, ...]
 
     @classmethod
-    def of(cls, study_uid: str, model: ModelIdentity, provenance: Provenance) -> ResultNames:
-        """Return the names of the results of one run on study `study_uid`."""
+    def of(cls, study_uid: str, model_digest: str, provenance: Provenance) -> ResultNames:
+        """Return the names of the results of one run.
+
+        Parameters
+        ----------
+        study_uid
+            Study Instance UID of the input.
+        model_digest
+            SHA-256 of the bundle.
+        provenance
+            Of the run; its time does not count, nor what it revises.
+        """
         return cls(
             (
                 study_uid,
                 provenance.input_digest,
-                model.digest,
+                model_digest,
                 provenance.brain_weights.digest,
                 provenance.software,
                 provenance.title,
@@ -80,10 +89,13 @@ class ResultNames:
         )
 
     def uid(self, kind: str, *more: str) -> str:
-        """Return the UID of the result of this `kind`; `more` tells several of a kind apart."""
+        """Return the UID of a result.
+
+        Parameters
+        ----------
+        kind
+            What is named.
+        *more
+            Distinguish several of a kind.
+        """
         return result_uid(kind, *self.parts, *more)
-
-
-def device_uid(model: ModelIdentity, provenance: Provenance) -> str:
-    """Return the UID of the device that observes: this software with this model."""
-    return result_uid("device", provenance.software, model.digest, provenance.brain_weights.digest)

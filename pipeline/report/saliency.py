@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import highdicom as hd
@@ -14,17 +13,16 @@ from pydicom.sr.coding import Code
 from pydicom.uid import MRImageStorage, ParametricMapStorage
 
 from models.contrast import Contrast
-from pipeline.predict import Finding
+from pipeline.predict import ModelIdentity
 from pipeline.report import codes
 from pipeline.report.character_sets import ascii_text
-from pipeline.report.headers import SALIENCY_MAPS, result_header, settled
 from pipeline.report.items import text
 from pipeline.report.pen import BACKGROUND, MARGIN, MUTED, Pen
-from pipeline.report.provenance import Provenance, ResultNames
-from pipeline.report.sources import Instance, instance_reference, read_sources
+from pipeline.report.result_header import SALIENCY_MAPS, result_header, settled
+from pipeline.report.run import ScoredRun
+from pipeline.report.sources import Instance, instance_reference
 from pipeline.report.views import LOWERS, RAISES, Views, paste_row
-from pipeline.report.wording import check_finding, notice_line
-from pipeline.select import SelectedSeries
+from pipeline.report.wording import notice_line
 
 NO_LOCALISATION: Final = (
     "This is no localisation of disease: it shows what the network reacts to, right or wrong, not where anything is."
@@ -35,45 +33,31 @@ _ROWS_TOP = 228
 _DIRECTION: Final = "LPS"
 
 
-def build_saliency(
-    role: Contrast,
-    activation: sitk.Image,
-    inputs: Mapping[Contrast, SelectedSeries],
-    provenance: Provenance,
-    finding: Finding,
-) -> Dataset:
-    """Return the map of one sequence's network as a Parametric Map in the study of `inputs`.
+def build_saliency(run: ScoredRun, role: Contrast, activation: sitk.Image) -> Dataset:
+    """Return the map of one sequence's network as a Parametric Map in the study of a run.
 
     Parameters
     ----------
+    run
+        With a score; equal arguments give equal bytes and UIDs.
     role
         Whose series is the source of the map and of its frame of reference.
     activation
         As :func:`pipeline.activation.activation_image` returns it: float32 in patient space, on the network's own
         features. It is written as it is, neither interpolated nor scaled, as axial frames.
-    inputs, provenance, finding
-        Of the run; equal arguments give equal bytes and UIDs.
 
     Returns
     -------
     pydicom.Dataset
         Parametric Map (PS3.3 A.75), Float Pixel Data, Explicit VR Little Endian, with file meta information.
-
-    Raises
-    ------
-    ValueError
-        If a role is missing or `finding` must not be reported.
     """
-    check_finding(finding)
-    sources = read_sources(inputs, finding.sequences)
-    names = ResultNames.of(sources.study_uid, finding.model, provenance)
-    kind = SALIENCY_MAPS[role]
+    kind, names = SALIENCY_MAPS[role], run.names
     # The header is ours, like that of every result: highdicom's own refuses much of what real headers hold.
-    target = result_header(kind, str(ParametricMapStorage), sources, finding.model, provenance)
-    instances = sources.instances[role]
+    target = result_header(kind, str(ParametricMapStorage), run)
+    instances = run.sources.instances[role]
     frame_of_reference_uid = instances[0].frame_of_reference_uid or names.uid(f"{kind.name} frame of reference")
     axial = sitk.DICOMOrient(activation, _DIRECTION)
-    written = _parametric_map(role, axial, sources.study_uid, finding, frame_of_reference_uid)
+    written = _parametric_map(run, role, axial, frame_of_reference_uid)
     organization_uid = names.uid(f"{kind.name} dimensions")
     for item in (*written.DimensionOrganizationSequence, *written.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization_uid
@@ -86,13 +70,13 @@ def build_saliency(
     return settled(target)
 
 
-def draw_saliency(finding: Finding, views: Views, spacing_xyz_mm: tuple[float, ...]) -> Image.Image:
+def draw_saliency(run: ScoredRun, views: Views, spacing_xyz_mm: tuple[float, ...]) -> Image.Image:
     """Return the page: a row of planes for each role, with the map in colours over the image.
 
     Parameters
     ----------
-    finding
-        Of the run; only its notice and model are drawn.
+    run
+        Only notice and model are drawn.
     views
         With maps, as :func:`~pipeline.report.views.tri_planar` returns them; roles may be missing.
     spacing_xyz_mm
@@ -104,7 +88,7 @@ def draw_saliency(finding: Finding, views: Views, spacing_xyz_mm: tuple[float, .
         RGB, 1024 x 1024 pixels.
     """
     pen = Pen(Image.new("RGB", (_WIDTH, _HEIGHT), BACKGROUND))
-    pen.banner(notice_line(finding) or "Research software.")
+    pen.banner(notice_line(run.model) or "Research software.")
     width = _WIDTH - 2 * MARGIN
     pen.text(MARGIN, 102, "What the score of each network depends on (Grad-CAM)", 24)
     pen.text(MARGIN, 135, NO_LOCALISATION, 18)
@@ -115,7 +99,7 @@ def draw_saliency(finding: Finding, views: Views, spacing_xyz_mm: tuple[float, .
     pen.text(MARGIN, 182, "raises the score", 18, RAISES)
     pen.text(MARGIN + 170, 182, "lowers the score", 18, LOWERS)
     pen.text(MARGIN + 340, 182, "relative to the greatest value of the same network", 18, MUTED)
-    model = f"{finding.model.name} {finding.model.version}, {finding.model.architecture}"
+    model = f"{run.model.name} {run.model.version}, {run.model.architecture}"
     pen.fitted(MARGIN, 206, model, 16, width, MUTED)
     for row, role in enumerate(role for role in Contrast if role in views):
         top = _ROWS_TOP + _ROW * row
@@ -124,16 +108,14 @@ def draw_saliency(finding: Finding, views: Views, spacing_xyz_mm: tuple[float, .
     return pen.picture
 
 
-def _parametric_map(
-    role: Contrast, activation: sitk.Image, study_uid: str, finding: Finding, frame_of_reference_uid: str
-) -> Dataset:
+def _parametric_map(run: ScoredRun, role: Contrast, activation: sitk.Image, frame_of_reference_uid: str) -> Dataset:
     values_zyx = sitk.GetArrayFromImage(activation).astype(np.float32)
     column_mm, row_mm, slice_mm = activation.GetSpacing()
     largest = max(float(np.abs(values_zyx).max()), 1e-6)
     positions = [activation.TransformIndexToPhysicalPoint((0, 0, z)) for z in range(len(values_zyx))]
     along = np.array(activation.GetDirection()).reshape(3, 3)
     written = hd.pm.ParametricMap(
-        source_images=[_stand_in(study_uid, frame_of_reference_uid)],
+        source_images=[_stand_in(run.sources.study_uid, frame_of_reference_uid)],
         pixel_array=values_zyx,
         series_instance_uid=hd.UID(),
         series_number=1,
@@ -144,7 +126,7 @@ def _parametric_map(
         software_versions="none",
         device_serial_number="none",
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[_mapping(role, finding, float(values_zyx.min()), float(values_zyx.max()))],
+        real_world_value_mappings=[_mapping(role, run.model, float(values_zyx.min()), float(values_zyx.max()))],
         voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.0, window_width=2 * largest)],
         content_label="GRAD_CAM",
         content_description=ascii_text(f"What the {role} network's score depends on, no localisation"),
@@ -181,7 +163,7 @@ def _set_references(target: Dataset, instances: tuple[Instance, ...]) -> None:
     target.ReferencedSeriesSequence = [series]
 
 
-def _mapping(role: Contrast, finding: Finding, low: float, high: float) -> hd.pm.RealWorldValueMapping:
+def _mapping(role: Contrast, model: ModelIdentity, low: float, high: float) -> hd.pm.RealWorldValueMapping:
     """Say what the stored values are: this quantity, without unit, as this algorithm has computed it."""
     mapping = hd.pm.RealWorldValueMapping(
         lut_label="GRAD_CAM",
@@ -192,7 +174,6 @@ def _mapping(role: Contrast, finding: Finding, low: float, high: float) -> hd.pm
         intercept=0.0,
         quantity_definition=codes.GRADIENT_WEIGHTED_ACTIVATION,
     )
-    model = finding.model
     facts = (
         (codes.ALGORITHM_NAME, f"{model.name} {role} network"),
         (codes.ALGORITHM_VERSION, model.version),

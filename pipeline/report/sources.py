@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from models.contrast import Contrast
 from models.uid import is_uid
@@ -27,13 +28,15 @@ _IDENTITY = [
     "ImagePositionPatient",
     "ImageOrientationPatient",
 ]
+_POSITION_VALUES, _ORIENTATION_VALUES = 3, 6
+"""Values of Image Position and Image Orientation (Patient), PS3.3 C.7.6.2.1.1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
     """Identity of one input instance; the frame of reference may be empty.
 
-    `height_mm` is the place of the image along the normal of its plane, 0 where the header does not tell.
+    `height_mm` is the place of the image along the normal of its plane, 0 where the header does not say it.
     """
 
     path: Path
@@ -67,7 +70,13 @@ class Sources:
         return str(self.header.StudyInstanceUID)
 
     def middle_instance(self, role: Contrast) -> Instance:
-        """Return the image in the middle of a role's series."""
+        """Return the image in the middle of a role's series.
+
+        Parameters
+        ----------
+        role
+            One of `instances`.
+        """
         ordered = sorted(self.instances[role], key=lambda each: (each.height_mm, each.sop_instance_uid))
         return ordered[len(ordered) // 2]
 
@@ -78,6 +87,8 @@ class Sources:
 
 def read_sources(inputs: Mapping[Contrast, SelectedSeries], roles: Iterable[Contrast] = tuple(Contrast)) -> Sources:
     """Return header and evidence of the input series, independent of the order of their files.
+
+    Every file is opened once, and the first one of a series once more for its whole header.
 
     Parameters
     ----------
@@ -101,6 +112,31 @@ def read_sources(inputs: Mapping[Contrast, SelectedSeries], roles: Iterable[Cont
     first = next(iter(instances.values()))
     header = dcmread(first[0].path, stop_before_pixels=True, force=True)
     return Sources(header, instances)
+
+
+def header_of_study(paths: Iterable[Path], study_uid: str) -> Dataset | None:
+    """Return the header of one file of a study.
+
+    Parameters
+    ----------
+    paths
+        Files of any kind; the first one by name that is readable and of the study counts.
+    study_uid
+        Study Instance UID.
+
+    Returns
+    -------
+    pydicom.Dataset or None
+        Without pixels; None if no file is of the study.
+    """
+    for path in sorted(paths):
+        try:
+            header = dcmread(path, stop_before_pixels=True)
+        except (InvalidDicomError, OSError, EOFError, ValueError):
+            continue
+        if header.get("StudyInstanceUID") == study_uid:
+            return header
+    return None
 
 
 def evidence(instances: Iterable[Instance], study_uid: str) -> tuple[list[Dataset], list[Dataset]]:
@@ -127,7 +163,15 @@ def evidence(instances: Iterable[Instance], study_uid: str) -> tuple[list[Datase
 
 
 def predecessor_reference(study_uid: str, predecessor: Predecessor) -> Dataset:
-    """Return an item of Predecessor Documents Sequence that names an earlier report of the same study."""
+    """Return an item of Predecessor Documents Sequence (PS3.3 Table C.17-2).
+
+    Parameters
+    ----------
+    study_uid
+        Study Instance UID of both reports.
+    predecessor
+        The earlier one.
+    """
     instance = Instance(
         Path(), study_uid, predecessor.series_uid, predecessor.sop_class_uid, predecessor.sop_instance_uid, ""
     )
@@ -135,7 +179,13 @@ def predecessor_reference(study_uid: str, predecessor: Predecessor) -> Dataset:
 
 
 def instance_reference(instance: Instance) -> Dataset:
-    """Return SOP class and instance as an item of a referenced SOP sequence."""
+    """Return an item of a referenced SOP sequence (PS3.3 Table 10-11).
+
+    Parameters
+    ----------
+    instance
+        Gives SOP class and instance.
+    """
     item = Dataset()
     item.ReferencedSOPClassUID = instance.sop_class_uid
     item.ReferencedSOPInstanceUID = instance.sop_instance_uid
@@ -158,13 +208,13 @@ def _read_identity(path: Path) -> Instance:
 
 def _height_mm(header: Dataset) -> float:
     position, orientation = _numbers(header, "ImagePositionPatient"), _numbers(header, "ImageOrientationPatient")
-    if len(position) != 3 or len(orientation) != 6:
+    if (len(position), len(orientation)) != (_POSITION_VALUES, _ORIENTATION_VALUES):
         return 0.0
     return float(np.dot(np.cross(orientation[:3], orientation[3:]), position))
 
 
 def _numbers(header: Dataset, keyword: str) -> list[float]:
-    """Return the values of an attribute; none if one of them is no finite number."""
+    """Return the values of an attribute; none if one of them is not finite."""
     try:
         found = [float(part) for part in text_of(header, keyword).split("\\")]
     except ValueError:

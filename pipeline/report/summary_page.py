@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from models.contrast import Contrast
-from pipeline.predict import Finding
-from pipeline.report.headers import SUMMARY_PAGE, Kind, result_header, settled
-from pipeline.report.provenance import Provenance
-from pipeline.report.sources import read_sources
-from pipeline.report.wording import check_finding
-from pipeline.select import SelectedSeries
+from pipeline.report.result_header import SUMMARY_PAGE, Kind, result_header, settled
+from pipeline.report.run import ScoredRun
 
 
-def build_summary(
-    page: Image.Image,
-    inputs: Mapping[Contrast, SelectedSeries],
-    provenance: Provenance,
-    finding: Finding,
-    kind: Kind = SUMMARY_PAGE,
-) -> Dataset:
-    """Return `page` as an RGB Secondary Capture in the study of `inputs`.
+def build_summary(run: ScoredRun, page: Image.Image, kind: Kind = SUMMARY_PAGE) -> Dataset:
+    """Return `page` as an RGB Secondary Capture in the study of a run.
 
     Parameters
     ----------
+    run
+        With a score; equal arguments give equal bytes and UIDs.
     page
         As :func:`~pipeline.report.page.draw_page` returns it, without anything that identifies the patient.
-    inputs
-        The series that were scored; the headers of their files are read.
-    provenance, finding
-        Of the run; equal arguments give equal bytes and UIDs.
     kind
         What the page is; each kind has a series of its own.
 
@@ -41,15 +26,8 @@ def build_summary(
     -------
     pydicom.Dataset
         Secondary Capture Image (PS3.3 A.8.1), Explicit VR Little Endian, with file meta information.
-
-    Raises
-    ------
-    ValueError
-        If a role is missing or `finding` must not be reported.
     """
-    check_finding(finding)
-    sources = read_sources(inputs, finding.sequences)
-    summary = result_header(kind, str(SecondaryCaptureImageStorage), sources, finding.model, provenance)
+    summary = result_header(kind, str(SecondaryCaptureImageStorage), run)
     summary.ConversionType = "WSD"
     summary.DateOfSecondaryCapture, summary.TimeOfSecondaryCapture = summary.ContentDate, summary.ContentTime
     # Laterality is required unless the body part has none.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from models.contrast import Contrast
@@ -19,43 +18,7 @@ UNVERIFIED = "Not verified by a physician. FOR RESEARCH USE ONLY - NOT FOR DIAGN
 _METHODS = {"temperature": "temperature scaling", "platt": "Platt scaling"}
 CATEGORY_WORDS = {Category.AT_OR_ABOVE: "AT OR ABOVE threshold", Category.BELOW: "BELOW threshold"}
 
-_TOLERANCE = 1e-6
-_WEIGHT_SUM_TOLERANCE = 1e-3
 _DECIMALS, _MOST_DECIMALS = 4, 8
-
-
-def check_finding(finding: Finding) -> None:
-    """Refuse a finding that must not be reported.
-
-    Raises
-    ------
-    ValueError
-        If scores and weights are not of the three sequences, or of the two that were tested alone, a number is not
-        finite or out of its range, the weights do not sum to 1, the folds do not belong to the scores, or the category
-        is not the side of the threshold on which the score lies.
-    """
-    wanted = (
-        set(Contrast) if finding.two_sequences is None else {Contrast(name) for name in finding.two_sequences.weights}
-    )
-    if not set(finding.scores) == set(finding.weights) == wanted:
-        msg = f"finding has scores of {sorted(finding.scores)} and weights of {sorted(finding.weights)}"
-        raise ValueError(msg)
-    for name, values in (("score", finding.scores), ("weight", finding.weights)):
-        for role in finding.sequences:
-            _check_range(f"{name} of {role}", values[role], 1.0)
-    _check_range("ensemble score", finding.score, 1.0)
-    _check_range("patent score", finding.score_patent, 1 / 3)
-    _check_range("decision threshold", finding.threshold, 1.0)
-    if finding.calibrated is not None:
-        _check_range("calibrated probability", finding.calibrated.probability, 1.0)
-    _check_members(finding)
-    total = sum(finding.weights.values())
-    if abs(total - 1) > _WEIGHT_SUM_TOLERANCE:
-        msg = f"ensemble weights sum to {total}, not 1"
-        raise ValueError(msg)
-    if (finding.category is Category.AT_OR_ABOVE) != (finding.score >= finding.threshold):
-        msg = f"category {finding.category} contradicts score {finding.score} and threshold {finding.threshold}"
-        raise ValueError(msg)
 
 
 def decimals_of(finding: Finding) -> int:
@@ -67,9 +30,9 @@ def decimals_of(finding: Finding) -> int:
     return _MOST_DECIMALS
 
 
-def notice_line(finding: Finding) -> str:
-    """Return the model's notice as one sentence on one line; empty if it has none."""
-    return ended(finding.model.notice)
+def notice_line(model: ModelIdentity) -> str:
+    """Return a model's notice as one sentence on one line; empty if it has none."""
+    return ended(model.notice)
 
 
 def ended(words: str) -> str:
@@ -88,7 +51,7 @@ def summary_text(finding: Finding) -> str:
     )
     cautions = [f"CAUTION: {doubt.sentence}" for doubt in finding.out_of_range]
     cautions += [f"CAUTION: {missing_words(finding)}"] if finding.missing else []
-    return "\n".join(line for line in (notice_line(finding), sentence + UNVERIFIED, *cautions) if line)
+    return "\n".join(line for line in (notice_line(model), sentence + UNVERIFIED, *cautions) if line)
 
 
 def caution_words(finding: Finding) -> str:
@@ -149,24 +112,3 @@ def evidence_words(model: ModelIdentity) -> str:
 def _listed(sequences: Sequence[Contrast]) -> str:
     *first, last = sequences
     return f"{', '.join(first)} and {last}"
-
-
-def _check_members(finding: Finding) -> None:
-    if not finding.members:
-        return
-    folds = {len(finding.members.get(role, ())) for role in finding.sequences}
-    if set(finding.members) != set(finding.sequences) or len(folds) != 1 or 0 in folds:
-        msg = f"folds of {sorted(finding.members)} do not belong to scores of {sorted(finding.scores)}"
-        raise ValueError(msg)
-    for role, scores in finding.members.items():
-        for score in scores:
-            _check_range(f"score of a fold of {role}", score, 1.0)
-        if abs(sum(scores) / len(scores) - finding.scores[role]) > _TOLERANCE:
-            msg = f"score of {role} is not the mean of its folds"
-            raise ValueError(msg)
-
-
-def _check_range(name: str, value: float, upper: float) -> None:
-    if not math.isfinite(value) or not -_TOLERANCE <= value <= upper + _TOLERANCE:
-        msg = f"{name} is {value}, expected a number from 0 to {upper:.4g}"
-        raise ValueError(msg)

@@ -29,10 +29,12 @@ from tests.support.reports import (
     STUDY_UID,
     content_items,
     document_of,
+    drawn_run,
     held_of,
     named,
     numbers,
     report_of,
+    run_of,
     summary_of,
     write_inputs,
     written,
@@ -76,7 +78,7 @@ def test_rounding_does_not_hide_the_side_of_the_threshold(inputs):
 
 
 def test_all_containers_are_separate_and_declare_1500(inputs):
-    *measured, text = build_reports(FINDING, inputs, BRAIN, PROVENANCE).values()
+    *measured, text = build_reports(run_of(inputs)).values()
     for report in (*measured, text):
         containers = [report, *(item for item in content_items(report) if item.ValueType == "CONTAINER")]
         assert len(containers) == 7
@@ -89,7 +91,7 @@ def test_all_containers_are_separate_and_declare_1500(inputs):
 
 @pytest.mark.parametrize("title", ["private", "126000"])
 def test_basic_text_says_the_same_in_words(inputs, title):
-    reports = build_reports(FINDING, inputs, BRAIN, dataclasses.replace(PROVENANCE, title=title))
+    reports = build_reports(run_of(inputs, dataclasses.replace(PROVENANCE, title=title)))
     full, text = report_of(inputs), reports[SOP_CLASSES[-1]]
     assert text.ConceptNameCodeSequence[0].CodeValue == "TSC000"
     assert {item.ValueType for item in content_items(text)} == {"CONTAINER", "TEXT", "CODE", "UIDREF"}
@@ -222,20 +224,18 @@ def test_private_codes_are_short_enough_and_unique():
 def test_a_finding_that_is_no_finding_is_refused(inputs, change):
     finding = dataclasses.replace(FINDING, **change)
     with pytest.raises(ValueError):
-        build_reports(finding, inputs, BRAIN, PROVENANCE)
+        build_reports(run_of(inputs, finding=finding))
     with pytest.raises(ValueError):
-        draw_page(finding, BRAIN, PROVENANCE)
+        draw_page(drawn_run(finding))
 
 
 def test_a_missing_role_is_refused(inputs):
     with pytest.raises(ValueError, match="T2W"):
-        build_reports(
-            FINDING, {Contrast.T1W: inputs[Contrast.T1W], Contrast.FLAIR: inputs[Contrast.FLAIR]}, BRAIN, PROVENANCE
-        )
+        run_of({Contrast.T1W: inputs[Contrast.T1W], Contrast.FLAIR: inputs[Contrast.FLAIR]})
     with pytest.raises(ValueError, match="T2W"):
-        build_reports(FINDING, inputs, {Contrast.T1W: BRAIN[Contrast.T1W]}, PROVENANCE)
+        run_of(inputs, brain={Contrast.T1W: BRAIN[Contrast.T1W]})
     with pytest.raises(ValueError, match="FLAIR"):
-        build_reports(FINDING, inputs, {**BRAIN, Contrast.FLAIR: MaskFacts(math.nan)}, PROVENANCE)
+        run_of(inputs, brain={**BRAIN, Contrast.FLAIR: MaskFacts(math.nan)})
 
 
 # --- Identity ---------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_another_model_has_other_uids(inputs):
 
 
 def test_four_sop_classes_share_a_series(inputs):
-    reports = build_reports(FINDING, inputs, BRAIN, PROVENANCE)
+    reports = build_reports(run_of(inputs))
     assert tuple(reports) == SOP_CLASSES
     assert all(report.SOPClassUID == uid for uid, report in reports.items())
     assert len({report.SOPInstanceUID for report in reports.values()}) == 4
@@ -334,7 +334,7 @@ def test_six_hundred_images_stay_small_and_quick(tmp_path, title):
 
     inputs = write_inputs(tmp_path, with_longest_uid, images=200)
     started_s, cpu_s = time.perf_counter(), time.process_time()
-    reports = build_reports(FINDING, inputs, BRAIN, dataclasses.replace(PROVENANCE, title=title))
+    reports = build_reports(run_of(inputs, dataclasses.replace(PROVENANCE, title=title)))
     wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
     sizes = [written(report, tmp_path).stat().st_size for report in reports.values()]
     print(f"\n{title}: 600 images, four SRs in {wall_s:.2f} s ({cpu_s:.2f} s CPU), at most {max(sizes) / 1000:.0f} kB")

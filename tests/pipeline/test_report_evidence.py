@@ -11,10 +11,10 @@ from models.bundle import Evidence
 from models.contrast import Contrast
 from pipeline.predict import Calibrated, Finding
 from pipeline.report import build_reports, codes, draw_page, render_tree
+from pipeline.report.reportable import check_finding
 from pipeline.report.structured_report import SOP_CLASSES
-from pipeline.report.wording import check_finding, evidence_words, summary_text
+from pipeline.report.wording import evidence_words, summary_text
 from tests.support.reports import (
-    BRAIN,
     FINDING,
     FULL,
     MODEL,
@@ -24,9 +24,11 @@ from tests.support.reports import (
     check_object,
     check_report,
     document_of,
+    drawn_run,
     named,
     numbers,
     report_of,
+    run_of,
     summary_of,
     template_complaints,
     views_of,
@@ -143,7 +145,7 @@ def test_every_addition_shows_on_the_page():
     views = views_of()
 
     def page(finding: Finding) -> bytes:
-        return draw_page(finding, BRAIN, PROVENANCE, views).tobytes()
+        return draw_page(drawn_run(finding), views).tobytes()
 
     pages = [
         page(finding)
@@ -163,7 +165,7 @@ def test_every_addition_shows_on_the_page():
 @pytest.mark.parametrize("title", ["private", "126000"])
 @pytest.mark.parametrize("sop_class_uid", [SOP_CLASSES[0], SOP_CLASSES[-1]])
 def test_reports_with_all_additions_are_valid(inputs, tmp_path, title, sop_class_uid):
-    reports = build_reports(FULL, inputs, BRAIN, replace(PROVENANCE, title=title))
+    reports = build_reports(run_of(inputs, replace(PROVENANCE, title=title), FULL))
     check_report(written(reports[sop_class_uid], tmp_path))
 
 

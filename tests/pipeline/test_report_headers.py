@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from models.contrast import Contrast
 from pipeline.report import codes as report_codes
-from pipeline.report import headers
+from pipeline.report import result_header
 from tests.support.reports import (
     EMPTY_IN_SOURCE,
     FINDING,
@@ -200,7 +200,7 @@ def test_series_descriptions_of_any_kind_pass(inputs, tmp_path, title, descripti
 
 
 def test_our_own_series_descriptions_fit_their_attribute():
-    kinds = [kind for kind in vars(headers).values() if isinstance(kind, headers.Kind)]
+    kinds = [kind for kind in vars(result_header).values() if isinstance(kind, result_header.Kind)]
     assert len(kinds) == 5
     for kind in kinds:
         assert len(kind.series_description) <= 64

@@ -21,14 +21,13 @@ from pydicom.sequence import Sequence
 from pipeline.report import build_reports, render_tree
 from pipeline.report.structured_report import SOP_CLASSES
 from tests.support.reports import (
-    BRAIN,
     EMPTY_IN_SOURCE,
-    FINDING,
     PROVENANCE,
     STUDY_UID,
     complaints,
     document_of,
     held_of,
+    run_of,
     summary_of,
     with_raw,
     without,
@@ -122,7 +121,7 @@ def test_any_header_gives_a_report(tmp_path: Path, changes: list[Change], title:
 
     inputs = write_inputs(tmp_path, change, images=1)
     provenance = dataclasses.replace(PROVENANCE, title=title)
-    reports = build_reports(FINDING, inputs, BRAIN, provenance)
+    reports = build_reports(run_of(inputs, provenance))
     for report in reports.values():
         file = BytesIO()
         report.save_as(file, enforce_file_format=True)
@@ -149,4 +148,4 @@ def test_an_instance_without_identity_is_refused_by_name(tmp_path: Path, keyword
             (without(keyword) if value is None else with_raw(keyword, "UI", value))(header)
             header.save_as(path)
     with pytest.raises(ValueError, match=keyword):
-        build_reports(FINDING, inputs, BRAIN, PROVENANCE)
+        build_reports(run_of(inputs))

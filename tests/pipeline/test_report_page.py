@@ -20,11 +20,21 @@ from pipeline.plausibility import MaskFlag
 from pipeline.predict import Category, Finding
 from pipeline.report import build_document, build_summary, draw_overlay, draw_page, tri_planar, write_results
 from pipeline.report.views import OUTLINE, draw_plane
-from tests.support.reports import BRAIN, FINDING, MODEL, NOTICE, PROVENANCE, document_of, made_volume, views_of
+from tests.support.reports import (
+    FINDING,
+    MODEL,
+    NOTICE,
+    PROVENANCE,
+    document_of,
+    drawn_run,
+    made_volume,
+    run_of,
+    views_of,
+)
 
 
 def page_of(views=None, finding: Finding = FINDING) -> Image.Image:
-    return draw_page(finding, BRAIN, PROVENANCE, views)
+    return draw_page(drawn_run(finding), views)
 
 
 def test_page_is_drawn_and_kept(inputs):
@@ -33,7 +43,7 @@ def test_page_is_drawn_and_kept(inputs):
     assert page.tobytes() == page_of(views_of()).tobytes()
     only_flair = {Contrast.FLAIR: views_of()[Contrast.FLAIR]}
     assert len({page.tobytes(), page_of().tobytes(), page_of(only_flair).tobytes()}) == 3
-    summary = build_summary(page, inputs, PROVENANCE, FINDING)
+    summary = build_summary(run_of(inputs), page)
     assert np.array_equal(summary.pixel_array, np.asarray(page))
     assert (summary.Modality, summary.BodyPartExamined, summary.BurnedInAnnotation) == ("OT", "HEAD", "NO")
 
@@ -47,14 +57,14 @@ def test_page_takes_long_words_and_all_scores():
             Category.AT_OR_ABOVE if score == 1 else Category.BELOW, model,
         )  # fmt: skip
         views = views_of()
-        with_flags = np.asarray(draw_page(finding, brain, PROVENANCE, views))
+        with_flags = np.asarray(draw_page(drawn_run(finding, brain), views))
         # Words of any length stay off the pictures.
         assert np.array_equal(with_flags[374:814, 540:976], np.asarray(page_of(views))[374:814, 540:976])
 
 
 def test_page_shows_nothing_of_the_patient_or_the_day():
     later = dataclasses.replace(PROVENANCE, started=datetime(2031, 1, 1))
-    assert draw_page(FINDING, BRAIN, later).tobytes() == page_of().tobytes()
+    assert draw_page(drawn_run(provenance=later)).tobytes() == page_of().tobytes()
 
 
 # --- planes -----------------------------------------------------------------------------------------------------------
@@ -169,13 +179,13 @@ def test_no_document_without_pages_or_a_finding(inputs):
     pages = [page_of()]
     wrong = dataclasses.replace(FINDING, score=2.0)
     with pytest.raises(ValueError, match="score"):
-        build_document(pages, inputs, PROVENANCE, wrong)
+        build_document(run_of(inputs, finding=wrong), pages)
 
 
 def test_every_file_of_a_run_is_written(inputs, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    write_results(FINDING, inputs, BRAIN, PROVENANCE, views_of(), out)
+    write_results(run_of(inputs), views_of(), out)
     assert sorted(path.name for path in out.iterdir()) == [
         "document.dcm", "overlay.png", "report.basic.dcm", "report.comprehensive.dcm", "report.dcm",
         "report.enhanced.dcm", "summary.dcm", "summary.png",

@@ -11,8 +11,6 @@ from pydicom.uid import UID
 from pipeline.report import Predecessor, build_reports
 from pipeline.report.structured_report import SOP_CLASSES
 from tests.support.reports import (
-    BRAIN,
-    FINDING,
     PROVENANCE,
     check_object,
     check_report,
@@ -21,6 +19,7 @@ from tests.support.reports import (
     held_of,
     predecessors,
     report_of,
+    run_of,
     summary_of,
     template_complaints,
     write_inputs,
@@ -31,7 +30,7 @@ from tests.support.reports import (
 @pytest.mark.parametrize("title", ["private", "126000"])
 @pytest.mark.parametrize("sop_class_uid", SOP_CLASSES, ids=lambda uid: UID(uid).name)
 def test_reports_are_valid(inputs, tmp_path, title, sop_class_uid):
-    reports = build_reports(FINDING, inputs, BRAIN, dataclasses.replace(PROVENANCE, title=title))
+    reports = build_reports(run_of(inputs, dataclasses.replace(PROVENANCE, title=title)))
     check_report(written(reports[sop_class_uid], tmp_path))
 
 
@@ -72,7 +71,7 @@ def test_the_validators_would_notice_an_error(inputs, tmp_path):
 
 def test_the_validators_would_notice_a_number_in_basic_text(inputs, tmp_path):
     numbers = report_of(inputs)
-    basic = build_reports(FINDING, inputs, BRAIN, PROVENANCE)[SOP_CLASSES[-1]]
+    basic = build_reports(run_of(inputs))[SOP_CLASSES[-1]]
     basic.ContentSequence = numbers.ContentSequence
     path = written(basic, tmp_path)
     assert complaints("dciodvfy", "-new", str(path))

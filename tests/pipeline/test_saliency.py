@@ -17,12 +17,12 @@ from models.contrast import Contrast
 from models.efficientnet3d import demonstration_network, efficientnet3d_b0
 from models.saliency import STRIDE, ClassActivation, _cut, grad_cam
 from pipeline.activation import placed
-from pipeline.report import tri_planar, write_saliency
-from pipeline.report.files import SALIENCY_FILES
+from pipeline.report import tri_planar, write_results, write_saliency
 from pipeline.report.pen import NOTICE_FILL
+from pipeline.report.result_files import OBJECT_FILES, SALIENCY_FILES
 from pipeline.report.saliency import build_saliency, draw_saliency
 from pipeline.report.views import draw_plane
-from tests.support.reports import FINDING, PROVENANCE, STUDY_UID, check_object, made_volume, write_inputs, written
+from tests.support.reports import STUDY_UID, check_object, drawn_run, made_volume, run_of, write_inputs, written
 from tests.support.services import Orthanc
 
 MOST_ALIKE = 0.5
@@ -139,7 +139,7 @@ def place_of_the_greatest(dataset: Dataset) -> np.ndarray:
 def test_what_is_left_in_the_grid_is_left_in_the_patient(inputs, tmp_path, index_zyx):
     activation = marked(index_zyx)
     wanted = GRID.TransformContinuousIndexToPhysicalPoint([31.0 + 32 * each for each in index_zyx[::-1]])
-    saliency = dcmread(written(build_saliency(Contrast.T1W, activation, inputs, PROVENANCE, FINDING), tmp_path))
+    saliency = dcmread(written(build_saliency(run_of(inputs), Contrast.T1W, activation), tmp_path))
     assert place_of_the_greatest(saliency) == pytest.approx(wanted, abs=1e-3)
     plane = tri_planar(*made_volume(), activation)[0]
     assert plane.heat is not None
@@ -163,7 +163,7 @@ def test_colours_are_drawn_where_the_map_is_great(inputs):
 
 
 def test_the_map_is_a_parametric_map_of_its_series(inputs, tmp_path):
-    path = written(build_saliency(Contrast.FLAIR, marked((1, 2, 3)), inputs, PROVENANCE, FINDING), tmp_path)
+    path = written(build_saliency(run_of(inputs), Contrast.FLAIR, marked((1, 2, 3))), tmp_path)
     check_object(path, QUANTITY)
     assert path.stat().st_size < 20_000
     found = dcmread(path)
@@ -181,10 +181,10 @@ def test_the_map_is_a_parametric_map_of_its_series(inputs, tmp_path):
 
 
 def test_maps_have_names_of_their_own_and_equal_bytes(inputs, tmp_path):
-    maps = {role: build_saliency(role, marked((1, 2, 3)), inputs, PROVENANCE, FINDING) for role in Contrast}
+    maps = {role: build_saliency(run_of(inputs), role, marked((1, 2, 3))) for role in Contrast}
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"):
         assert len({getattr(each, keyword) for each in maps.values()}) == 3, keyword
-    again = build_saliency(Contrast.T1W, marked((1, 2, 3)), inputs, PROVENANCE, FINDING)
+    again = build_saliency(run_of(inputs), Contrast.T1W, marked((1, 2, 3)))
     assert written(again, tmp_path, "again.dcm").read_bytes() == written(maps[Contrast.T1W], tmp_path).read_bytes()
 
 
@@ -196,7 +196,7 @@ def test_sources_of_any_kind_are_taken(tmp_path):
         del header.FrameOfReferenceUID, header.SpecificCharacterSet, header.PatientSex, header.AccessionNumber
 
     inputs = write_inputs(tmp_path, change, images=1)
-    saliency = build_saliency(Contrast.T2W, marked((1, 2, 3)), inputs, PROVENANCE, FINDING)
+    saliency = build_saliency(run_of(inputs), Contrast.T2W, marked((1, 2, 3)))
     assert "SpecificCharacterSet" not in saliency
     assert saliency.FrameOfReferenceUID.startswith("2.25.")
     assert saliency.SourceImageSequence[0].ReferencedSOPClassUID == EnhancedMRImageStorage
@@ -208,13 +208,13 @@ def test_all_files_are_written_and_the_page_is_valid(inputs, tmp_path):
     out.mkdir()
     activations = {role: marked((1, 2, 3)) for role in Contrast}
     views = {role: tri_planar(*made_volume(), activations[role]) for role in Contrast}
-    write_saliency(FINDING, inputs, PROVENANCE, activations, views, out)
+    write_saliency(run_of(inputs), activations, views, out)
     objects = [name for names in SALIENCY_FILES.values() for name in names]
     assert sorted(path.name for path in out.iterdir()) == sorted([*objects, "saliency.png"])
     for name in objects:
         check_object(out / name, QUANTITY)
     page = dcmread(out / "saliency.dcm")
-    drawn = np.asarray(draw_saliency(FINDING, views, (32.0, 32.0, 48.0)))
+    drawn = np.asarray(draw_saliency(drawn_run(), views, (32.0, 32.0, 48.0)))
     assert np.array_equal(page.pixel_array, drawn)
     assert (page.pixel_array[:92] == NOTICE_FILL).all(axis=2).mean() > 0.5, "the banner of every result"
     assert len({dcmread(out / name).SeriesNumber for name in objects}) == len(objects)
@@ -227,7 +227,7 @@ def test_a_pacs_takes_page_and_maps(inputs, tmp_path):
 
     activations = {role: marked((1, 2, 3)) for role in Contrast}
     views = {role: tri_planar(*made_volume(), activations[role]) for role in Contrast}
-    write_saliency(FINDING, inputs, PROVENANCE, activations, views, tmp_path)
+    write_saliency(run_of(inputs), activations, views, tmp_path)
     with Orthanc.running(tmp_path, node_port=104) as pacs:
         peer = f'name = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
         config = parse(f'[[peers]]\n{peer}roles = ["source", "destination"]\n')
@@ -238,3 +238,20 @@ def test_a_pacs_takes_page_and_maps(inputs, tmp_path):
     sent = {dcmread(tmp_path / name).SOPInstanceUID for names in SALIENCY_FILES.values() for name in names}
     assert {each.SOPInstanceUID for each in stored} == sent
     assert [each.SOPClassUID for each in stored].count(ParametricMapStorage) == 3
+
+
+def test_headers_are_read_once_for_all_results_of_a_run(inputs, tmp_path):
+    """Results, page and maps need nothing of the input files once their run has been read."""
+    out = tmp_path / "out"
+    out.mkdir()
+    run = run_of(inputs)
+    for series in inputs.values():
+        for path in series.files:
+            path.unlink()
+    activations = {role: marked((1, 2, 3)) for role in Contrast}
+    views = {role: tri_planar(*made_volume(), activations[role]) for role in Contrast}
+    write_results(run, views, out)
+    write_saliency(run, activations, views, out)
+    assert all(
+        (out / name).exists() for files in (OBJECT_FILES, SALIENCY_FILES) for names in files.values() for name in names
+    )

@@ -30,6 +30,9 @@ from pipeline.plausibility import MaskFlag
 from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, combine
 from pipeline.report import (
     Provenance,
+    Run,
+    ScoredRun,
+    Sources,
     build_document,
     build_held_reports,
     build_reports,
@@ -37,6 +40,7 @@ from pipeline.report import (
     draw_overlay,
     draw_page,
     header_of_study,
+    read_run,
     tri_planar,
     write_dataset,
 )
@@ -187,19 +191,41 @@ def made_volume() -> tuple[sitk.Image, sitk.Image]:
     return volume, mask
 
 
-def report_of(inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING) -> Dataset:
-    return build_reports(finding, inputs, BRAIN, provenance)[COMPREHENSIVE_3D]
+def run_of(
+    inputs: dict[Contrast, SelectedSeries],
+    provenance: Provenance = PROVENANCE,
+    finding: Finding = FINDING,
+    brain: dict[Contrast, MaskFacts] = BRAIN,
+) -> ScoredRun:
+    """The run of a made finding on series whose headers are read."""
+    return read_run(finding, brain, inputs, provenance)
 
 
-def summary_of(inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING) -> Dataset:
-    return build_summary(draw_page(finding, BRAIN, provenance, views_of()), inputs, provenance, finding)
+def drawn_run(
+    finding: Finding = FINDING, brain: dict[Contrast, MaskFacts] = BRAIN, provenance: Provenance = PROVENANCE
+) -> ScoredRun:
+    """The run of a made finding on no series: enough for pictures."""
+    return ScoredRun(finding.model, provenance, {}, Sources(Dataset(), {}), finding, brain)
+
+
+def report_of(
+    inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding: Finding = FINDING
+) -> Dataset:
+    return build_reports(run_of(inputs, provenance, finding))[COMPREHENSIVE_3D]
+
+
+def summary_of(
+    inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding: Finding = FINDING
+) -> Dataset:
+    run = run_of(inputs, provenance, finding)
+    return build_summary(run, draw_page(run, views_of()))
 
 
 def document_of(
     inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING
 ) -> Dataset:
-    pages = [draw_page(finding, BRAIN, provenance, views_of()), draw_overlay(views_of(), NOTICE)]
-    return build_document(pages, inputs, provenance, finding)
+    run = run_of(inputs, provenance, finding)
+    return build_document(run, [draw_page(run, views_of()), draw_overlay(views_of(), NOTICE)])
 
 
 HELD = StudyHeld(HoldReason.MISSING_ROLE, "No series of the study is FLAIR; acquire or send it, then retry.")
@@ -210,7 +236,7 @@ def held_of(inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PRO
     found = {role: series for role, series in inputs.items() if role is not Contrast.FLAIR}
     header = header_of_study([path for series in found.values() for path in series.files], STUDY_UID)
     assert header is not None
-    return build_held_reports(HELD, header, found, MODEL, provenance)
+    return build_held_reports(Run(MODEL, provenance, found, Sources(header, {})), HELD)
 
 
 def content_items(item: Dataset) -> Iterator[Dataset]:

@@ -20,14 +20,13 @@ from pipeline.report.pen import NOTICE_FILL
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.select import Clue, ClueKind, SelectedSeries
 from tests.support.reports import (
-    BRAIN,
-    FINDING,
     MODEL,
     NOTICE,
     PROVENANCE,
     STUDY_UID,
     held_of,
     report_of,
+    run_of,
     summary_of,
     views_of,
     write_inputs,
@@ -126,11 +125,12 @@ def whole_study(quick_study) -> dict[str, Dataset]:
         for number, role in enumerate(Contrast)
     }
     inputs = {role: dataclasses.replace(series, series_uid="2.25.4711") for role, series in inputs.items()}
-    page = draw_page(FINDING, BRAIN, PROVENANCE, views_of())
+    run = run_of(inputs)
+    page = draw_page(run, views_of())
     return {
-        "sr": build_reports(FINDING, inputs, BRAIN, PROVENANCE)[SOP_CLASSES[0]],
-        "summary": build_summary(page, inputs, PROVENANCE, FINDING),
-        "document": build_document([page], inputs, PROVENANCE, FINDING),
+        "sr": build_reports(run)[SOP_CLASSES[0]],
+        "summary": build_summary(run, page),
+        "document": build_document(run, [page]),
     }
 
 
@@ -139,7 +139,7 @@ def results_alone(folder: Path) -> dict[str, Dataset]:
     headers = folder / "headers"
     headers.mkdir()
     inputs = write_inputs(headers)
-    basic = build_reports(FINDING, inputs, BRAIN, PROVENANCE)[SOP_CLASSES[-1]]
+    basic = build_reports(run_of(inputs))[SOP_CLASSES[-1]]
     twin = report_of(inputs, dataclasses.replace(PROVENANCE, title="126000"))
     return {"basic": basic, "held": held_of(inputs)[SOP_CLASSES[0]], "twin": twin, "page": summary_of(inputs)}
 

@@ -19,18 +19,18 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from models.contrast import Contrast
-from pipeline.predict import ModelIdentity
 from pipeline.report import codes
 from pipeline.report.character_sets import CharacterSet, character_set, copy_text, declare, short_text, text_of
 from pipeline.report.patient_study import copy_patient_and_study
-from pipeline.report.provenance import Provenance, ResultNames, device_uid
-from pipeline.report.sources import Sources
+from pipeline.report.run import Run
 from pipeline.report.uids import IMPLEMENTATION_CLASS_UID
 
 MANUFACTURER: Final = "dicom-node (research software)"
 RESEARCH_ONLY: Final = "RESEARCH ONLY"
 
 _OFFSET = re.compile(r"([+-])(\d{2})([0-5]\d)")
+_LARGEST_OFFSET_H: Final = 14
+"""PS3.5 6.2 (DT): from -1200 to +1400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +63,25 @@ SALIENCY_MAPS: Final = {
 }
 
 
-def result_header(
-    kind: Kind, sop_class_uid: str, sources: Sources, model: ModelIdentity, provenance: Provenance
-) -> Dataset:
+def result_header(kind: Kind, sop_class_uid: str, run: Run) -> Dataset:
     """Return the modules that all result objects share, with file meta information.
 
     Parameters
     ----------
     kind
-        Report, summary page or document.
+        Of the object; each kind has a series of its own.
     sop_class_uid
         Of the object; objects of one kind and different SOP classes share a series.
-    sources
-        Patient and study are copied from its header, which is not changed.
-    model, provenance
-        Name the object and its equipment.
+    run
+        Names the object and its equipment; patient and study are copied from its header, which is not changed.
+
+    Returns
+    -------
+    pydicom.Dataset
+        Patient, General Study, Series, Equipment and SOP Common modules (PS3.3 C.7.1.1, C.7.2.1, C.7.3.1, C.7.5.1,
+        C.12.1).
     """
-    names = ResultNames.of(sources.study_uid, model, provenance)
-    header, charset = sources.header, character_set(sources.header)
+    names, header, charset = run.names, run.header, character_set(run.header)
     target = Dataset()
     declare(target, charset)
     copy_patient_and_study(header, target, charset)
@@ -90,9 +91,9 @@ def result_header(
     target.Modality, target.SeriesNumber, target.InstanceNumber = kind.modality, kind.series_number, 1
     target.SeriesDescription = kind.series_description
     target.ContentQualification = "RESEARCH"
-    _set_times(header, target, provenance.started)
-    _set_equipment(target, model, provenance)
-    target.ContributingEquipmentSequence = [_scanner(header, charset), _algorithm(target, model, provenance)]
+    _set_times(header, target, run.provenance.started)
+    _set_equipment(target, run)
+    target.ContributingEquipmentSequence = [_scanner(header, charset), _algorithm(target, run.device_uid)]
     target.file_meta = _file_meta(target)
     return target
 
@@ -101,6 +102,11 @@ def settled(dataset: Dataset) -> Dataset:
     """Return `dataset` as it reads back from its own file, so that writing it again gives the same bytes.
 
     Text that was copied by its bytes is then decoded by its character set when it is looked at, and not before.
+
+    Parameters
+    ----------
+    dataset
+        Whole result object with file meta information; not to be used afterwards.
     """
     character_sets = dataset.get("SpecificCharacterSet")
     _keep_bytes(dataset, convert_encodings(character_sets) if character_sets else default_encoding)
@@ -132,14 +138,15 @@ def _set_times(source: Dataset, target: Dataset, started: datetime) -> None:
         setattr(target, f"{event}Time", time)
 
 
-def _set_equipment(target: Dataset, model: ModelIdentity, provenance: Provenance) -> None:
+def _set_equipment(target: Dataset, run: Run) -> None:
+    model = run.model
     target.Manufacturer = MANUFACTURER
     target.ManufacturerModelName = short_text(model.name) or "unnamed"
     target.DeviceSerialNumber = short_text(model.digest) or "none"
     target.SoftwareVersions = [
-        short_text(provenance.software) or "unknown",
+        short_text(run.provenance.software) or "unknown",
         short_text(f"{model.name} {model.version}"),
-        short_text(f"brain extraction {provenance.brain_weights.name}"),
+        short_text(f"brain extraction {run.provenance.brain_weights.name}"),
     ]
 
 
@@ -154,14 +161,14 @@ def _scanner(source: Dataset, charset: CharacterSet) -> Dataset:
     return item
 
 
-def _algorithm(target: Dataset, model: ModelIdentity, provenance: Provenance) -> Dataset:
+def _algorithm(target: Dataset, device_uid: str) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [codes.code_item(codes.PROCESSING_EQUIPMENT)]
     item.Manufacturer = target.Manufacturer
     item.ManufacturerModelName = target.ManufacturerModelName
     item.DeviceSerialNumber = target.DeviceSerialNumber
     item.SoftwareVersions = target.SoftwareVersions
-    item.DeviceUID = device_uid(model, provenance)
+    item.DeviceUID = device_uid
     item.ContributionDateTime = target.ContentDate + target.ContentTime
     item.ContributionDescription = "Analysis of T1W, T2W and FLAIR for research"
     return item
@@ -179,7 +186,7 @@ def _file_meta(target: Dataset) -> FileMetaDataset:
 
 def _zone(offset: str) -> timezone | None:
     match = _OFFSET.fullmatch(offset)
-    if match is None or int(match[2]) > 14:
+    if match is None or int(match[2]) > _LARGEST_OFFSET_H:
         return None
     minutes = int(match[2]) * 60 + int(match[3])
     return timezone(timedelta(minutes=-minutes if match[1] == "-" else minutes))

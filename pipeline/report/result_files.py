@@ -14,20 +14,17 @@ from pydicom.dataset import Dataset
 
 from models.contrast import Contrast
 from models.whole_files import OWNER_ALONE, write_whole
-from pipeline.brain import MaskFacts
 from pipeline.errors import StudyHeld
-from pipeline.predict import Finding, ModelIdentity
 from pipeline.report.encapsulated_pdf import build_document
-from pipeline.report.headers import SALIENCY_PAGE
 from pipeline.report.held import build_held_reports
 from pipeline.report.page import draw_page
-from pipeline.report.provenance import Provenance
+from pipeline.report.result_header import SALIENCY_PAGE
+from pipeline.report.run import Run, ScoredRun
 from pipeline.report.saliency import build_saliency, draw_saliency
 from pipeline.report.structured_report import build_reports
 from pipeline.report.summary_page import build_summary
 from pipeline.report.views import Views, draw_overlay
 from pipeline.report.wording import notice_line
-from pipeline.select import SelectedSeries
 
 REPORT_FILES: Final = ("report.dcm", "report.comprehensive.dcm", "report.enhanced.dcm", "report.basic.dcm")
 """The same report in the order of preference: Comprehensive 3D, Comprehensive, Enhanced, Basic Text SR."""
@@ -47,72 +44,62 @@ SALIENCY_FILES: Final = MappingProxyType(
 """The same of the objects that are written only where a site asks for them: page, and a map of each sequence."""
 
 
-def write_results(
-    finding: Finding,
-    inputs: Mapping[Contrast, SelectedSeries],
-    brain: Mapping[Contrast, MaskFacts],
-    provenance: Provenance,
-    views: Views,
-    out: Path,
-) -> None:
+def write_results(run: ScoredRun, views: Views, out: Path) -> None:
     """Write all result objects of a scored study, and its pictures as PNG.
 
     Parameters
     ----------
-    finding, inputs, brain, provenance
-        As for :func:`pipeline.report.build_reports`.
+    run
+        With a score; equal ones give equal bytes.
     views
         As for :func:`pipeline.report.draw_page`.
     out
         Folder that exists. Every kind of object but saliency is written, whichever is sent.
     """
-    for name, report in zip(REPORT_FILES, build_reports(finding, inputs, brain, provenance).values(), strict=True):
+    for name, report in zip(REPORT_FILES, build_reports(run).values(), strict=True):
         write_dataset(report, out / name)
-    page, overlay = draw_page(finding, brain, provenance, views), draw_overlay(views, notice_line(finding))
-    write_dataset(build_summary(page, inputs, provenance, finding), out / SUMMARY_FILE)
-    write_dataset(build_document([page, overlay], inputs, provenance, finding), out / DOCUMENT_FILE)
+    page, overlay = draw_page(run, views), draw_overlay(views, notice_line(run.model))
+    write_dataset(build_summary(run, page), out / SUMMARY_FILE)
+    write_dataset(build_document(run, [page, overlay]), out / DOCUMENT_FILE)
     _write_picture(page, out / SUMMARY_PICTURE)
     _write_picture(overlay, out / OVERLAY_PICTURE)
 
 
-def write_saliency(
-    finding: Finding,
-    inputs: Mapping[Contrast, SelectedSeries],
-    provenance: Provenance,
-    activations: Mapping[Contrast, sitk.Image],
-    views: Views,
-    out: Path,
-) -> None:
+def write_saliency(run: ScoredRun, activations: Mapping[Contrast, sitk.Image], views: Views, out: Path) -> None:
     """Write a scored study's saliency: a map of each sequence, the page, and the page as PNG.
 
     Parameters
     ----------
-    finding, inputs, provenance, out
-        As for :func:`write_results`.
+    run
+        With a score; equal arguments give equal bytes.
     activations
-        The map of each role, as for :func:`pipeline.report.saliency.build_saliency`.
+        The map of each role, as for :func:`pipeline.report.saliency.build_saliency`; at least one.
     views
         Planes with these maps.
+    out
+        Folder that exists.
     """
     for role, activation in activations.items():
         (name,) = SALIENCY_FILES[f"saliency_{role}"]
-        write_dataset(build_saliency(role, activation, inputs, provenance, finding), out / name)
-    page = draw_saliency(finding, views, next(iter(activations.values())).GetSpacing())
-    write_dataset(build_summary(page, inputs, provenance, finding, SALIENCY_PAGE), out / SALIENCY_FILE)
+        write_dataset(build_saliency(run, role, activation), out / name)
+    page = draw_saliency(run, views, next(iter(activations.values())).GetSpacing())
+    write_dataset(build_summary(run, page, SALIENCY_PAGE), out / SALIENCY_FILE)
     _write_picture(page, out / SALIENCY_PICTURE)
 
 
-def write_held(
-    held: StudyHeld,
-    header: Dataset,
-    roles: Mapping[Contrast, SelectedSeries],
-    model: ModelIdentity,
-    provenance: Provenance,
-    out: Path,
-) -> None:
-    """Write the report of a study that has no score; the parameters are those of `build_held_reports`."""
-    reports = build_held_reports(held, header, roles, model, provenance)
-    for name, report in zip(HELD_FILES, reports.values(), strict=True):
+def write_held(run: Run, held: StudyHeld, out: Path) -> None:
+    """Write the report of a study that has no score.
+
+    Parameters
+    ----------
+    run
+        What would have scored the study, and the series that were found nevertheless.
+    held
+        Why there is no score.
+    out
+        Folder that exists.
+    """
+    for name, report in zip(HELD_FILES, build_held_reports(run, held).values(), strict=True):
         write_dataset(report, out / name)
 
 
