@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
+from models.bundle import Grid
 from models.contrast import Contrast
 from models.saliency import ClassActivation
-from pipeline.grid import ModelGrid, brain_centred
+from pipeline.grid import brain_centred
 from pipeline.predict import model_tensor
 
 
@@ -17,7 +18,15 @@ class ExplainedEnsemble(Protocol):
     """One network per sequence, loaded, that says what its score depends on."""
 
     def saliency(self, sequence: Contrast, tensor_zyx: np.ndarray) -> ClassActivation:
-        """Return the map of one sequence's network."""
+        """Return the map of one sequence's network.
+
+        Parameters
+        ----------
+        sequence
+            Whose network.
+        tensor_zyx
+            float32 (z, y, x), as :func:`pipeline.predict.model_tensor` returns it.
+        """
         ...
 
 
@@ -25,7 +34,7 @@ def activation_image(
     role: Contrast,
     volume: sitk.Image,
     mask: sitk.Image,
-    grid: ModelGrid,
+    grid: Grid,
     clip_percentiles: tuple[float, float],
     ensemble: ExplainedEnsemble,
 ) -> sitk.Image:
@@ -56,7 +65,20 @@ def activation_image(
 
 
 def placed(activation: ClassActivation, grid: sitk.Image) -> sitk.Image:
-    """Return an activation map in patient space; `grid` is the image grid that the network saw."""
+    """Return an activation map in patient space.
+
+    Parameters
+    ----------
+    activation
+        On the features of a network.
+    grid
+        The voxels that the network saw, in LPS millimetres.
+
+    Returns
+    -------
+    SimpleITK.Image
+        float32, with the axes of `grid` and the spacing of the features.
+    """
     image = sitk.GetImageFromArray(activation.values_zyx)
     image.SetDirection(grid.GetDirection())
     image.SetSpacing([activation.stride * side_mm for side_mm in grid.GetSpacing()])

@@ -6,22 +6,13 @@ them only permutes and flips voxels; nothing is interpolated before the model gr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import SimpleITK as sitk
 
+from models.bundle import Grid
 from pipeline.errors import HoldReason, StudyHeld
 
 CANONICAL_AXES = "RAS"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelGrid:
-    """Matrix and spacing that a bundle's networks expect."""
-
-    size_xyz: tuple[int, int, int]
-    spacing_xyz_mm: tuple[float, float, float]
 
 
 def canonical(image: sitk.Image) -> sitk.Image:
@@ -30,7 +21,7 @@ def canonical(image: sitk.Image) -> sitk.Image:
     return oriented
 
 
-def brain_centred(mask: sitk.Image, grid: ModelGrid) -> sitk.Image:
+def brain_centred(mask: sitk.Image, grid: Grid) -> sitk.Image:
     """Return an empty image on the model grid whose centre is the middle of the brain's extent.
 
     Parameters

@@ -7,16 +7,20 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 import SimpleITK as sitk
 
-from models.bundle import Calibration, Evidence, TwoSequences
+from models.bundle import Calibration, Evidence, Grid, TwoSequences
 from models.calibration import calibrated
 from models.contrast import Contrast
-from pipeline.grid import ModelGrid, brain_centred, resample
+from pipeline.grid import brain_centred, resample
 from pipeline.intensity import standardise
 from pipeline.out_of_range import OutOfRange
+
+_FEWEST_FOLDS: Final = 2
+"""One fold has no spread."""
 
 
 class Category(StrEnum):
@@ -106,7 +110,7 @@ class Finding:
     model
         Which ensemble.
     members
-        Scores of each sequence's networks in the order of the folds; empty where they are not told.
+        Scores of each sequence's networks in the order of the folds, in [0, 1]; empty where they are not known.
     calibrated
         Only where the bundle carries a calibration.
     out_of_range
@@ -138,7 +142,13 @@ class Finding:
         return tuple(role for role in Contrast if role not in self.scores)
 
     def spread(self, role: Contrast | None = None) -> Spread | None:
-        """Return the spread over folds of one sequence's score, or of the ensemble's; None where there is one fold."""
+        """Return the spread over folds of one score; None where there is one fold.
+
+        Parameters
+        ----------
+        role
+            Whose score; None for that of the ensemble.
+        """
         if not self.members:
             return None
         if role is not None:
@@ -147,9 +157,7 @@ class Finding:
         return _spread([_weighted(dict(zip(self.sequences, fold, strict=True)), self.weights) for fold in folds])
 
 
-def model_tensor(
-    volume: sitk.Image, mask: sitk.Image, grid: ModelGrid, clip_percentiles: tuple[float, float]
-) -> np.ndarray:
+def model_tensor(volume: sitk.Image, mask: sitk.Image, grid: Grid, clip_percentiles: tuple[float, float]) -> np.ndarray:
     """Return the network input of a volume; training and inference both come through here.
 
     Parameters
@@ -167,7 +175,7 @@ def model_tensor(
     Raises
     ------
     StudyHeld
-        If the brain does not fit the grid or has no contrast.
+        ``geometry_brain_outside_grid`` or ``intensity_constant``.
     """
     target = brain_centred(mask, grid)
     image_zyx = sitk.GetArrayFromImage(resample(volume, target))
@@ -193,25 +201,30 @@ def combine(
     scores, weights, threshold, model
         As in `Finding`.
     two_sequences
-        Whence weights and threshold are, if the study lacks a sequence and the bundle was tested on the others.
+        Where weights and threshold come from if the study lacks a sequence and the bundle was tested on the others.
     members
-        Scores of each sequence's networks.
+        Scores of each sequence's networks in the order of the folds, in [0, 1].
     calibration
         Of the ensemble score, if the bundle carries one.
     out_of_range
         Of the study.
 
+    Returns
+    -------
+    Finding
+        With the weighted sum of `scores` in [0, 1] as its score.
+
     Raises
     ------
     ValueError
-        If another sequence is missing: weights are never renormalised.
+        If scores or weights are of other sequences than these: weights are never renormalised.
 
     Notes
     -----
     The category is read off the headline score; the twin threshold on `score_patent` is a third of `threshold`, so both
     decide alike.
     """
-    wanted = set(Contrast) if two_sequences is None else {Contrast(name) for name in two_sequences.weights}
+    wanted = set(two_sequences.weights if two_sequences else Contrast)
     if not set(scores) == set(weights) == wanted:
         raise ValueError(f"scores of {sorted(scores)} cannot be combined with weights of {sorted(weights)}")
     score = _weighted(scores, weights)
@@ -242,6 +255,6 @@ def _calibrated(score: float, calibration: Calibration | None) -> Calibrated | N
 
 
 def _spread(scores: Sequence[float]) -> Spread | None:
-    if len(scores) < 2:
+    if len(scores) < _FEWEST_FOLDS:
         return None
     return Spread(len(scores), statistics.stdev(scores), min(scores), max(scores))

@@ -20,7 +20,7 @@ from models.wae_net import WaeNet
 from pipeline.activation import activation_image
 from pipeline.brain import MaskFacts, extract_brain
 from pipeline.errors import StudyHeld
-from pipeline.grid import ModelGrid, canonical
+from pipeline.grid import canonical
 from pipeline.mask_agreement import compare_masks
 from pipeline.patient_age import read_age_years
 from pipeline.predict import model_tensor
@@ -123,11 +123,10 @@ def tensors(
     StudyHeld
         As :func:`pipeline.predict.model_tensor`, and naming the sequence.
     """
-    model_grid = ModelGrid(grid.size_xyz, grid.spacing_xyz_mm)
     for role in roles:
         volume, mask = _read_images(work, role)
         with _naming(role):
-            yield role, model_tensor(volume, mask, model_grid, intensity.clip_percentiles)
+            yield role, model_tensor(volume, mask, grid, intensity.clip_percentiles)
 
 
 def predict(work: Path, ensemble: WaeNet, roles: Iterable[Contrast]) -> Readings:
@@ -182,8 +181,8 @@ def report(run: ScoredRun, work: Path, out: Path, explained: WaeNet | None = Non
 
 def _activation(role: Contrast, work: Path, ensemble: WaeNet) -> sitk.Image:
     metadata = ensemble.bundle.metadata
-    grid = ModelGrid(metadata.grid.size_xyz, metadata.grid.spacing_xyz_mm)
-    return activation_image(role, *_read_images(work, role), grid, metadata.intensity.clip_percentiles, ensemble)
+    clip_percentiles = metadata.intensity.clip_percentiles
+    return activation_image(role, *_read_images(work, role), metadata.grid, clip_percentiles, ensemble)
 
 
 @contextmanager

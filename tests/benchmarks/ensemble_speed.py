@@ -166,7 +166,8 @@ def write_tensors(path: Path) -> None:
     """Write the model tensors of one real patient with the given brain masks: float32 (3, 128, 256, 256)."""
     import SimpleITK as sitk
 
-    from pipeline.grid import ModelGrid, brain_centred, canonical, resample
+    from models.bundle import Grid
+    from pipeline.grid import brain_centred, canonical, resample
     from pipeline.intensity import standardise
 
     tensors = []
@@ -174,7 +175,8 @@ def write_tensors(path: Path) -> None:
         names = (f"patient04-study1-{sequence}.nii.gz", f"patient04-study1-{sequence}-brainmask.nii.gz")
         image, mask = (canonical(sitk.ReadImage(str(DATA / "open-ms" / name), sitk.sitkFloat32)) for name in names)
         mask = sitk.Cast(mask > 0, sitk.sitkUInt8)
-        grid = brain_centred(mask, ModelGrid((256, 256, 128), (1.0, 1.0, 1.5)))
+        model_grid = Grid(size_xyz=(256, 256, 128), spacing_xyz_mm=(1.0, 1.0, 1.5), centre="brain")
+        grid = brain_centred(mask, model_grid)
         arrays = [sitk.GetArrayFromImage(resample(one, grid, nearest=one is mask)) for one in (image, mask)]
         tensors.append(standardise(*arrays))
     np.save(path, np.stack(tensors))

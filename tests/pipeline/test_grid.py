@@ -12,17 +12,18 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.bundle import Grid
 from models.contrast import Contrast
 from pipeline.errors import StudyHeld
-from pipeline.grid import ModelGrid, brain_centred, canonical, resample
+from pipeline.grid import brain_centred, canonical, resample
 from pipeline.headers import read_headers
 from pipeline.predict import model_tensor
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
 from pipeline.volume import read_volume
 from tests.support.services import SEEDED
 
-GRID = ModelGrid((256, 256, 128), (1.0, 1.0, 1.5))
-SMALL = ModelGrid((32, 32, 16), (8.0, 8.0, 12.0))
+GRID = Grid(size_xyz=(256, 256, 128), spacing_xyz_mm=(1.0, 1.0, 1.5), centre="brain")
+SMALL = Grid(size_xyz=(32, 32, 16), spacing_xyz_mm=(8.0, 8.0, 12.0), centre="brain")
 """The same box of 256 x 256 x 192 mm in coarse voxels."""
 AXIAL = np.eye(3)
 SAGITTAL = np.array([[0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])

@@ -8,13 +8,13 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import Calibration, TwoSequences
+from models.bundle import Calibration, Grid, TwoSequences
 from models.contrast import Contrast
 from pipeline.errors import StudyHeld
-from pipeline.grid import ModelGrid
 from pipeline.predict import Category, Finding, ModelIdentity, combine, model_tensor
 
-GRID = ModelGrid((256, 256, 128), (1.0, 1.0, 1.5))
+GRID = Grid(size_xyz=(256, 256, 128), spacing_xyz_mm=(1.0, 1.0, 1.5), centre="brain")
+COARSE = Grid(size_xyz=(32, 32, 16), spacing_xyz_mm=(4, 4, 4), centre="brain")
 MODEL = ModelIdentity(
     name="test", version="1", digest="0" * 64, notice="TEST", intended_use="Tests.", architecture="none",
     network_digests=dict.fromkeys(Contrast, "0" * 64),
@@ -263,9 +263,7 @@ def test_order_of_stored_axes_does_not_change_the_tensor(orientation):
 
 def test_brain_beyond_the_grid_is_refused():
     with pytest.raises(StudyHeld) as held:
-        model_tensor(
-            *head(spacing=(9.0, 9.0, 11.0), size=(60, 64, 40)), ModelGrid((32, 32, 16), (4, 4, 4)), (0.5, 99.5)
-        )
+        model_tensor(*head(spacing=(9.0, 9.0, 11.0), size=(60, 64, 40)), COARSE, (0.5, 99.5))
     assert held.value.code == "geometry_brain_outside_grid"
 
 
