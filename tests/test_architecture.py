@@ -112,6 +112,25 @@ def test_only_the_workflow_module_knows_the_engine():
     assert users == [Path("dicom_node/engine/workflow.py")]
 
 
+@pytest.mark.parametrize(
+    ("room", "above"),
+    [
+        ("config", {"net", "studies", "engine", "cli"}),
+        ("studies", {"net", "engine", "cli"}),
+        ("net", {"engine", "cli"}),
+        ("engine", {"cli"}),
+    ],
+)
+def test_rooms_of_the_node_point_down(room: str, above: set[str]):
+    taken = {
+        f"{path.name}: {module}"
+        for path in modules(f"dicom_node/{room}")
+        for module, name in imported_names(path)
+        if {*f"{module}.{name}".split(".")[1:2]} & above and module.startswith("dicom_node")
+    }
+    assert taken == set()
+
+
 @pytest.mark.parametrize("package", ["pipeline", "models"])
 def test_imaging_knows_no_network_and_no_queue(package: str):
     forbidden = {"pynetdicom", "socket", "sqlalchemy", "dbos", "typer"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,10 @@ from dicom_node.engine import worker
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
 from models.contrast import Contrast
+from pipeline.result import Outcome
+from pipeline.select import Selection, select_study
+from pipeline.study import run_now
+from pipeline.synthetic import localizer_tags
 from tests.support.services import SEEDED
 from tests.support.studies import SECOND_T2W, T2_SPACE, TRIPLET, receive_study, series_uid
 
@@ -95,3 +100,48 @@ def test_inputs_of_an_older_version_are_read(spool: Spool, sent: Path):
 
 def test_a_study_that_was_never_selected_has_no_table(spool: Spool, sent: Path):
     assert inputs.last_table(receive_study(spool, sent, UID, TRIPLET[0])) is None
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[Selection]:
+    """Return the selections that are given to be read; nothing is scored."""
+    given: list[Selection] = []
+
+    def read(selection: Selection, *_: object, **__: object) -> SimpleNamespace:
+        given.append(selection)
+        return SimpleNamespace(held=None, outcome=Outcome.SCORED)
+
+    monkeypatch.setattr(worker, "run_study", read)
+    return given
+
+
+def test_a_study_is_selected_once_and_again_after_a_restart(
+    spool: Spool, sent: Path, readings: list[Selection], monkeypatch: pytest.MonkeyPatch
+):
+    receive_study(spool, sent, UID, *TRIPLET)
+    selected: list[object] = []
+
+    def select(*given: Any) -> Selection:
+        selected.append(given)
+        return select_study(*given)
+
+    monkeypatch.setattr(inputs, "select_study", select)
+    one = hands(spool)
+    digest = one.select(UID)["input_digest"]
+    one.read(UID, digest, run_now)
+    assert len(selected) == 1
+    hands(spool).read(UID, digest, run_now)
+    assert len(selected) == 2
+    assert readings[0] == readings[1]
+    assert readings[0].digest == digest
+
+
+def test_a_late_bystander_does_not_replace_what_was_pinned(spool: Spool, sent: Path, readings: list[Selection]):
+    study = receive_study(spool, sent, UID, *TRIPLET)
+    one = hands(spool)
+    digest = one.select(UID)["input_digest"]
+    files = tuple(study.instances())
+    receive_study(spool, sent, UID, localizer_tags(22))
+    assert one.select(UID)["input_digest"] == digest
+    one.read(UID, digest, run_now)
+    assert readings[0].files == files
