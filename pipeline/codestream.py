@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _JPEG_START, _JPEG_2000_START, _JP2_BOX = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
+_MARKER = 0xFF
+"""First byte of every JPEG marker (ITU-T T.81 B.1.1.2)."""
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 """Markers SOF0 to SOF15 without the tables between them (ITU-T T.81 B.1.1.3), and SOF55 of JPEG-LS (T.87 C.2.2)."""
 
@@ -20,6 +22,16 @@ class Codestream:
 
 def read_codestream(frame: bytes) -> Codestream:
     """Return what the header of a JPEG, JPEG-LS or JPEG 2000 codestream declares.
+
+    Parameters
+    ----------
+    frame
+        One compressed frame (PS3.5 A.4), its fragments joined.
+
+    Returns
+    -------
+    Codestream
+        As declared, however large; nothing is decoded.
 
     Raises
     ------
@@ -47,7 +59,7 @@ def _jpeg(frame: bytes) -> Codestream:
         while frame[at : at + 2] == b"\xff\xff":  # fill bytes
             at += 1
         marker = _number(frame, at, 2)
-        if marker >> 8 != 0xFF:
+        if marker >> 8 != _MARKER:
             raise ValueError("a JPEG marker is missing")
         if marker & 0xFF in _FRAME_HEADERS:
             return Codestream(_number(frame, at + 5, 2), _number(frame, at + 7, 2), _number(frame, at + 9, 1))

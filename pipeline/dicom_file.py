@@ -20,6 +20,8 @@ FIRST_TAG = 0x00010000
 upstream issue known)."""
 PIXEL_DATA = 0x7FE00010
 UNDEFINED_LENGTH = 0xFFFFFFFF
+META_GROUP = 0x0002
+"""Of the file meta information, and of nothing behind it (PS3.10 7.1)."""
 META_START = 144
 """Preamble, DICM and the group length element of the file meta information (PS3.10 7.1)."""
 MAX_INFLATED_BYTES = 2**28
@@ -41,11 +43,12 @@ class Frame:
     sop_instance_uid
         Of the file.
     position_mm, orientation
-        ImagePositionPatient and ImageOrientationPatient (PS3.3 C.7.6.2.1.1), None where absent or no numbers.
+        ImagePositionPatient (x, y, z in LPS millimetres) and ImageOrientationPatient (cosines of a row, then of a
+        column; PS3.3 C.7.6.2.1.1), None where absent or not numbers.
     pixel_spacing_mm
-        Distance of rows, distance of columns.
+        Distance of rows, distance of columns (PS3.3 10.7.1.3), None where absent or not numbers.
     rows, columns
-        Matrix.
+        Matrix in pixels.
     """
 
     path: Path
@@ -67,23 +70,60 @@ class InflatesTooLargeError(Exception):
 
 
 def content_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's data set, leaving out the file meta information that each receiver rewrites."""
+    """Return the digest of a file's data set, without the file meta information that each receiver rewrites.
+
+    Parameters
+    ----------
+    path
+        A DICOM file; of any other file all bytes count.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
     with path.open("rb") as file:
         file.seek(data_set_start(file.read(META_START)))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def data_set_start(start: bytes) -> int:
-    """Return where the data set begins by the group length of the file meta information, 0 where there is none."""
+    """Return where the data set of a file begins.
+
+    Parameters
+    ----------
+    start
+        The first `META_START` bytes of the file or more.
+
+    Returns
+    -------
+    int
+        Byte behind the file meta information by its group length (PS3.10 7.1), 0 where that is absent.
+    """
     if start[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
         return 0
     return META_START + int.from_bytes(start[140:144], "little")
 
 
 def open_dataset(path: Path, *, pixels: bool) -> tuple[FileDataset, int]:
-    """Return the data set of a file, with its pixel data or up to them, and the length of the pixel data in the file.
+    """Return the data set of a file without what follows its pixel data.
 
-    What follows the pixel data is not read.
+    Parameters
+    ----------
+    path
+        In any transfer syntax.
+    pixels
+        Whether the pixel data are read too; else the data set ends before them.
+
+    Returns
+    -------
+    tuple of pydicom.FileDataset and int
+        The data set, and how many bytes of pixel data the file holds; 0 where they were read.
 
     Raises
     ------
@@ -110,7 +150,10 @@ def open_dataset(path: Path, *, pixels: bool) -> tuple[FileDataset, int]:
             return was_at_the_end or tag > last or tag < FIRST_TAG
 
         meta = read_dataset(
-            file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2
+            file,
+            is_implicit_VR=False,
+            is_little_endian=True,
+            stop_when=lambda tag, _vr, _length: tag >> 16 != META_GROUP,
         )
         source: BinaryIO = file
         if meta.get("TransferSyntaxUID") == DEFLATED:

@@ -1,4 +1,4 @@
-"""The age of a patient as the header of an image tells it, for the plausibility of the brain's volume.
+"""The age of a patient as the header of an image has it, for the plausibility of the brain's volume.
 
 The age is used where it is read and goes nowhere else: not into results, not into the log.
 """
@@ -22,12 +22,17 @@ _DOUBT_YEARS = 1.5
 
 
 def read_age_years(path: Path) -> float | None:
-    """Return the patient's age in years at the study, or None where the header does not tell it credibly.
+    """Return the patient's age at the study; nothing is raised.
 
     Parameters
     ----------
     path
         A DICOM file.
+
+    Returns
+    -------
+    float or None
+        In years; None where the header does not say it credibly.
 
     Notes
     -----

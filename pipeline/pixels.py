@@ -41,8 +41,8 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
     Raises
     ------
     StudyHeld
-        ``pixel_data_damaged`` where a frame cannot be decoded or holds no finite numbers, ``pixel_size_implausible``
-        where all frames together are larger than any head.
+        ``pixel_data_damaged`` where a frame cannot be decoded or holds values that are not finite,
+        ``pixel_size_implausible`` where all frames together are larger than any head.
     """
     rows, columns = frames[0].rows, frames[0].columns
     if len(frames) * rows * columns > MAX_VOXELS:
@@ -72,7 +72,7 @@ def _rescaled(path: Path, indices: list[int], shape: tuple[int, int]) -> Iterato
     """Yield frames of one file as the values that they stand for."""
     dataset, _ = open_dataset(path, pixels=True)
     if (dataset.Rows, dataset.Columns) != shape:
-        raise PixelsError("the file holds another matrix than its header told before")
+        raise PixelsError("the file holds another matrix than its header said before")
     for index, stored_yx in zip(indices, decode(dataset, indices), strict=True):
         slope, intercept = _rescale(dataset, index)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by the caller
@@ -80,7 +80,7 @@ def _rescaled(path: Path, indices: list[int], shape: tuple[int, int]) -> Iterato
 
 
 def decode(dataset: FileDataset, indices: list[int]) -> Iterator[NDArray[np.generic]]:
-    """Yield the stored values (rows, columns) of some frames of a data set.
+    """Yield the stored values of some frames of a data set.
 
     Parameters
     ----------
@@ -88,6 +88,11 @@ def decode(dataset: FileDataset, indices: list[int]) -> Iterator[NDArray[np.gene
         With pixel data, in any transfer syntax that pydicom decodes here.
     indices
         Numbers of frames, from 0.
+
+    Yields
+    ------
+    numpy.ndarray
+        (rows, columns), of the type that BitsAllocated and PixelRepresentation name; not yet rescaled.
 
     Raises
     ------
@@ -98,7 +103,7 @@ def decode(dataset: FileDataset, indices: list[int]) -> Iterator[NDArray[np.gene
     """
     expected = Codestream(int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel))
     if expected.samples != 1:
-        raise PixelsError("colour images are no MR images")
+        raise PixelsError("colour images are not MR images")
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_compressed and syntax != RLELossless:  # run lengths cannot grow beyond a multiple of the file
         count = int(dataset.get("NumberOfFrames") or 1)

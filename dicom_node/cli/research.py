@@ -50,7 +50,7 @@ def synthesize(
     shown = _contrasts(signal)
     with _refusing(), progress() as tell:
         tell("loading")
-        from pipeline.synthetic.cohort import STATEMENT, synthesize_cohort
+        from pipeline.synthetic.made_cohort import STATEMENT, synthesize_cohort
 
         labels = synthesize_cohort(label_maps, patients, out, seed=seed, signal=shown, workers=workers, tell=tell)
     print(f"Wrote {labels}. {STATEMENT}")

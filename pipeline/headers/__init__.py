@@ -1,4 +1,4 @@
-"""DICOM files -> volumes with the facts that tell what they are.
+"""DICOM files -> volumes with the facts that say what they are.
 
 Classic and Enhanced objects alike are taken apart into planes, and the planes of one series are put together into
 volumes: a series that mixes orientations, echoes, image types, diffusion weightings or repetitions holds several.

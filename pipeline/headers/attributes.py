@@ -97,7 +97,18 @@ class Header:
 
 
 def as_numbers(parts: list[object]) -> tuple[float, ...] | None:
-    """Return finite numbers, or None if there are others."""
+    """Return the values of an attribute as numbers.
+
+    Parameters
+    ----------
+    parts
+        Numbers, or texts that say numbers in decimal (DS, IS; PS3.5 6.2).
+
+    Returns
+    -------
+    tuple of float or None
+        None where there are none, or one is not a finite number.
+    """
     try:
         numbers = tuple(float(part) for part in parts)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -106,7 +117,18 @@ def as_numbers(parts: list[object]) -> tuple[float, ...] | None:
 
 
 def as_texts(parts: list[object]) -> tuple[str, ...] | None:
-    """Return texts without outer blanks, or None if all are empty."""
+    """Return the values of an attribute as texts without outer blanks.
+
+    Parameters
+    ----------
+    parts
+        Of any type; None stands for an empty value.
+
+    Returns
+    -------
+    tuple of str or None
+        None where there are none or all are empty.
+    """
     texts = tuple("" if part is None else str(part).strip() for part in parts)
     return texts if any(texts) else None
 
@@ -120,22 +142,68 @@ class Facts:
         self.values = values
 
     def number(self, *keywords: str) -> float | None:
-        """Return the first number of the first attribute that is there."""
+        """Return the first number of the first attribute that is there.
+
+        Parameters
+        ----------
+        keywords
+            Of attributes, in the order of preference.
+
+        Returns
+        -------
+        float or None
+            None where none of them is there, or the first that is holds text.
+        """
         value = self._first(keywords)
         return value[0] if value and isinstance(value[0], float) else None
 
     def vector(self, keyword: str, length: int) -> tuple[float, ...] | None:
-        """Return the numbers of an attribute, None if they are more or fewer than `length`."""
+        """Return the numbers of an attribute that holds several.
+
+        Parameters
+        ----------
+        keyword
+            Of the attribute.
+        length
+            How many it must hold.
+
+        Returns
+        -------
+        tuple of float or None
+            None where it is absent or holds more, fewer or other values.
+        """
         value = self.values.get(keyword, ())
         numbers = tuple(part for part in value if isinstance(part, float))
         return numbers if len(numbers) == len(value) == length else None
 
     def text(self, *keywords: str) -> str:
-        """Return the first attribute that is there as one text, or an empty one."""
+        """Return the first attribute that is there as one text.
+
+        Parameters
+        ----------
+        keywords
+            Of attributes, in the order of preference.
+
+        Returns
+        -------
+        str
+            Several values are joined by backslashes as in the file (PS3.5 6.4); empty where no attribute is there.
+        """
         return "\\".join(map(str, self._first(keywords) or ()))
 
     def terms(self, *keywords: str) -> tuple[str, ...]:
-        """Return the parts of the first attribute that is there, in upper case."""
+        """Return the values of the first attribute that is there as terms.
+
+        Parameters
+        ----------
+        keywords
+            Of attributes, in the order of preference.
+
+        Returns
+        -------
+        tuple of str
+            In upper case, without empty values; empty where no attribute is there.
+        """
         return tuple(str(part).upper() for part in self._first(keywords) or () if part)
 
     def _first(self, keywords: tuple[str, ...]) -> Value | None:

@@ -1,4 +1,4 @@
-"""One file -> its planes, or the reason why it is no usable MR image."""
+"""One file -> its planes, or the reason why it is not a usable MR image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,19 @@ class Plane:
 
 
 def read_instance(path: Path) -> list[Plane] | Problem:
-    """Return the planes of an MR image, at least one, or why the file is none; nothing is raised."""
+    """Return the planes of an MR image, or why the file is none; nothing is raised.
+
+    Parameters
+    ----------
+    path
+        Any file.
+
+    Returns
+    -------
+    list of Plane or Problem
+        At least one plane, in the order of the frames. What lacks its UIDs, is of another class than PS3.4 B.5 has for
+        MR, declares an implausible size or ends before its pixels is a problem with a code and a sentence.
+    """
     try:
         if path.stat().st_size == 0:
             return Problem(path, "file_empty", "The file is empty; send it again.")

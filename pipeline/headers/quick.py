@@ -20,7 +20,7 @@ from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 
-from pipeline.dicom_file import FIRST_TAG, META_START, PIXEL_DATA, UNDEFINED_LENGTH, data_set_start
+from pipeline.dicom_file import FIRST_TAG, META_GROUP, META_START, PIXEL_DATA, UNDEFINED_LENGTH, data_set_start
 from pipeline.headers.attributes import NUMERIC, WANTED, Facts, Header, Value, Values, as_numbers, as_texts
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -31,9 +31,10 @@ _SHORT_HEAD_BYTES, _LONG_HEAD_BYTES = 2**15, 2**18
 _EXPLICIT_ELEMENT = struct.Struct("<HH2sH")
 _IMPLICIT_ELEMENT = struct.Struct("<HHI")
 _LENGTH = struct.Struct("<I")
-_SIZES = dict.fromkeys(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split(), 8) | dict.fromkeys(
-    b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split(), 12
-)
+_SHORT_SIZE, _LONG_SIZE = 8, 12
+_SIZES = dict.fromkeys(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split(), _SHORT_SIZE
+) | dict.fromkeys(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split(), _LONG_SIZE)
 """Bytes before the value by value representation (PS3.5 7.1.2)."""
 _TEXTS = frozenset({"CS", "DA", "DT", "LO", "SH", "TM", "UI"})
 _BINARY = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "UL": "I", "US": "H"}
@@ -42,6 +43,8 @@ _INTEGER = re.compile(r" *[+-]?\d+ *")
 _DELIMITERS, _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE, 0xE000, 0xE00D, 0xE0DD
 _BEHIND_IMAGE, _PIXELS = 0x00290000, 0x7FE00000
 _UNCOMPRESSED = "1.2.840.10008.1.2.1"
+_TRANSFER_SYNTAX_UID = 0x0010
+"""Element of the file meta information (PS3.10 7.1)."""
 _CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
 _KEYWORDS = {tag: keyword for keyword, (tag, _) in WANTED.items()}
 _NOT_PLAIN = frozenset({0x00180012, 0x52009229, 0x52009230})
@@ -58,7 +61,23 @@ class _NotPlainError(Exception):
 
 
 def read_quickly(path: Path) -> Header | None:
-    """Return the header of a plain classic file, or None if it is anything else."""
+    """Return the header of a plain classic file.
+
+    Parameters
+    ----------
+    path
+        Any file.
+
+    Returns
+    -------
+    Header or None
+        None for everything that is not plain, which is to be read thoroughly.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
     with path.open("rb", buffering=0) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         head = file.read(_SHORT_HEAD_BYTES)
@@ -95,11 +114,11 @@ def _transfer_syntax(head: bytes, start: int) -> str:
     while at < start:
         group, element, vr, length = _EXPLICIT_ELEMENT.unpack_from(head, at)
         at += _SIZES.get(vr, 0)
-        if vr not in _SIZES or group != 0x0002:
+        if vr not in _SIZES or group != META_GROUP:
             raise _NotPlainError
-        if _SIZES[vr] == 12:
+        if _SIZES[vr] == _LONG_SIZE:
             (length,) = _LENGTH.unpack_from(head, at - 4)
-        if element == 0x0010:
+        if element == _TRANSFER_SYNTAX_UID:
             syntax = head[at : at + length].rstrip(b" \0").decode("latin-1")
         at += length
     if at != start or not (syntax == IMPLICIT or _EXPLICIT.fullmatch(syntax)):
@@ -132,7 +151,7 @@ def _walk(head: bytes, at: int, found: Elements, until: int, *, implicit: bool) 
         else:
             group, element, vr, length = _EXPLICIT_ELEMENT.unpack_from(head, at)
             size = _SIZES.get(vr, 0)
-            if size == 12:
+            if size == _LONG_SIZE:
                 (length,) = _LENGTH.unpack_from(head, at + 8)
         if size == 0:
             at, depth = _after_delimiter(head, at, group, element, depth)

@@ -24,7 +24,7 @@ def read_headers(paths: Iterable[Path]) -> Headers:
     Returns
     -------
     Headers
-        Volumes ordered by series number; every file that is no usable MR image stands under `problems`. An instance
+        Volumes ordered by series number; every file that is not a usable MR image stands under `problems`. An instance
         that came twice counts once, also if it came in two encodings of the same pixels.
     """
     problems: list[Problem] = []
@@ -55,7 +55,7 @@ def _different(copies: list[list[Plane]]) -> list[list[Plane]]:
 
 
 def _one_for_each_series(copies: list[list[Plane]]) -> list[list[Plane]]:
-    """Return the first copy that claims each series: a conflict is told as such, not as slices at one position."""
+    """Return the first copy that claims each series: a conflict is reported as such, not as slices at one position."""
     series = {planes[0].facts.text("SeriesInstanceUID"): planes for planes in reversed(copies)}
     return list(series.values())
 

@@ -32,7 +32,7 @@ class Volume:
         None where unknown.
     acquired
         When the acquisition began, as digits ``YYYYMMDDhhmmss`` with a fraction where given: texts sort by time. None
-        where no time is told.
+        where the header has no time.
     frames
         At least one.
     """
@@ -72,7 +72,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file that is not used, with a code and a sentence, and the UIDs that it still told."""
+    """A file that is not used, with a code and a sentence, and the UIDs that can still be read in it."""
 
     path: Path
     code: str

@@ -26,6 +26,16 @@ class DamagedHeaderError(Exception):
 def read_thoroughly(path: Path) -> Header:
     """Return the header of a DICOM file.
 
+    Parameters
+    ----------
+    path
+        Of any class, transfer syntax and character set.
+
+    Returns
+    -------
+    Header
+        An attribute that its value representation does not allow counts as absent (PS3.5 6.2).
+
     Raises
     ------
     InflatesTooLargeError

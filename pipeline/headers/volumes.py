@@ -14,6 +14,8 @@ from pipeline.headers.records import Volume
 
 _NO_AGENT = frozenset({"", "NO", "NONE", "N", "NIL", "0", "OFF"})
 """What scanners write as ContrastBolusAgent where none was given."""
+_DATE_DIGITS, _TIME_DIGITS = 8, 4
+"""``YYYYMMDD``, and the hours and minutes that a time has at least (PS3.5 6.2)."""
 _TURNED = 0.1
 """Difference of direction cosines above which planes belong to different volumes."""
 
@@ -22,8 +24,18 @@ def form_volumes(planes: Iterable[Plane]) -> list[Volume]:
     """Return the volumes that some planes make, ordered by series number; names of files do not count.
 
     Planes of one volume have series, matrix, image type, echo time, b-value, component of the complex signal, stack and
-    orientation in common. Where positions repeat, the volume is split further by what tells the repetitions apart, if
+    orientation in common. Where positions repeat, the volume is split further by what distinguishes the repetitions, if
     that gives each position once to each part; else it is left as it is, for the geometry gate to refuse.
+
+    Parameters
+    ----------
+    planes
+        Of any number of studies and series, in any order.
+
+    Returns
+    -------
+    list of Volume
+        Each plane is in one of them.
     """
     groups: dict[Hashable, list[Plane]] = defaultdict(list)
     for plane in planes:
@@ -70,11 +82,11 @@ def _parallel(one: Vector | None, other: Vector | None) -> bool:
 def _acquired(facts: Facts) -> str | None:
     """Return when the acquisition began; the date and time of the series stand in for those of the acquisition."""
     digits = _digits(facts.text("FrameAcquisitionDateTime", "AcquisitionDateTime"))
-    if len(digits) >= 12:
+    if len(digits) >= _DATE_DIGITS + _TIME_DIGITS:
         return digits
     for date, time in (("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "SeriesTime")):
         day, clock = _digits(facts.text(date, "SeriesDate", "StudyDate")), _digits(facts.text(time))
-        if len(day) == 8 and len(clock) >= 4:
+        if len(day) == _DATE_DIGITS and len(clock) >= _TIME_DIGITS:
             return day + clock
     return None
 
@@ -93,12 +105,12 @@ _REPEATS: tuple[Callable[[Facts], Hashable], ...] = (
     lambda facts: facts.number("EchoNumbers"),
     _acquired,
 )
-"""What may tell repeated planes apart. Each may differ from slice to slice of one volume too (interleaved packages have
-their own AcquisitionNumber, gated slices their own TriggerTime), so none splits a series by itself."""
+"""What may distinguish repeated planes. Each may differ from slice to slice of one volume too (interleaved packages
+have their own AcquisitionNumber, gated slices their own TriggerTime), so none splits a series by itself."""
 
 
 def _split_repeats(planes: list[Plane]) -> list[list[Plane]]:
-    """Return repeated acquisitions one by one, or all planes together if nothing tells them apart."""
+    """Return repeated acquisitions one by one, or all planes together if nothing distinguishes them."""
     positions = {_place(plane) for plane in planes}
     if None in positions or len(positions) == len(planes):
         return [planes]

@@ -5,8 +5,8 @@ For the demonstration, the tests and the training on synthetic cohorts; nothing 
 
 from pipeline.synthetic.anatomy import brain_volume_ml, procedural_head
 from pipeline.synthetic.canvas import RIGHT_OF_LEFT, Label
-from pipeline.synthetic.contrast import Plane, render
 from pipeline.synthetic.dicom_series import write_series
+from pipeline.synthetic.rendering import Plane, render
 from pipeline.synthetic.study_files import QUICK, ROUTINE, Acquisition, WrittenStudy, nifti_study, write_study
 from pipeline.synthetic.study_tags import SeriesTags, StudyTags, derive_uid, localizer_tags, series_tags
 

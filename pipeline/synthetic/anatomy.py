@@ -67,7 +67,18 @@ def procedural_head(seed: int, *, spacing_mm: float = 1.0, scale: float = 1.0, t
 
 
 def brain_volume_ml(labels: sitk.Image) -> float:
-    """Return the volume of the brain tissue and ventricles of a label map, without the CSF around them."""
+    """Return the volume of brain tissue and ventricles, without the fluid around them.
+
+    Parameters
+    ----------
+    labels
+        Label map with numbers as in `Label`.
+
+    Returns
+    -------
+    float
+        Millilitres.
+    """
     label_zyx = sitk.GetArrayViewFromImage(labels)
     brain = (label_zyx > 0) & (label_zyx < FIRST_HEAD_LABEL) & (label_zyx != Label.OUTER_CSF)
     return float(np.count_nonzero(brain)) * float(np.prod(labels.GetSpacing())) / 1000

@@ -1,4 +1,8 @@
-"""The brain inside the dura: folded cortex, deep grey matter, ventricles, cerebellum, brain stem, tubers."""
+"""The brain inside the dura: folded cortex, deep grey matter, ventricles, cerebellum, brain stem, tubers.
+
+All lengths and places are those of an adult's head in `Canvas.points`, chosen by eye so that slices look like a
+brain's; none is measured on a person.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,26 @@ GYRUS_MM = 27.0
 """Wavelength of the folding: two gyri."""
 CORTEX_MM = 2.9
 FOLIUM_MM = 5.0
+CEREBELLAR_CORTEX_MM = 3.4
+"""Thicker than in life, where folia are finer than the voxels of a scan."""
+VERMIS_MM = 5
+"""Half its width; no white matter is drawn in it."""
+BRAIN_STEM_CISTERN_MM = 5
+FORAMEN_MAGNUM_Z_MM = -50
+"""Below, fluid takes the place of bone and muscle around the brain stem."""
+CALLOSUM_MM = 6
+CALLOSUM_LOWER_Z_MM = 2
+"""Thickness of the corpus callosum, and where its arch ends."""
 FOLIA_RADIUS_MM = 30.0
 """Where folia have that width."""
+SINUS_MM = 6
+"""Depth of the venous sinuses below the bone."""
+SAGITTAL_SINUS_LOWER_Z_MM, SAGITTAL_SINUS_FRONT_Y_MM = -10, -70
+TRANSVERSE_SINUS_UPPER_Z_MM, TRANSVERSE_SINUS_FRONT_Y_MM = -8, 42
+TUBER_SEAT_MM = 4, 9
+"""Depth below the pia at which the middle of a tuber may lie: in the cortex or close to it."""
+TUBER_MIDLINE_MM = 5
+"""Tubers have no middle nearer to the midline."""
 
 LATERAL_VENTRICLE_PATH = (
     ((9.0, -32.0, 6.0), 4.5),
@@ -53,12 +75,18 @@ def paint_brain(canvas: Canvas, cavity: Cavity, random: np.random.Generator, tub
 
 
 def paint_brain_stem(canvas: Canvas) -> None:
-    """Paint brain stem, spinal cord and the fluid around them down to the end of the neck, after the brain."""
+    """Paint brain stem, spinal cord and the fluid around them down to the end of the neck.
+
+    Parameters
+    ----------
+    canvas
+        The whole head, its brain painted.
+    """
     part = canvas.between((-40, -15, -160), (40, 60, 0))
     csf = (Label.OUTER_CSF, Label.CORTEX, Label.WHITE_MATTER, Label.CEREBELLUM_CORTEX, Label.CEREBELLUM_WHITE_MATTER)
     stem = tube(part.points, BRAIN_STEM_PATH)
     canal = (Label.CORTICAL_BONE, Label.CANCELLOUS_BONE, Label.SOFT_TISSUE)
-    part.paint((stem < 5) & (part.points[2] < -50), Label.OUTER_CSF, canal)
+    part.paint((stem < BRAIN_STEM_CISTERN_MM) & (part.points[2] < FORAMEN_MAGNUM_Z_MM), Label.OUTER_CSF, canal)
     part.paint(tube(part.points, SPINAL_CORD_PATH) < 0, Label.SPINAL_CORD, (*csf, *canal))
     peduncle = tube(part.mirrored, [((8, 8, -36), 9), ((24, 32, -38), 7)])
     part.paint(peduncle < 0, Label.CEREBELLUM_WHITE_MATTER, csf)
@@ -83,8 +111,9 @@ def _paint_cerebrum(canvas: Canvas, cavity: Cavity, random: np.random.Generator)
     canvas.paint(cerebrum & (pial >= thickness), Label.WHITE_MATTER)
     canvas.paint(cerebrum & (pial < 0), Label.OUTER_CSF)
     callosum = ellipsoid(canvas.points, (0.0, 2.0, 2.0), (12.0, 38.0, 25.0))
-    canvas.paint((callosum < 0) & (callosum > -6) & (canvas.points[2] > 2), Label.WHITE_MATTER)
-    return np.where(np.abs(x) > 5, np.minimum(depth, fissure), 0).astype(np.float32)
+    arch = (callosum < 0) & (callosum > -CALLOSUM_MM) & (canvas.points[2] > CALLOSUM_LOWER_Z_MM)
+    canvas.paint(arch, Label.WHITE_MATTER)
+    return np.where(np.abs(x) > TUBER_MIDLINE_MM, np.minimum(depth, fissure), 0).astype(np.float32)
 
 
 def _field_mm(canvas: Canvas, random: np.random.Generator, cell_mm: float) -> Field:
@@ -144,7 +173,8 @@ def _paint_cerebellum(canvas: Canvas, cavity: Cavity, random: np.random.Generato
     pial = np.minimum(depth, reach - 0.35)
     inside = fossa < 0
     canvas.paint(inside & (pial >= 0), Label.CEREBELLUM_CORTEX)
-    canvas.paint(inside & (pial >= 3.4) & (np.abs(x) > 5), Label.CEREBELLUM_WHITE_MATTER)
+    core = inside & (pial >= CEREBELLAR_CORTEX_MM) & (np.abs(x) > VERMIS_MM)
+    canvas.paint(core, Label.CEREBELLUM_WHITE_MATTER)
 
 
 def _paint_deep_structures(canvas: Canvas) -> None:
@@ -170,10 +200,13 @@ def _paint_deep_structures(canvas: Canvas) -> None:
 def _paint_sinuses(canvas: Canvas, cavity: Cavity) -> None:
     """Paint the sagittal sinus under the vault and the transverse sinuses where the tentorium meets the bone."""
     x, y, z = canvas.points
-    near = (cavity.whole > -6) & (cavity.whole < 0)
-    canvas.paint(near & (np.abs(x) < 3.2 + 0.5 * cavity.whole) & (z > -10) & (y > -70), Label.VEIN, (Label.OUTER_CSF,))
+    near = (cavity.whole > -SINUS_MM) & (cavity.whole < 0)
+    sagittal = near & (np.abs(x) < 3.2 + 0.5 * cavity.whole)
+    sagittal &= (z > SAGITTAL_SINUS_LOWER_Z_MM) & (y > SAGITTAL_SINUS_FRONT_Y_MM)
+    canvas.paint(sagittal, Label.VEIN, (Label.OUTER_CSF,))
     seam = intersection(-cavity.cerebrum - 4, -cavity.posterior_fossa - 4)
-    canvas.paint(near & (y > 42) & (seam < 0) & (z < -8), Label.VEIN, (Label.OUTER_CSF,))
+    transverse = near & (seam < 0) & (y > TRANSVERSE_SINUS_FRONT_Y_MM) & (z < TRANSVERSE_SINUS_UPPER_Z_MM)
+    canvas.paint(transverse, Label.VEIN, (Label.OUTER_CSF,))
 
 
 def _paint_tubers(canvas: Canvas, depth: Field, random: np.random.Generator, tubers: int) -> tuple[Point, ...]:
@@ -181,7 +214,8 @@ def _paint_tubers(canvas: Canvas, depth: Field, random: np.random.Generator, tub
     x, y, z = canvas.points
     outer = ellipsoid(canvas.points, (0.0, -2.0, -4.0), (40.0, 44.0, 28.0)) > 0
     outer &= np.isin(canvas.label_zyx, (Label.CORTEX, Label.WHITE_MATTER))
-    seats = np.argwhere((depth > 4) & (depth < 9) & outer)
+    shallowest_mm, deepest_mm = TUBER_SEAT_MM
+    seats = np.argwhere((depth > shallowest_mm) & (depth < deepest_mm) & outer)
     over = (Label.CORTEX, Label.WHITE_MATTER, Label.OUTER_CSF)
     placed: list[tuple[Point, float]] = []
     for seat in random.permutation(seats)[: 200 * tubers]:

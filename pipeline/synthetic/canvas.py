@@ -76,7 +76,20 @@ class Canvas:
         return np.abs(x), y, z
 
     def slices(self, lower_xyz_mm: Point, upper_xyz_mm: Point, margin_mm: float = 12.0) -> tuple[slice, slice, slice]:
-        """Return the z-y-x slices between two corners; the margin makes room for the bending."""
+        """Return the part of the grid between two corners.
+
+        Parameters
+        ----------
+        lower_xyz_mm, upper_xyz_mm
+            Corners in unbent coordinates.
+        margin_mm
+            Added on all sides, as room for the bending.
+
+        Returns
+        -------
+        tuple of slice
+            Along z, y and x; cut off where the grid ends.
+        """
         cuts = []
         for axis, low, high in zip(self.axes_zyx, lower_xyz_mm[::-1], upper_xyz_mm[::-1], strict=True):
             start, stop = np.searchsorted(axis, (low - margin_mm, high + margin_mm))
@@ -84,17 +97,49 @@ class Canvas:
         return cuts[0], cuts[1], cuts[2]
 
     def window(self, part: tuple[slice, slice, slice]) -> Canvas:
-        """Return the part that `slices` names."""
+        """Return a part of the canvas, which shares its memory.
+
+        Parameters
+        ----------
+        part
+            As `slices` returns it.
+
+        Returns
+        -------
+        Canvas
+            Painting on it paints on this canvas.
+        """
         x, y, z = (values[part] for values in self.points)
         axes = tuple(axis[cut] for axis, cut in zip(self.axes_zyx, part, strict=True))
         return Canvas(self.label_zyx[part], (x, y, z), (axes[0], axes[1], axes[2]))
 
     def between(self, lower_xyz_mm: Point, upper_xyz_mm: Point) -> Canvas:
-        """Return the part between two corners, with room for the bending."""
+        """Return the window between two corners, with room for the bending.
+
+        Parameters
+        ----------
+        lower_xyz_mm, upper_xyz_mm
+            Corners in unbent coordinates.
+
+        Returns
+        -------
+        Canvas
+            Shares the memory of this one.
+        """
         return self.window(self.slices(lower_xyz_mm, upper_xyz_mm))
 
     def paint(self, where: NDArray[np.bool_], label: Label, over: Collection[Label] | None = None) -> None:
-        """Write `label` where `where` is true, only over the labels in `over` if given."""
+        """Write a label into some voxels.
+
+        Parameters
+        ----------
+        where
+            bool, z-y-x, the shape of the canvas.
+        label
+            Written where `where` is true.
+        over
+            Labels that are painted over; None for all.
+        """
         if over is not None:
             where = where & np.isin(self.label_zyx, list(over))
         self.label_zyx[where] = label

@@ -16,6 +16,7 @@ from pipeline.synthetic.study_tags import SeriesTags, StudyTags, derive_uid
 
 STORED_MAX = 4095
 """Largest stored value of a volume that must be scaled: 12 bits, as scanners write."""
+_AXES = 3
 
 
 def write_series(
@@ -57,7 +58,7 @@ def write_series(
     syntax = UID(transfer_syntax)
     if syntax.is_compressed or not syntax.is_little_endian:
         raise ValueError(f"only uncompressed little endian is written, not {syntax.name}")
-    if volume.GetDimension() != 3 or volume.GetNumberOfComponentsPerPixel() != 1:
+    if volume.GetDimension() != _AXES or volume.GetNumberOfComponentsPerPixel() != 1:
         raise ValueError("a series is written from a scalar three-dimensional volume")
     series = replace(series, series_uid=series.series_uid or derive_uid(study.study_uid, "series", series.number))
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,8 @@
-"""Everything of the head around the brain: cranial cavity, skull, scalp, face, eyes, jaw, airways, neck."""
+"""Everything of the head around the brain: cranial cavity, skull, scalp, face, eyes, jaw, airways, neck.
+
+All lengths and places are those of an adult's head in `Canvas.points`, chosen by eye so that slices look like a
+head's; none is measured on a person.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,11 @@ from pipeline.synthetic.shapes import SLAB, Field, Points, ellipsoid, intersecti
 SKIN_MM = 2.2
 BONE_TABLE_MM = 1.6
 """Thickness of the inner and the outer table of the skull."""
+VERTEBRA_SHELL_MM, JAW_SHELL_MM = 1.8, 2.2
+"""Compact bone around the cancellous bone of vertebrae and jaws."""
+ORBIT_WALL_MM, AIRWAY_WALL_MM, FRONTAL_SINUS_WALL_MM = 1.8, 1.8, 1.5
+NASAL_MUCOSA_MM, AIRWAY_MUCOSA_MM = 2.2, 0.6
+"""Mucosa over the walls of nose and throat, and inside of all airways."""
 
 BRAIN_STEM_PATH = (
     ((0.0, 4.0, -8.0), 12.0),
@@ -47,7 +56,18 @@ class Cavity:
 
 
 def cranial_cavity(points: Points) -> Cavity:
-    """Return the cavity of the skull at the given anatomical points."""
+    """Return the cavity of the skull.
+
+    Parameters
+    ----------
+    points
+        Where to evaluate, z-y-x arrays of one shape.
+
+    Returns
+    -------
+    Cavity
+        Distances of that shape.
+    """
     count = points[0].shape[0]
     slabs = [slice(start, start + SLAB) for start in range(0, count, SLAB)]
     parts = [_cavity_distances((points[0][slab], points[1][slab], points[2][slab])) for slab in slabs]
@@ -142,7 +162,7 @@ def _paint_neck_bones(canvas: Canvas) -> None:
     bone = union(union(body, arch, 3), spine, 3)
     bone = intersection(bone, z + 70)
     part.paint(bone < 0, Label.CORTICAL_BONE, (Label.SOFT_TISSUE,))
-    part.paint(bone < -1.8, Label.CANCELLOUS_BONE, (Label.CORTICAL_BONE,))
+    part.paint(bone < -VERTEBRA_SHELL_MM, Label.CANCELLOUS_BONE, (Label.CORTICAL_BONE,))
     part.paint(canal < 0, Label.OUTER_CSF, (Label.SOFT_TISSUE, Label.CORTICAL_BONE, Label.CANCELLOUS_BONE))
 
 
@@ -155,7 +175,7 @@ def _paint_jaws(canvas: Canvas) -> None:
     upper = tube(part.mirrored, [((0, -88, -80), 6), ((18, -82, -80), 6), ((28, -55, -76), 6)])
     for jaw in (lower, upper):
         part.paint(jaw < 0, Label.CORTICAL_BONE, (Label.SOFT_TISSUE,))
-        part.paint(jaw < -2.2, Label.CANCELLOUS_BONE, (Label.CORTICAL_BONE,))
+        part.paint(jaw < -JAW_SHELL_MM, Label.CANCELLOUS_BONE, (Label.CORTICAL_BONE,))
 
 
 def _paint_airways(canvas: Canvas, random: np.random.Generator) -> None:
@@ -171,10 +191,10 @@ def _paint_airways(canvas: Canvas, random: np.random.Generator) -> None:
     lined = union(union(union(nose, throat, 3), cheeks), sphenoid)
     septum = 0.9 - aside[0]
     air = union(intersection(lined, np.maximum(-conchae, septum)), union(throat, mouth))
-    part.paint(lined < 1.8, Label.CORTICAL_BONE, (Label.SOFT_TISSUE,))
-    part.paint(union(nose, throat, 3) < 2.2, Label.MUCOSA)
+    part.paint(lined < AIRWAY_WALL_MM, Label.CORTICAL_BONE, (Label.SOFT_TISSUE,))
+    part.paint(union(nose, throat, 3) < NASAL_MUCOSA_MM, Label.MUCOSA)
     part.paint(lined < 0.0, Label.MUCOSA)
-    part.paint(air < -0.6, Label.AIR)
+    part.paint(air < -AIRWAY_MUCOSA_MM, Label.AIR)
 
 
 def _paint_eyes(canvas: Canvas) -> None:
@@ -182,7 +202,8 @@ def _paint_eyes(canvas: Canvas) -> None:
     aside = part.mirrored
     orbit = tube(aside, [((33, -76, -32), 18), ((14, -38, -30), 4)])
     shell = union(orbit, ellipsoid(aside, (33.0, -86.0, -32.0), (16.0, 12.0, 14.0)))
-    part.paint(orbit < 1.8, Label.CORTICAL_BONE, (Label.SOFT_TISSUE, Label.CANCELLOUS_BONE, Label.MUCOSA))
+    around = (Label.SOFT_TISSUE, Label.CANCELLOUS_BONE, Label.MUCOSA)
+    part.paint(orbit < ORBIT_WALL_MM, Label.CORTICAL_BONE, around)
     part.paint(shell < 0, Label.SOFT_TISSUE, (Label.CORTICAL_BONE, Label.CANCELLOUS_BONE, Label.MUCOSA))
     for across, up in ((10.0, 0.0), (-10.0, 0.0), (0.0, 10.0), (0.0, -10.0)):
         muscle = tube(aside, [((33 + across, -74, -32 + up), 2.2), ((16, -42, -30), 1.5)])
@@ -195,5 +216,5 @@ def _paint_frontal_sinus(canvas: Canvas) -> None:
     part = canvas.between((-25, -105, -30), (25, -80, 5))
     sinus = ellipsoid(part.mirrored, (9.0, -91.0, -14.0), (10.0, 4.5, 9.0))
     bone = (Label.CORTICAL_BONE, Label.CANCELLOUS_BONE, Label.SOFT_TISSUE)
-    part.paint(sinus < 1.5, Label.CORTICAL_BONE, bone)
+    part.paint(sinus < FRONTAL_SINUS_WALL_MM, Label.CORTICAL_BONE, bone)
     part.paint(sinus < 0, Label.AIR, bone)

@@ -21,12 +21,35 @@ RULE = (
 
 
 def mean_burden_ml(burden_ml: Mapping[Contrast, float], signal: Sequence[Contrast]) -> float:
-    """Return the burden of a patient: the mean over the sequences with signal."""
+    """Return the burden of a patient: the mean over the sequences with signal.
+
+    Parameters
+    ----------
+    burden_ml
+        Volume times contrast by sequence.
+    signal
+        At least one sequence.
+
+    Returns
+    -------
+    float
+        Millilitres.
+    """
     return sum(burden_ml[role] for role in signal) / len(signal)
 
 
 def probability(burden_ml: float) -> float:
     """Return the probability that the label is 1: a logistic function of the logarithm of the burden.
+
+    Parameters
+    ----------
+    burden_ml
+        Of a patient, 0 or more.
+
+    Returns
+    -------
+    float
+        0 without burden, 0.5 at `MIDPOINT_ML`.
 
     Raises
     ------
@@ -47,6 +70,11 @@ def achievable_auc(probabilities: Sequence[float]) -> float:
     probabilities
         Of label 1, one for each patient; not all 0 and not all 1.
 
+    Returns
+    -------
+    float
+        0.5 to 1.
+
     Notes
     -----
     Each patient counts as a positive one with its probability and as a negative one with the rest. That counts a
@@ -56,7 +84,20 @@ def achievable_auc(probabilities: Sequence[float]) -> float:
 
 
 def reached_auc(probabilities: Sequence[float], labels: Sequence[int]) -> float | None:
-    """Return the AUC of the probabilities for the labels that were drawn; None where all labels are the same."""
+    """Return the AUC of the probabilities for the labels that were drawn.
+
+    Parameters
+    ----------
+    probabilities
+        Of label 1, one for each patient.
+    labels
+        0 or 1, in the same order.
+
+    Returns
+    -------
+    float or None
+        0 to 1; None where all labels are the same.
+    """
     return _auc(probabilities, labels) if len(set(labels)) > 1 else None
 
 

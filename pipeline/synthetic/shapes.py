@@ -81,7 +81,20 @@ def tube(points: Points, path: Sequence[tuple[Point, float]]) -> Field:
 
 
 def union(first: Field, second: Field, blend_mm: float = 0.0) -> Field:
-    """Return the distance to two solids together, their seam rounded over `blend_mm`."""
+    """Return the distance to two solids together.
+
+    Parameters
+    ----------
+    first, second
+        Signed distances in millimetres, arrays of one shape.
+    blend_mm
+        Over so much their seam is rounded; 0 leaves it sharp.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of that shape, negative in either solid.
+    """
     if not blend_mm:
         return np.asarray(np.minimum(first, second))
 
@@ -93,12 +106,40 @@ def union(first: Field, second: Field, blend_mm: float = 0.0) -> Field:
 
 
 def intersection(first: Field, second: Field, blend_mm: float = 0.0) -> Field:
-    """Return the distance to what two solids share, the edge rounded over `blend_mm`."""
+    """Return the distance to what two solids share.
+
+    Parameters
+    ----------
+    first, second
+        Signed distances in millimetres, arrays of one shape.
+    blend_mm
+        Over so much the edge is rounded; 0 leaves it sharp.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of that shape, negative in both solids.
+    """
     return -union(-first, -second, blend_mm)
 
 
 def smooth_step(values: Field, at: float, width: float) -> Field:
-    """Return a smooth rise from 0 to 1 around `at`; it takes about four `width`."""
+    """Return a smooth rise from 0 to 1.
+
+    Parameters
+    ----------
+    values
+        Any shape.
+    at
+        Value at which it is 0.5.
+    width
+        About a quarter of the way from 0 to 1, in the unit of the values.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, the shape of the values.
+    """
     return np.asarray(
         (1 / (1 + np.exp(-np.clip((values - np.float32(at)) / np.float32(width), -30, 30)))).astype(np.float32)
     )

@@ -11,8 +11,8 @@ import SimpleITK as sitk
 
 from models.contrast import Contrast
 from pipeline.synthetic.anatomy import procedural_head
-from pipeline.synthetic.contrast import ORIENTATION, Plane, render
 from pipeline.synthetic.dicom_series import write_series
+from pipeline.synthetic.rendering import ORIENTATION, Plane, render
 from pipeline.synthetic.study_tags import SeriesTags, StudyTags, derive_uid, localizer_tags, series_tags
 
 LOCALIZER_SPACING_MM = 1.5

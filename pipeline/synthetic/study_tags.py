@@ -6,11 +6,22 @@ import uuid
 from dataclasses import dataclass
 
 from models.contrast import Contrast
-from pipeline.synthetic.contrast import TIMING, Plane
+from pipeline.synthetic.rendering import TIMING, Plane
 
 
 def derive_uid(*parts: object) -> str:
-    """Return the UID that belongs to the parts: the same parts give the same UID (PS3.5 B.2, root 2.25)."""
+    """Return the UID that belongs to some parts.
+
+    Parameters
+    ----------
+    parts
+        What is named, from the largest to the smallest; their texts count.
+
+    Returns
+    -------
+    str
+        Under the root 2.25 (PS3.5 B.2); the same parts give the same UID.
+    """
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(map(str, parts))).int}"
 
 
@@ -147,7 +158,18 @@ def series_tags(role: Contrast, *, number: int | None = None, plane: Plane | str
 
 
 def localizer_tags(number: int = 1) -> SeriesTags:
-    """Return the tags of a three-plane localizer."""
+    """Return the tags of a three-plane localizer.
+
+    Parameters
+    ----------
+    number
+        Series Number.
+
+    Returns
+    -------
+    SeriesTags
+        A gradient echo of a few seconds.
+    """
     return SeriesTags(
         number=number, description="localizer", protocol="localizer", tr_ms=8.6, te_ms=4.0, flip_deg=20.0,
         scanning_sequence=("GR",), sequence_variant=("SP", "OSP"), sequence_name="*fl2d1", slice_thickness_mm=7.0,

@@ -84,7 +84,18 @@ class TuberLoad:
     shares: dict[Contrast, sitk.Image]
 
     def burden_ml(self, role: Contrast) -> float:
-        """Return the sum of volume times contrast in a sequence."""
+        """Return the burden that a sequence shows.
+
+        Parameters
+        ----------
+        role
+            The sequence.
+
+        Returns
+        -------
+        float
+            Sum of volume times contrast over all tubers, in millilitres.
+        """
         return sum(tuber.volume_ml * tuber.contrast[role] for tuber in self.tubers)
 
 

@@ -13,8 +13,8 @@ import SimpleITK as sitk
 from models.bundle import ModelError
 from pipeline.synthetic.anatomy import procedural_head
 from pipeline.synthetic.canvas import FIRST_HEAD_LABEL, RIGHT_OF_LEFT, Label
-from pipeline.synthetic.contrast import TISSUE_OF_LABEL
 from pipeline.synthetic.noise import smooth_field
+from pipeline.synthetic.rendering import TISSUE_OF_LABEL
 from pipeline.synthetic.shapes import Field
 
 SPACING_MM = 1.5
@@ -25,7 +25,10 @@ BEND_MM, BEND_CELL_MM = 4.0, 40.0
 STRETCH = 0.04
 """Each axis is stretched by up to so much besides the scale of the head."""
 TILT_DEG = 6.0
+MIRRORED_SHARE = 0.5
 _RIM_MM = 15.0
+_X_AXIS = 2
+"""Of z, y and x: the one from side to side."""
 _OTHER_SIDE = {5: 44, 26: 58, 28: 60, 30: 62, 136: 163, 137: 164}
 """Paired numbers that only label maps have."""
 
@@ -61,6 +64,11 @@ def base_anatomies(label_maps: Path | None, seed: int) -> tuple[BaseAnatomy, ...
     seed
         Of the procedural heads.
 
+    Returns
+    -------
+    tuple of BaseAnatomy
+        In the order of the names of the files, copies of a map once; `PROCEDURAL_HEADS` procedural ones.
+
     Raises
     ------
     ModelError
@@ -78,7 +86,17 @@ def base_anatomies(label_maps: Path | None, seed: int) -> tuple[BaseAnatomy, ...
 
 @lru_cache(maxsize=3)
 def read_base(base: BaseAnatomy) -> sitk.Image:
-    """Return the labels of a base anatomy without lesions: uint16, axes along LPS, the middle of the brain at 0.
+    """Return the labels of a base anatomy without its lesions.
+
+    Parameters
+    ----------
+    base
+        Label map, with numbers as in `Label` in any axis-aligned orientation, or seed of a procedural head.
+
+    Returns
+    -------
+    SimpleITK.Image
+        uint16, axes along LPS, the middle of the brain at the origin of the patient space.
 
     Raises
     ------
@@ -119,12 +137,12 @@ def warp(base: sitk.Image, random: np.random.Generator, scale: float = 1.0) -> s
     SimpleITK.Image
         uint16, axes along LPS, voxels of `SPACING_MM`, with a rim of air.
     """
-    mirrored = bool(random.random() < 0.5)
+    mirrored = bool(random.random() < MIRRORED_SHARE)
     stretch_zyx = scale * random.uniform(1 - STRETCH, 1 + STRETCH, 3)
     tilt = sitk.Euler3DTransform((0.0, 0.0, 0.0), *np.deg2rad(random.uniform(-TILT_DEG, TILT_DEG, 3)).tolist())
     to_base = np.reshape(tilt.GetMatrix(), (3, 3))[::-1, ::-1] / stretch_zyx[:, None]
     if mirrored:
-        to_base[2] *= -1
+        to_base[_X_AXIS] *= -1
     label_zyx = np.pad(sitk.GetArrayViewFromImage(base), 1)
     step_zyx_mm = np.array(base.GetSpacing()[::-1])
     first_zyx_mm = np.array(base.GetOrigin()[::-1]) - step_zyx_mm
@@ -172,7 +190,7 @@ def _axes(
     axes = []
     for axis, there in enumerate(_extents(head_zyx)):
         ends_mm = scale * (first_zyx_mm[axis] + step_zyx_mm[axis] * there[[0, -1]])
-        low_mm, high_mm = sorted(-ends_mm if mirrored and axis == 2 else ends_mm)
+        low_mm, high_mm = sorted(-ends_mm if mirrored and axis == _X_AXIS else ends_mm)
         axes.append(np.arange(low_mm - _RIM_MM, high_mm + _RIM_MM, SPACING_MM, dtype=np.float32))
     return axes[0], axes[1], axes[2]
 

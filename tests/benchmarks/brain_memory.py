@@ -31,7 +31,7 @@ from pipeline.select import select_study
 from pipeline.study import load_models, run_study
 from pipeline.synthetic import write_study
 from pipeline.synthetic.anatomy import procedural_head
-from pipeline.synthetic.contrast import render
+from pipeline.synthetic.rendering import render
 
 FIRST_MARK = 5
 MAX_GROWTH = 0.05

@@ -12,7 +12,7 @@ from models.brain_weights import EMBEDDED, open_brain_weights
 from models.bundle import SHIPPED, Bundle, open_bundle
 from pipeline.select import select_study
 from pipeline.study import load_models, run_study
-from pipeline.synthetic.cohort import FACTS, STUDIES, synthesize_cohort
+from pipeline.synthetic.made_cohort import FACTS, STUDIES, synthesize_cohort
 
 SEED = 11
 AT_MOST_MB = 30

@@ -20,8 +20,8 @@ from pipeline.cohort.labels import read_labels
 from pipeline.patient_age import read_age_years
 from pipeline.select import select_study
 from pipeline.synthetic import RIGHT_OF_LEFT, Label, render
-from pipeline.synthetic.cohort import base_of, make_head, synthesize_cohort
 from pipeline.synthetic.label_rule import achievable_auc, mean_burden_ml, probability, reached_auc
+from pipeline.synthetic.made_cohort import base_of, make_head, synthesize_cohort
 from pipeline.synthetic.tubers import CORTEX, FEW, MANY, WHITE_MATTER, place_tubers
 from pipeline.synthetic.warp import SPACING_MM, BaseAnatomy, base_anatomies, read_base, warp
 from tests.support.services import real_data

@@ -23,9 +23,9 @@ from threadpoolctl import threadpool_limits
 from models.bundle import ModelError
 from models.contrast import Contrast
 from models.whole_files import write_whole
-from pipeline.synthetic.contrast import Plane, render
 from pipeline.synthetic.dicom_series import write_series
 from pipeline.synthetic.label_rule import RULE, achievable_auc, mean_burden_ml, probability, reached_auc
+from pipeline.synthetic.rendering import Plane, render
 from pipeline.synthetic.study_files import Acquisition
 from pipeline.synthetic.study_tags import StudyTags, derive_uid, series_tags
 from pipeline.synthetic.tubers import FEW, MANY, Tuber, TuberLoad, place_tubers
@@ -45,6 +45,8 @@ ACQUISITIONS = {
     Contrast.FLAIR: Acquisition(Plane.AXIAL, (2.0, 2.0, 4.0)),
 }
 """Coarse, for a model grid of 2 x 2 x 3 mm."""
+FEWEST_PATIENTS = 2
+"""Two that follow each other are a pair, one with few tubers and one with many."""
 AGES = 1, 17
 _GROWTH = (1.0, 2.0, 5.0, 10.0, 17.0), (0.87, 0.91, 0.96, 0.98, 1.0)
 """Edge of a head against an adult's, by years; the maps are of adults."""
@@ -109,9 +111,14 @@ def synthesize_cohort(
     signal
         The sequences that show tubers. The others show none at all.
     tell
-        Is told the progress.
+        Called with a line on the progress after each patient.
     workers
         Processes; 1 computes in this one.
+
+    Returns
+    -------
+    pathlib.Path
+        In `out`, with a line for each patient.
 
     Raises
     ------
@@ -120,7 +127,7 @@ def synthesize_cohort(
         ``label_map_unknown``.
     """
     signal = tuple(role for role in Contrast if role in signal)
-    if patients < 2 or not signal or workers < 1:
+    if patients < FEWEST_PATIENTS or not signal or workers < 1:
         raise ModelError("cohort_request_wrong", "A cohort needs two patients, a sequence with signal and a worker.")
     if out.exists() and any(out.iterdir()):
         raise ModelError("cohort_folder_not_empty", f"{out} is not empty: name a new folder for the cohort.")
@@ -152,12 +159,38 @@ class _Order:
 
 
 def base_of(index: int, bases: tuple[BaseAnatomy, ...]) -> BaseAnatomy:
-    """Return the base anatomy of a patient, counted from 0: each in turn, for two patients at a time."""
+    """Return the base anatomy of a patient: each in turn, for two patients at a time.
+
+    Parameters
+    ----------
+    index
+        Number of the patient, from 0.
+    bases
+        Of the cohort, at least one.
+
+    Returns
+    -------
+    BaseAnatomy
+        The same for both patients of a pair.
+    """
     return bases[index // 2 % len(bases)]
 
 
 def make_head(base: BaseAnatomy, index: int, seed: int) -> tuple[sitk.Image, int, float]:
-    """Return the head of a patient of a cohort, the age in years, and the scale against the base."""
+    """Return the head of a patient, before it has tubers.
+
+    Parameters
+    ----------
+    base
+        Anatomy that the head is bent from.
+    index, seed
+        Number of the patient, from 0, and seed of the cohort; the same two give the same head.
+
+    Returns
+    -------
+    tuple of SimpleITK.Image, int and float
+        Labels as `warp` returns them, age in years, and size against the base.
+    """
     random = np.random.default_rng([seed, index, 0])
     age = int(random.integers(AGES[0], AGES[1] + 1))
     scale = float(np.clip(np.interp(age, *_GROWTH) + random.normal(0, _SCALE_SPREAD), *_SCALES))

@@ -19,6 +19,10 @@ FULL_SCALE = 1000.0
 """Intensity of the 99.5th percentile inside the head."""
 FAT_DEPTH_MM = 6.0
 """Soft tissue that lies nearer to the air is fat, deeper tissue is muscle with streaks of fat."""
+FAT_STREAKS = 1.1
+"""Standard deviations of the texture of muscle above which it is fat: about one voxel in seven."""
+DARKEST_TISSUE = 0.02
+"""Share of the signal that water can give; the scale of an image is set by what is brighter."""
 
 
 class Plane(StrEnum):
@@ -59,7 +63,18 @@ class Tissue:
     spread: float = 0.03
 
     def signal(self, timing: Timing) -> float:
-        """Return the signal of the sequence between 0 and 1."""
+        """Return the signal of a spin echo or inversion recovery sequence.
+
+        Parameters
+        ----------
+        timing
+            Of the sequence.
+
+        Returns
+        -------
+        float
+            Magnitude, 0 to 1: 1 is fully relaxed water without decay.
+        """
         decay = float(np.exp(-timing.te_ms / self.t2_ms))
         recovery = 1 - float(np.exp(-timing.tr_ms / self.t1_ms))
         if timing.ti_ms is not None:
@@ -161,7 +176,7 @@ def render(
     image, first_zyx = _average(fine, spacing_zyx_mm, np.array(spacing_xyz_mm[::-1]))
     cell = [min(90.0 / step, 1e6) for step in spacing_xyz_mm[::-1]]
     image *= np.exp(np.float32(bias) * smooth_field(random, image.shape, (cell[0], cell[1], cell[2])))
-    image *= np.float32(FULL_SCALE / max(float(np.percentile(image[image > 0.02], 99.5)), 1e-3))
+    image *= np.float32(FULL_SCALE / max(float(np.percentile(image[image > DARKEST_TISSUE], 99.5)), 1e-3))
     image = _receive(image, np.float32(noise * FULL_SCALE), random)
     volume: sitk.Image = sitk.GetImageFromArray(np.rint(np.clip(image, 0, 4095)).astype(np.int16))
     volume.SetSpacing(spacing_xyz_mm)
@@ -203,7 +218,8 @@ def _paint(
     texture = smooth_field(random, (shape[0], shape[1], shape[2]), (cells[0], cells[1], cells[2]))
     image: Field = signal[label_zyx]
     soft = label_zyx == Label.SOFT_TISSUE
-    fat = soft & ((_depth_mm(label_zyx, spacing_zyx_mm) < FAT_DEPTH_MM) | (_streaks(shape, cells, random) > 1.1))
+    below_the_skin = _depth_mm(label_zyx, spacing_zyx_mm) < FAT_DEPTH_MM
+    fat = soft & (below_the_skin | (_streaks(shape, cells, random) > FAT_STREAKS))
     image[fat] = FAT.signal(timing)
     return np.asarray(image * (1 + spread[label_zyx] * texture))
 
