@@ -1,4 +1,4 @@
-"""HD-BET's own nnU-Net predictor, loaded once and called in process.
+"""A brain extractor, loaded once and called in process: HD-BET's own nnU-Net predictor, or HD-BET v1.
 
 HD-BET's command starts a dozen processes per call; its predictor object does not. Any folder in HD-BET's format will
 do: the official weights or the embedded ones.
@@ -10,13 +10,17 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import numpy as np
 import torch
 
 from models.brain_weights import BrainWeights
+from models.hd_bet_v1 import FoldWeights, HdBetV1
+
+Mask = Callable[[np.ndarray, tuple[float, float, float]], np.ndarray]
+"""Volume and voxel size in mm, both z-y-x, to uint8 of the volume's shape."""
 
 
 class BrainExtractor:
@@ -25,7 +29,7 @@ class BrainExtractor:
     Parameters
     ----------
     weights
-        Verified weights.
+        Verified: a folder in HD-BET's format, or the folds of HD-BET v1.
     device
         Where the network runs.
 
@@ -43,10 +47,7 @@ class BrainExtractor:
     def __init__(self, weights: BrainWeights, device: torch.device) -> None:
         self.weights = weights
         self.device = device
-        hd_bet = hd_bet_module()
-        with _silenced():
-            self._predictor = hd_bet.hd_bet_predictor(weights.folder, device)
-        self._predictor.allow_tqdm = False
+        self._mask = HdBetV1(weights, device).mask if isinstance(weights, FoldWeights) else self._nnunet()
 
     def mask(self, volume_zyx: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
         """Return the brain mask.
@@ -63,9 +64,20 @@ class BrainExtractor:
         numpy.ndarray
             uint8, the shape of `volume_zyx`, 1 inside the brain.
         """
-        channel_first = np.ascontiguousarray(volume_zyx[None], np.float32)
-        segmentation = self._predictor.predict_single_npy_array(channel_first, {"spacing": list(spacing_zyx_mm)})
-        return np.asarray(segmentation, np.uint8)
+        return self._mask(volume_zyx, spacing_zyx_mm)
+
+    def _nnunet(self) -> Mask:
+        hd_bet = hd_bet_module()
+        with _silenced():
+            predictor = hd_bet.hd_bet_predictor(self.weights.folder, self.device)
+        predictor.allow_tqdm = False
+
+        def mask(volume_zyx: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
+            channel_first = np.ascontiguousarray(volume_zyx[None], np.float32)
+            segmentation = predictor.predict_single_npy_array(channel_first, {"spacing": list(spacing_zyx_mm)})
+            return np.asarray(segmentation, np.uint8)
+
+        return mask
 
 
 def hd_bet_module() -> ModuleType:

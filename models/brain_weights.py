@@ -46,7 +46,7 @@ _NUMPY_SCALARS: list[Any] = [
 
 @dataclass(frozen=True, slots=True)
 class BrainWeights:
-    """A verified model folder: its name and the SHA-256 over its files."""
+    """Verified weights: what the outputs call them, where they lie, and the SHA-256 over their files."""
 
     name: str
     folder: Path
@@ -104,14 +104,32 @@ def open_brain_weights(name: str, folder: Path, pinned: str | None = None) -> Br
             f"There are no '{name}' brain weights in {folder}: install them with `dicom-node models install hd-bet "
             'release_v1.5.0.zip`, or set weights = "embedded".',
         )
-    digest = verify_checksums(folder, "brain_weights_changed")
-    if pinned is not None and digest != pinned:
+    weights = BrainWeights(name, folder, verify_checksums(folder, "brain_weights_changed"))
+    refuse_other_digest(weights, pinned)
+    return weights
+
+
+def refuse_other_digest(weights: BrainWeights, pinned: str | None) -> None:
+    """Refuse weights that are not the ones that the configuration pins.
+
+    Parameters
+    ----------
+    weights
+        Verified.
+    pinned
+        The only digest that is accepted; None: any.
+
+    Raises
+    ------
+    ModelError
+        ``brain_weights_not_pinned``.
+    """
+    if pinned is not None and weights.digest != pinned:
         raise ModelError(
             "brain_weights_not_pinned",
-            f"The '{name}' brain weights have the digest {digest}, but [brain] digest is {pinned}: install the right "
-            "release, or change the key.",
+            f"The '{weights.name}' brain weights have the digest {weights.digest}, but [brain] digest is {pinned}: "
+            "install the right release, or change the key.",
         )
-    return BrainWeights(name, folder, digest)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -136,6 +136,7 @@ def fetch_archive(what: Installable, url: str, config: Config, tell: Callable[[s
 def rows(config: Config) -> list[Row]:
     """Return a row for every bundle that ships, the configured one, and all brain weights."""
     from models.bundle import SHIPPED
+    from models.hd_bet_v1 import is_installed
 
     shipped = [folder.parents[1].name for folder in sorted(SHIPPED.glob("*/configs/metadata.json"))]
     bundles = dict.fromkeys([*shipped, config.model.bundle])
@@ -143,6 +144,8 @@ def rows(config: Config) -> list[Row]:
     found.append(_row("brain weights", "embedded", config.brain.weights == "embedded", _embedded(config)))
     if config.brain.weights == "hd-bet" or _hd_bet_folder(config).exists():
         found.append(_row("brain weights", "hd-bet", config.brain.weights == "hd-bet", _hd_bet(config)))
+    if config.brain.weights == "hd-bet-v1" or is_installed():
+        found.append(_row("brain weights", "hd-bet-v1", config.brain.weights == "hd-bet-v1", _hd_bet_v1(config)))
     return found
 
 
@@ -179,6 +182,17 @@ def _hd_bet(config: Config) -> Callable[[str], tuple[str, str]]:
         pinned = config.brain.digest if config.brain.weights == name else None
         weights = open_brain_weights(name, _hd_bet_folder(config), pinned)
         return f"checkpoint {converted_from(weights)[:12]}", weights.digest
+
+    return identify
+
+
+def _hd_bet_v1(config: Config) -> Callable[[str], tuple[str, str]]:
+    def identify(name: str) -> tuple[str, str]:
+        from models.hd_bet_v1 import PACKAGE, Mode, open_hd_bet_v1
+
+        pinned = config.brain.digest if config.brain.weights == name else None
+        weights = open_hd_bet_v1(Mode(config.brain.mode), pinned)
+        return f"{PACKAGE} {version(PACKAGE)}, {config.brain.mode}", weights.digest
 
     return identify
 

