@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 from pydicom.uid import UID
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION, AllStoragePresentationContexts
-from pynetdicom._globals import DEFAULT_MAX_LENGTH
+from pynetdicom import (
+    AE,
+    PYNETDICOM_IMPLEMENTATION_UID,
+    PYNETDICOM_IMPLEMENTATION_VERSION,
+    AllStoragePresentationContexts,
+)
 from typer import Typer
 
 from dicom_node import config
@@ -292,6 +296,28 @@ def test_a_stranger_finds_the_answer(row: Row):
     assert row["look for"].strip("`") in defined
 
 
+def test_every_module_stands_in_its_room():
+    rooms = {
+        row["room"].strip("`/"): named([row], "what is in it") for row in table(ARCHITECTURE, "room", "what is in it")
+    }
+    listed = {
+        f"{room}/{module}.py"
+        for room, modules in rooms.items()
+        if (ROOT / "dicom_node" / room).is_dir()
+        for module in modules
+    }
+    assert listed == {
+        str(path.relative_to(ROOT / "dicom_node"))
+        for path in (ROOT / "dicom_node").glob("*/*.py")
+        if path.name != "__init__.py"
+    }
+
+
+def test_modules_of_models_stand_in_its_rooms():
+    listed = named(table(TRAINING, "room", "what is in it"), "room")
+    assert {path.name for path in (ROOT / "models").glob("[a-z]*.py")} <= set(listed)
+
+
 def test_the_table_of_labels_is_documented():
     listed = named(table(TRAINING, "column", "what stands in it"), "column")
     assert listed == [*labels.REQUIRED, *labels.OPTIONAL]
@@ -319,7 +345,7 @@ def test_limits_are_those_of_the_code():
     assert {row["limit"]: row["value"] for row in table(CONFORMANCE, "limit", "value")} == {
         "Associations accepted at the same time": f"{scp.MAXIMUM_ASSOCIATIONS}",
         "Largest PDU received, associations accepted": f"{scp.MAXIMUM_PDU_BYTES} bytes",
-        "Largest PDU received, associations requested": f"{DEFAULT_MAX_LENGTH} bytes",
+        "Largest PDU received, associations requested": f"{AE().maximum_pdu_size} bytes",
         "Wait for an association request after connection": f"{scp.REQUEST_TIMEOUT_S} s",
         "Wait for the rest of a message": f"{scp.MESSAGE_TIMEOUT_S} s",
         "Wait on an idle association before it is ended": f"{scp.IDLE_TIMEOUT_S} s",
