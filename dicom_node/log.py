@@ -20,7 +20,7 @@ import traceback
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from dicom_node.errors import ConfigError, NodeError
 from models.whole_files import OWNER_ALONE, write_new
@@ -99,7 +99,7 @@ def configure(stream: TextIO | None = None, key: bytes | None = None, level: int
     return pseudonym
 
 
-def say(logger: logging.Logger, event: str, /, *, level: int = logging.INFO, **facts: Any) -> None:
+def say(logger: logging.Logger, event: str, /, *, level: int = logging.INFO, **facts: object) -> None:
     """Log the constant `event` with `facts`; a fact named ``study`` is a Study Instance UID and is pseudonymised."""
     failed = sys.exc_info()[0] is not None and level >= logging.ERROR
     logger.log(level, event, exc_info=failed, extra={"facts": facts})
@@ -113,7 +113,7 @@ class _JsonLines(logging.Formatter):
         self._pseudonym = pseudonym
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
+        line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -136,9 +136,9 @@ def _event(record: logging.LogRecord) -> str:
     return record.getMessage()
 
 
-def _describe(error: BaseException) -> dict[str, Any]:
+def _describe(error: BaseException) -> dict[str, object]:
     """Return type, frames and, where it cannot quote a data set, message of `error` and of what caused it."""
-    description: dict[str, Any] = {"type": type(error).__name__}
+    description: dict[str, object] = {"type": type(error).__name__}
     if isinstance(error, _OWN_MESSAGES):
         description["message"] = str(error)
     frames = traceback.extract_tb(error.__traceback__)

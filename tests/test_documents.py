@@ -26,7 +26,7 @@ from dicom_node.cli import app as cli
 from dicom_node.config import Config, example_toml, load, parse
 from dicom_node.config import sentences as config_text
 from dicom_node.engine import processes, worker, workflow
-from dicom_node.net import scp, scu
+from dicom_node.net import association, scp, scu
 from dicom_node.studies.timeline import Event, State
 from models.contrast import Contrast
 from models.training.cohort import INCLUDED
@@ -127,7 +127,7 @@ def sentences() -> dict[HoldReason, list[list[str]]]:
 
 def node_codes() -> set[str]:
     """Return every code that an error of the node or of a model may have."""
-    places = {"ModelError": 0, "verify_checksums": 1, "_verified": 1, "_refused": 2}
+    places = {"ModelError": 0, "verify_checksums": 1, "_verified": 1, "refusal": 2}
     found = set(config_text.CODES.values()) | {"config_bad_value", "internal_error"}
     for name, call in [*calls("dicom_node"), *calls("pipeline"), *calls("models")]:
         position = places.get(name, 1 if name.endswith("Error") or name in ("SpoolFull", "StudyUnknown") else None)
@@ -349,9 +349,9 @@ def test_limits_are_those_of_the_code():
         "Wait for an association request after connection": f"{scp.REQUEST_TIMEOUT_S} s",
         "Wait for the rest of a message": f"{scp.MESSAGE_TIMEOUT_S} s",
         "Wait on an idle association before it is ended": f"{scp.IDLE_TIMEOUT_S} s",
-        "Wait for a connection, as requestor": f"{scu.CONNECT_TIMEOUT_S} s",
-        "Wait for the answer to an association request or release, as requestor": f"{scu.ANSWER_TIMEOUT_S} s",
-        "Wait for the answer to a message, as requestor": f"{scu.MESSAGE_TIMEOUT_S} s",
+        "Wait for a connection, as requestor": f"{association.CONNECT_TIMEOUT_S} s",
+        "Wait for the answer to an association request or release, as requestor": f"{association.ANSWER_TIMEOUT_S} s",
+        "Wait for the answer to a message, as requestor": f"{association.MESSAGE_TIMEOUT_S} s",
         "Wait on the association of a commitment request for its result": f"{scu.COMMITMENT_WAIT_S:g} s",
     }
     text = " ".join(CONFORMANCE.read_text("utf-8").split())

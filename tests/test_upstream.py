@@ -102,7 +102,7 @@ def probe(server: ThreadedAssociationServer, opened: list[evt.Event]) -> socket.
 
 
 def test_mended_pynetdicom_keeps_an_answer_for_whoever_waits_for_it():
-    """Works around it: dicom_node.net.scu: _keep_answers."""
+    """Works around it: dicom_node.net.association: _keep_answers."""
     association = Association(AE("CLIENT"), "requestor")
     answer = C_ECHO()
     answer.MessageIDBeingRespondedTo, answer.Status = 1, 0
@@ -135,7 +135,7 @@ def test_mended_pynetdicom_counts_associations_and_not_connections(server, opene
 
 
 def test_mended_pynetdicom_has_a_setting_for_the_backlog_and_for_nagles_algorithm(server, opened):
-    """Works around it: dicom_node.net.scp: Receiver.start; dicom_node.net.scu: send_at_once."""
+    """Works around it: dicom_node.net.scp: Receiver.start; dicom_node.net.association: send_at_once."""
     with probe(server, opened):
         connection = opened[0].assoc.dul.socket.socket
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
@@ -143,7 +143,7 @@ def test_mended_pynetdicom_has_a_setting_for_the_backlog_and_for_nagles_algorith
 
 
 def test_still_there_the_switch_that_keeps_pynetdicom_from_printing_messages(monkeypatch):
-    """Reaches into it: dicom_node.net.scp: Receiver.start; dicom_node.net.scu: _associate."""
+    """Reaches into it: dicom_node.net.scp: Receiver.start; dicom_node.net.association: _associate."""
     found = {}
     for level in ("standard", "none"):
         monkeypatch.setattr(_config, "LOG_HANDLER_LEVEL", level)
@@ -152,7 +152,7 @@ def test_still_there_the_switch_that_keeps_pynetdicom_from_printing_messages(mon
 
 
 def test_still_there_in_pynetdicom():
-    """Reaches into it: dicom_node.net.scu, dicom_node.net.scp."""
+    """Reaches into it: dicom_node.net.association, dicom_node.net.scp."""
     association = Association(AE("CLIENT"), "requestor")
     assert list(inspect.signature(association._serve_request).parameters) == ["msg", "context_id"]
     assert type(association.dimse.msg_queue) is type(association.dul.to_user_queue) is queue.Queue

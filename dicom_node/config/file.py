@@ -41,7 +41,16 @@ def load(path: Path) -> Config:
 
 
 def parse(text: str, *, source: str = "The configuration", folder: Path | None = None) -> Config:
-    """Return the configuration in the TOML `text`, named `source` in errors; relative paths start at `folder`.
+    """Return the configuration in a TOML text.
+
+    Parameters
+    ----------
+    text
+        The whole file.
+    source
+        How errors name it.
+    folder
+        Where relative paths start; default the current folder.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def _pattern(value: str) -> str:
             matches_nothing = re.compile(value, re.IGNORECASE).search("")
     except (re.error, RecursionError, OverflowError, Warning) as error:
         raise ValueError(
-            f"it is no regular expression ({error}); put \\ before a character that is meant itself"
+            f"it is not a regular expression ({error}); put \\ before a character that is meant itself"
         ) from None
     if matches_nothing:
         raise ValueError("it matches every description, an empty one too; name at least one character")

@@ -16,8 +16,8 @@ from pathlib import Path
 import pydicom
 
 from dicom_node.config import Config, Peer
+from dicom_node.engine.contract import Offered, Proved
 from dicom_node.engine.run_folder import objects, saliency_kinds
-from dicom_node.engine.workflow import Offered, Proved
 from dicom_node.errors import DeliveryError, ObjectMissing, PeerError
 from dicom_node.log import say
 from dicom_node.net import scu
@@ -52,7 +52,16 @@ class Outbox:
         return [peer.name for peer in self._config.destinations]
 
     def deliveries(self, study_uid: str, state: str) -> list[Delivery]:
-        """Return what a study in this state sends, and to whom."""
+        """Return what a study sends, and to whom.
+
+        Parameters
+        ----------
+        study_uid
+            A received study.
+        state
+            What reading came to. Scored: every object that is configured. Held: the report of it, where that is
+            configured, to peers that do not know the reason. Anything else: nothing.
+        """
         timeline = self._spool.study(study_uid).timeline()
         if state == State.HELD and self._config.report.held == "sr":
             told = timeline.told_of_hold
@@ -68,7 +77,17 @@ class Outbox:
         return [Delivery(*pair) for pair in product(self.destinations(), kinds)]
 
     def send(self, study_uid: str, input_digest: str, kind: str, peer: str) -> Offered:
-        """Offer an object to a peer; a failure is a value, so that the pause before the next attempt is durable."""
+        """Offer an object to a peer; a failure is a value, so that the pause before the next attempt is durable.
+
+        Parameters
+        ----------
+        study_uid, input_digest
+            The run that left the object.
+        kind
+            A `Kind`.
+        peer
+            Name of a destination.
+        """
         study = self._spool.study(study_uid)
         try:
             taken = self._offer(study.run_folder(input_digest), Kind(kind), peer)
@@ -84,7 +103,15 @@ class Outbox:
         return {"ok": True, "file": file}
 
     def verify(self, study_uid: str, input_digest: str, kind: str, peer: str, file: str) -> Proved:
-        """Ask the peer whether it holds what was sent; the last delivery of a study makes the study delivered."""
+        """Ask the peer whether it holds what was sent; the last delivery of a study makes the study delivered.
+
+        Parameters
+        ----------
+        study_uid, input_digest, kind, peer
+            As for `send`.
+        file
+            Name of the file that was taken.
+        """
         study = self._spool.study(study_uid)
         path = study.run_folder(input_digest) / file
         try:
@@ -126,6 +153,13 @@ def predecessor(timeline: Timeline) -> Predecessor | None:
 def delays_s(retry_s: float, give_up_hours: float) -> Iterator[float]:
     """Yield pauses that double up to an hour, until together they exceed the time to give up.
 
+    Parameters
+    ----------
+    retry_s
+        The first pause.
+    give_up_hours
+        More than zero.
+
     Examples
     --------
     >>> list(delays_s(1000, 1))
@@ -140,6 +174,17 @@ def delays_s(retry_s: float, give_up_hours: float) -> Iterator[float]:
 
 def prove(config: Config, peer: Peer, object_file: Path, data_dir: Path) -> str:
     """Return how the peer proved that it holds the object: ``commitment``, ``find`` or ``none`` if none is asked for.
+
+    Parameters
+    ----------
+    config
+        Of the node.
+    peer
+        Its `verify` says how it proves.
+    object_file
+        What was sent.
+    data_dir
+        Where the receiver keeps the results of storage commitment.
 
     Raises
     ------

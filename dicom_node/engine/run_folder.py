@@ -31,7 +31,17 @@ def saliency_kinds(folder: Path | None) -> tuple[Kind, ...]:
 
 
 def recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
-    """Return whether these models have scored a run; what others left is kept in a folder of its own."""
+    """Return whether these models have scored a run; what others left is kept in a folder of its own.
+
+    Parameters
+    ----------
+    folder
+        Of the run; may be missing.
+    models
+        Loaded ones.
+    saliency
+        Whether the maps are asked for too.
+    """
     if is_scored(folder, models, saliency=saliency):
         return True
     left = [folder / name for name in (*OBJECTS, *SALIENCY, RESULT_FILE) if (folder / name).exists()]

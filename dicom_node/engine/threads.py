@@ -25,7 +25,7 @@ def bound_threads() -> int:
 
 
 def physical_cores(cpus: set[int], folder: Path = _CPUS) -> int:
-    """Return the number of physical cores that some logical ones lie on; of the logical ones where that is not told."""
+    """Return the number of physical cores that some logical ones lie on; their own where nothing reports it."""
     try:
         places = {
             tuple((folder / f"cpu{cpu}" / "topology" / name).read_text() for name in ("physical_package_id", "core_id"))

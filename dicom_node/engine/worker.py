@@ -11,10 +11,10 @@ from pathlib import Path
 
 from dicom_node.config import Config
 from dicom_node.engine import workflow
+from dicom_node.engine.contract import Read, Recalled, Selected, Step
 from dicom_node.engine.delivery import Outbox, predecessor
 from dicom_node.engine.installed import open_models
 from dicom_node.engine.run_folder import recall
-from dicom_node.engine.workflow import Read, Recalled, Selected
 from dicom_node.errors import WorkerError
 from dicom_node.log import say
 from dicom_node.studies import inputs
@@ -50,7 +50,22 @@ def held_name(folder: Path, executor: str) -> Iterator[None]:
 
 
 def work(config: Config, executor: str, stop: threading.Event) -> None:
-    """Read studies until `stop` is set."""
+    """Read studies until `stop` is set.
+
+    Parameters
+    ----------
+    config
+        Of the node.
+    executor
+        Name of this worker, stable over restarts.
+    stop
+        Set from outside; the study at hand is finished.
+
+    Raises
+    ------
+    WorkerError
+        If another process has that name, or bundle, weights or device are unusable.
+    """
     spool = Spool(config.node.data_dir)
     with held_name(config.node.data_dir, executor):
         models = open_models(config)
@@ -93,8 +108,18 @@ class Worker:
         study.note(Event.SELECTED, input_digest=selection.digest, series_numbers=roles)
         return {"input_digest": selection.digest}
 
-    def read(self, study_uid: str, input_digest: str, step: workflow.Step) -> Read:
-        """Score the study, unless these models have scored this selection: then its stored objects are sent again."""
+    def read(self, study_uid: str, input_digest: str, step: Step) -> Read:
+        """Score the study, unless these models have scored this selection: then its stored objects are sent again.
+
+        Parameters
+        ----------
+        study_uid
+            A received study.
+        input_digest
+            Of a selection that `select` pinned.
+        step
+            Remembers what the steps return.
+        """
         study = self._spool.study(study_uid)
         folder = study.run_folder(input_digest)
         selection = self._selections.take(folder)
@@ -126,7 +151,7 @@ class Worker:
     def _recall(self, folder: Path) -> Recalled:
         return {"scored": recall(folder, self._models, saliency=self._saliency)}
 
-    def _run(self, study: Study, folder: Path, selection: Selection | None, step: workflow.Step) -> Result:
+    def _run(self, study: Study, folder: Path, selection: Selection | None, step: Step) -> Result:
         pinned = inputs.pinned(study, folder.name)
         return run_study(
             selection or pinned.select(),

@@ -58,7 +58,7 @@ def write_commitment(data_dir: Path, information: Dataset) -> Path:
     Raises
     ------
     SpoolError
-        If the transaction UID is none (``uid_invalid``).
+        If the transaction UID is invalid (``uid_invalid``).
     """
     commitment = _reported(information)
     check_uid(commitment.transaction_uid)
@@ -71,6 +71,15 @@ def write_commitment(data_dir: Path, information: Dataset) -> Path:
 
 def await_commitment(file: Path, peer: str, timeout_s: float) -> Commitment:
     """Return the answer of the peer named `peer`, once it stands in `file`; the file is used up.
+
+    Parameters
+    ----------
+    file
+        See `commitment_file`; the receiver writes it.
+    peer
+        For the sentence of a refusal.
+    timeout_s
+        From now on.
 
     Raises
     ------

@@ -9,7 +9,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from dicom_node.errors import NodeError
 from models.whole_files import put_in_place, write_json
@@ -46,7 +45,7 @@ def download(url: str, file: Path, tell: Callable[[str], None]) -> Path:
         ``download_failed`` (no connection, or a refusal), ``download_incomplete`` or ``download_too_large``.
     """
     if not url.startswith(("https://", "http://")):
-        raise DownloadError(f"{url} is no web address: it must begin with https:// or http://.")
+        raise DownloadError(f"{url} is not a web address: it must begin with https:// or http://.")
     part, identity = file.with_name(file.name + ".part"), file.with_name(file.name + ".part.json")
     try:
         with _open(url, part, identity) as response:
@@ -59,7 +58,7 @@ def download(url: str, file: Path, tell: Callable[[str], None]) -> Path:
     return file
 
 
-def _open(url: str, part: Path, identity: Path) -> Any:
+def _open(url: str, part: Path, identity: Path) -> http.client.HTTPResponse:
     """Return the response to a request for what is missing, or for the whole file."""
     request = urllib.request.Request(url)  # noqa: S310 - the scheme was checked
     held_bytes = part.stat().st_size if part.exists() else 0
@@ -68,15 +67,18 @@ def _open(url: str, part: Path, identity: Path) -> Any:
         request.add_header("Range", f"bytes={held_bytes}-")
         request.add_header("If-Range", known["validator"])
     try:
-        return urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not held_bytes:
             raise
         part.unlink()
         return _open(url, part, identity)
+    return response
 
 
-def _receive(response: Any, part: Path, identity: Path, url: str, tell: Callable[[str], None]) -> None:
+def _receive(
+    response: http.client.HTTPResponse, part: Path, identity: Path, url: str, tell: Callable[[str], None]
+) -> None:
     """Write the body behind what is there, or from the start if the server sends the whole file."""
     match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
     resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and match and int(match[1]) == part.stat().st_size
@@ -95,8 +97,8 @@ def _receive(response: Any, part: Path, identity: Path, url: str, tell: Callable
         raise DownloadError(f"{url} broke off: try again, it goes on where it stopped.", "download_incomplete")
 
 
-def _remember(response: Any, identity: Path, url: str) -> None:
-    """Keep what tells this file from another one at the same address; without it nothing is resumed."""
+def _remember(response: http.client.HTTPResponse, identity: Path, url: str) -> None:
+    """Keep what distinguishes this file from another one at the same address; without it nothing is resumed."""
     validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
     # RFC 9110 13.1.5: a weak validator cannot prove that bytes are the same.
     if validator and not validator.startswith("W/"):

@@ -39,9 +39,9 @@ from pynetdicom.transport import ThreadedAssociationServer
 from dicom_node.config import Config, PeerRole
 from dicom_node.errors import ConfigError, SpoolFull
 from dicom_node.log import say
+from dicom_node.net.association import send_at_once
 from dicom_node.net.callers import Caller, known_roles, plain_address
 from dicom_node.net.commitments import write_commitment
-from dicom_node.net.scu import send_at_once
 from dicom_node.studies.spool import Outcome, Spool
 from dicom_node.studies.timeline import Event
 from models.uid import is_uid
@@ -92,7 +92,7 @@ class Refusal(IntEnum):
 
 
 class Listener(Protocol):
-    """Who is told of arrivals; `collect.Collector` is one. Calls come from many threads and must return at once."""
+    """Who is notified of arrivals; `collect.Collector` is one. Calls come from many threads and must return at once."""
 
     def stored(self, association: int, study_uid: str, outcome: Outcome) -> None:
         """Take note that an instance is in the spool."""
@@ -252,6 +252,13 @@ class Receiver:
 
 def find_study_uid(data_set: BytesIO, transfer_syntax: UID) -> str | None:
     """Return the Study Instance UID of an encoded data set, None if there is no valid one; reads no further.
+
+    Parameters
+    ----------
+    data_set
+        As it came, without File Meta Information.
+    transfer_syntax
+        In which it is encoded; a deflated one is inflated as far as needed.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def release(study: Study, chosen: Mapping[Contrast, str], rules: SiteRules, *, a
     rules
         By which the roles that nobody chose are filled.
     anew
-        Earlier choices do not count any more.
+        Whether earlier choices are dropped.
 
     Returns
     -------

@@ -152,7 +152,17 @@ class Collector:
             self._thread.join()
 
     def stored(self, association: int, study_uid: str, outcome: Outcome) -> None:
-        """Record an instance; one that was there already starts nothing again."""
+        """Record an instance.
+
+        Parameters
+        ----------
+        association
+            Any number that stays the same while the association is open.
+        study_uid
+            Of the instance.
+        outcome
+            An instance that was there already starts nothing again.
+        """
         with self._lock:
             if outcome is not Outcome.SAME:
                 self._arrived(study_uid)

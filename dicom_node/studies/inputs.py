@@ -70,6 +70,15 @@ def present(study: Study, rules: SelectionSection) -> Inputs:
 def pin(study: Study, selection: Selection, inputs: Inputs) -> bool:
     """Write down what a selection was made from, unless the analysis of the same one has begun already.
 
+    Parameters
+    ----------
+    study
+        A received one.
+    selection
+        As it is to be scored; its digest names the run.
+    inputs
+        What it was made from.
+
     Returns
     -------
     bool

@@ -182,7 +182,7 @@ class Spool:
         Raises
         ------
         SpoolError
-            If a UID is none (``uid_invalid``) or the disk refuses (``spool_failed``).
+            If a UID is invalid (``uid_invalid``) or the disk refuses (``spool_failed``).
         SpoolFull
             If the reserve would be touched (``disk_full``).
         """
@@ -209,7 +209,7 @@ class Spool:
         Raises
         ------
         SpoolError
-            If `study_uid` is no UID (``uid_invalid``).
+            If `study_uid` is not a UID (``uid_invalid``).
         StudyUnknown
             If it was never received (``study_unknown``).
         """

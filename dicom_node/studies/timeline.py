@@ -229,7 +229,17 @@ class Timeline:
 
 
 def append(file: Path, event: Event, state: State | None, facts: Mapping[str, object]) -> None:
-    """Add an entry of this moment to a file, durably and in one write: processes may do so at the same time."""
+    """Add an entry of this moment, durably and in one write: processes may do so at the same time.
+
+    Parameters
+    ----------
+    file
+        Made if it is missing, in a folder that exists.
+    event, state
+        As in `Entry`.
+    facts
+        What is not of JSON's types is written as text.
+    """
     entry = Entry(datetime.now(UTC), event, state, facts)
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWNER_ALONE)
     try:

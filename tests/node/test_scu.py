@@ -29,6 +29,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from dicom_node.config import Config, NodeSection, Peer, PeerRole
 from dicom_node.errors import DeliveryError, PeerError
 from dicom_node.net import scu
+from dicom_node.net.association import associated
 from dicom_node.net.held_port import held_port
 from dicom_node.net.scp import Receiver
 from dicom_node.studies.spool import Spool
@@ -121,7 +122,7 @@ def test_a_rejection_is_told_in_words(config: Config):
 
 
 def test_a_peer_that_says_nothing_times_out(config: Config, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scu, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("dicom_node.net.association.ANSWER_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(PeerError) as caught:
         scu.echo(config, pacs(silent.getsockname()[1]))
     assert caught.value.code == "peer_broke_off"
@@ -150,7 +151,7 @@ def test_a_refusal_is_never_taken_for_stored(config: Config, status: int):
 
 
 def test_an_answer_that_pynetdicom_takes_away_is_given_back(config: Config):
-    with serving() as found, scu._associated(config, found.peer, [build_context(MRImageStorage)]) as association:
+    with serving() as found, associated(config, found.peer, [build_context(MRImageStorage)]) as association:
         association._reactor_checkpoint.clear()
         time.sleep(0.1)
         answer = C_STORE()
