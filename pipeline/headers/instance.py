@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.dicom_file import DEFLATED, MAX_INFLATED_BYTES, MAX_VOXELS, Frame, InflatesTooLargeError, NotDicomError
 from pipeline.headers.attributes import Facts, Header, Values
 from pipeline.headers.quick import read_quickly
-from pipeline.headers.records import Problem
+from pipeline.headers.records import Problem, ProblemCode
 from pipeline.headers.thorough import DamagedHeaderError, read_thoroughly
 
 MR_IMAGE_CLASSES = frozenset(
@@ -47,19 +47,19 @@ def read_instance(path: Path) -> list[Plane] | Problem:
     """
     try:
         if path.stat().st_size == 0:
-            return Problem(path, "file_empty", "The file is empty; send it again.")
+            return Problem(path, ProblemCode.FILE_EMPTY, "The file is empty; send it again.")
         header = read_quickly(path) or read_thoroughly(path)
         return _unusable(path, header) or _planes(path, header)
     except OSError as error:
         if error.errno is None:  # pydicom's, where a sequence ends too early (no upstream issue known)
             return _damaged(path, error, {})
         sentence = f"The file cannot be opened ({type(error).__name__}); look at the disk and its rights."
-        return Problem(path, "file_unreadable", sentence)
+        return Problem(path, ProblemCode.FILE_UNREADABLE, sentence)
     except NotDicomError:
-        return Problem(path, "file_not_dicom", "The file is not a DICOM Part 10 file.")
+        return Problem(path, ProblemCode.FILE_NOT_DICOM, "The file is not a DICOM Part 10 file.")
     except InflatesTooLargeError:
         sentence = f"The deflated file holds more than {MAX_INFLATED_BYTES // 2**20} MB; send it in another encoding."
-        return Problem(path, "deflated_size_implausible", sentence)
+        return Problem(path, ProblemCode.DEFLATED_SIZE_IMPLAUSIBLE, sentence)
     except DamagedHeaderError as error:
         return _damaged(path, error.__cause__, error.values)
     except Exception as error:  # any malformed header: pydicom raises what its parser stumbled over
@@ -68,7 +68,7 @@ def read_instance(path: Path) -> list[Plane] | Problem:
 
 def _damaged(path: Path, error: BaseException | None, values: Values) -> Problem:
     sentence = f"The header cannot be read ({type(error).__name__}); send the file again."
-    return Problem(path, "file_damaged", sentence, *_uids(Facts(values)))
+    return Problem(path, ProblemCode.FILE_DAMAGED, sentence, *_uids(Facts(values)))
 
 
 def _uids(facts: Facts) -> tuple[str | None, str | None]:
@@ -81,9 +81,9 @@ def _unusable(path: Path, header: Header) -> Problem | None:
     uids = _uids(facts)
     if not (all(uids) and facts.text("StudyInstanceUID")):
         sentence = "The file lacks a study, series or instance UID; send it from where it was made."
-        return Problem(path, "file_without_identity", sentence)
+        return Problem(path, ProblemCode.FILE_WITHOUT_IDENTITY, sentence)
     if facts.text("Modality") != "MR" or facts.text("SOPClassUID") not in MR_IMAGE_CLASSES:
-        return Problem(path, "not_mr_image", f"The object is {_class_name(facts)}, not an MR image.", *uids)
+        return Problem(path, ProblemCode.NOT_MR_IMAGE, f"The object is {_class_name(facts)}, not an MR image.", *uids)
     rows, columns, frames = facts.number("Rows") or 0, facts.number("Columns") or 0, _frame_count(facts)
     sides_fit = 0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE and 0 < frames <= _MAX_FRAMES
     expected_bytes = rows * columns * frames * _voxel_bytes(facts)
@@ -95,12 +95,14 @@ def _unusable(path: Path, header: Header) -> Problem | None:
         or (not plain and expected_bytes > max(_SMALL_BYTES, _MOST_COMPRESSION * header.pixel_bytes))
     ):
         sentence = "The header declares no image of a plausible size; send the original file."
-        return Problem(path, "pixel_size_implausible", sentence, *uids)
+        return Problem(path, ProblemCode.PIXEL_SIZE_IMPLAUSIBLE, sentence, *uids)
     if header.pixel_bytes < (expected_bytes if plain else 1):
-        return Problem(path, "pixel_data_truncated", "The file ends before its pixels do; send it again.", *uids)
+        return Problem(
+            path, ProblemCode.PIXEL_DATA_TRUNCATED, "The file ends before its pixels do; send it again.", *uids
+        )
     if header.frames and len(header.frames) != frames:
         sentence = f"The header declares {frames} frames and describes {len(header.frames)}; send the file again."
-        return Problem(path, "frames_incomplete", sentence, *uids)
+        return Problem(path, ProblemCode.FRAMES_INCOMPLETE, sentence, *uids)
     return None
 
 

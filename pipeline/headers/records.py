@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from pipeline.dicom_file import Frame
@@ -70,12 +71,27 @@ class Volume:
         return tuple(dict.fromkeys(frame.path for frame in self.frames))
 
 
+class ProblemCode(StrEnum):
+    """Why a file is not used; its value is the code in lists of files and on the command line."""
+
+    FILE_EMPTY = "file_empty"
+    FILE_UNREADABLE = "file_unreadable"
+    FILE_NOT_DICOM = "file_not_dicom"
+    FILE_DAMAGED = "file_damaged"
+    FILE_WITHOUT_IDENTITY = "file_without_identity"
+    NOT_MR_IMAGE = "not_mr_image"
+    DEFLATED_SIZE_IMPLAUSIBLE = "deflated_size_implausible"
+    PIXEL_SIZE_IMPLAUSIBLE = "pixel_size_implausible"
+    PIXEL_DATA_TRUNCATED = "pixel_data_truncated"
+    FRAMES_INCOMPLETE = "frames_incomplete"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A file that is not used, with a code and a sentence, and the UIDs that can still be read in it."""
 
     path: Path
-    code: str
+    code: ProblemCode
     sentence: str
     series_uid: str | None = None
     sop_instance_uid: str | None = None

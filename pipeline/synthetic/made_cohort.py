@@ -11,10 +11,9 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -28,7 +27,7 @@ from pipeline.synthetic.label_rule import RULE, achievable_auc, mean_burden_ml, 
 from pipeline.synthetic.rendering import Plane, render
 from pipeline.synthetic.study_files import Acquisition
 from pipeline.synthetic.study_tags import StudyTags, derive_uid, series_tags
-from pipeline.synthetic.tubers import FEW, MANY, Tuber, TuberLoad, place_tubers
+from pipeline.synthetic.tubers import FEW, MANY, Load, Tuber, TuberLoad, place_tubers
 from pipeline.synthetic.warp import BaseAnatomy, base_anatomies, read_base, warp
 
 LABELS = "labels.csv"
@@ -64,11 +63,11 @@ class MadePatient:
     patient, study_uid, group, age_years, scale
         Name, Study Instance UID, base anatomy, age, and size of the head against its base.
     load
-        ``few`` or ``many`` tubers.
+        The ranges that its tubers were drawn from.
     tubers
-        Kind, diameter, volume and contrast of each.
-    burden_ml
-        By sequence, and ``patient``: what the rule uses.
+        With their contrasts in the sequences that show them.
+    burden_ml, mean_burden_ml
+        By sequence, and what the rule uses.
     probability, label
         Of label 1, without noise; and the label drawn with it.
     """
@@ -78,9 +77,10 @@ class MadePatient:
     group: str
     age_years: int
     scale: float
-    load: str
-    tubers: list[dict[str, Any]]
-    burden_ml: dict[str, float]
+    load: Load
+    tubers: tuple[Tuber, ...]
+    burden_ml: dict[Contrast, float]
+    mean_burden_ml: float
     probability: float
     label: int
 
@@ -210,11 +210,11 @@ def _made_by(workers: int, orders: list[_Order]) -> Iterator[MadePatient]:
 def _make(order: _Order) -> MadePatient:
     with _one_thread():
         head, age, scale = make_head(order.base, order.index, order.seed)
-        many = _has_many(order)
-        load = place_tubers(head, MANY if many else FEW, np.random.default_rng([order.seed, order.index, 1]))
+        load = MANY if _has_many(order) else FEW
+        placed = place_tubers(head, load, np.random.default_rng([order.seed, order.index, 1]))
         study = _study_tags(order, age)
-        _write_study(order, study, head, load)
-    burden_ml = {role: load.burden_ml(role) if role in order.signal else 0.0 for role in Contrast}
+        _write_study(order, study, head, placed)
+    burden_ml = {role: placed.burden_ml(role) if role in order.signal else 0.0 for role in Contrast}
     burden = mean_burden_ml(burden_ml, order.signal)
     chance = probability(burden)
     return MadePatient(
@@ -222,10 +222,11 @@ def _make(order: _Order) -> MadePatient:
         study_uid=study.study_uid,
         group=order.base.group,
         age_years=age,
-        scale=round(scale, 4),
-        load="many" if many else "few",
-        tubers=[_described(tuber, order.signal) for tuber in load.tubers],
-        burden_ml={role.value: round(ml, 4) for role, ml in burden_ml.items()} | {"patient": round(burden, 4)},
+        scale=scale,
+        load=load,
+        tubers=tuple(_shown(tuber, order.signal) for tuber in placed.tubers),
+        burden_ml=burden_ml,
+        mean_burden_ml=burden,
         probability=chance,
         label=int(np.random.default_rng([order.seed, order.index, 2]).random() < chance),
     )
@@ -260,13 +261,8 @@ def _write_study(order: _Order, study: StudyTags, head: sitk.Image, load: TuberL
         write_series(volume, order.out / STUDIES / order.patient / role, study, tags)
 
 
-def _described(tuber: Tuber, signal: tuple[Contrast, ...]) -> dict[str, Any]:
-    return {
-        "kind": tuber.kind,
-        "diameter_mm": tuber.diameter_mm,
-        "volume_ml": tuber.volume_ml,
-        "contrast": {role.value: tuber.contrast[role] for role in signal},
-    }
+def _shown(tuber: Tuber, signal: tuple[Contrast, ...]) -> Tuber:
+    return replace(tuber, contrast={role: tuber.contrast[role] for role in signal})
 
 
 def _write_labels(file: Path, made: list[MadePatient]) -> Path:
@@ -294,24 +290,25 @@ def _write_facts(
         "auc_achievable": round(achievable_auc(chances), 4),
         "auc_of_the_probability_for_these_labels": reached_auc(chances, [one.label for one in made]),
         "labelled_1": sum(one.label for one in made),
-        "patients": {one.patient: _record(one) for one in made},
+        "patients": {one.patient: _as_json(one) for one in made},
     }
     write_whole(file, (json.dumps(facts, indent=1) + "\n").encode())
 
 
-def _record(one: MadePatient) -> dict[str, Any]:
+def _as_json(one: MadePatient) -> dict[str, object]:
+    burden_ml = {role.value: ml for role, ml in one.burden_ml.items()} | {"patient": one.mean_burden_ml}
     return {
         "study_uid": one.study_uid,
         "group": one.group,
         "age_years": one.age_years,
-        "scale": one.scale,
-        "load": one.load,
+        "scale": round(one.scale, 4),
+        "load": one.load.name,
         "tuber_count": len(one.tubers),
-        "tuber_volume_ml": round(sum(tuber["volume_ml"] for tuber in one.tubers), 3),
-        "burden_ml": one.burden_ml,
+        "tuber_volume_ml": round(sum(tuber.volume_ml for tuber in one.tubers), 3),
+        "burden_ml": {name: round(ml, 4) for name, ml in burden_ml.items()},
         "probability": round(one.probability, 6),
         "label": one.label,
-        "tubers": one.tubers,
+        "tubers": [asdict(tuber) for tuber in one.tubers],
     }
 
 

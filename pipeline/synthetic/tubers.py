@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,12 +24,21 @@ EDGE_MM = 2.0
 _TRIES = 60
 
 
+class TuberKind(StrEnum):
+    """Where a tuber lies."""
+
+    CORTICAL = "cortical"
+    SUBCORTICAL = "subcortical"
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """How many tubers a patient has, and of what kind: ranges, equally likely throughout.
 
     Attributes
     ----------
+    name
+        ``few`` or ``many``.
     count
         Fewest and most tubers.
     diameter_mm
@@ -37,13 +47,14 @@ class Load:
         Share of the full difference between tuber and healthy tissue.
     """
 
+    name: str
     count: tuple[int, int]
     diameter_mm: tuple[float, float]
     contrast: tuple[float, float]
 
 
-FEW = Load((2, 5), (8.0, 13.0), (0.20, 0.50))
-MANY = Load((15, 25), (14.0, 24.0), (0.75, 1.00))
+FEW = Load("few", (2, 5), (8.0, 13.0), (0.20, 0.50))
+MANY = Load("many", (15, 25), (14.0, 24.0), (0.75, 1.00))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class Tuber:
     Attributes
     ----------
     kind
-        ``cortical`` or ``subcortical``.
+        Where it lies.
     diameter_mm
         Mean of its axes as drawn.
     volume_ml
@@ -62,7 +73,7 @@ class Tuber:
         By sequence: share of the full difference between tuber and healthy tissue.
     """
 
-    kind: str
+    kind: TuberKind
     diameter_mm: float
     volume_ml: float
     contrast: dict[Contrast, float]
@@ -125,7 +136,8 @@ def place_tubers(head: sitk.Image, load: Load, random: np.random.Generator) -> T
     placed: list[tuple[np.ndarray, float]] = []
     tubers: list[Tuber] = []
     for _ in range(int(random.integers(load.count[0], load.count[1] + 1))):
-        kind = "subcortical" if random.random() < SUBCORTICAL_SHARE and len(seats["subcortical"]) else "cortical"
+        deep = random.random() < SUBCORTICAL_SHARE and len(seats[TuberKind.SUBCORTICAL]) > 0
+        kind = TuberKind.SUBCORTICAL if deep else TuberKind.CORTICAL
         radii_mm = random.uniform(*load.diameter_mm) / 2 * _stretch(random)
         contrast = _contrast(load, random)
         seat = _free_seat(seats[kind], float(radii_mm.mean()) / step_mm, placed, random)
@@ -141,7 +153,7 @@ def place_tubers(head: sitk.Image, load: Load, random: np.random.Generator) -> T
     return TuberLoad(tuple(tubers), {role: _image(share, head) for role, share in shares.items()})
 
 
-def _seats(head: sitk.Image) -> dict[str, np.ndarray]:
+def _seats(head: sitk.Image) -> dict[TuberKind, np.ndarray]:
     """Return the voxels in which tubers of each kind may have their middle, as z-y-x indices."""
     label_zyx = sitk.GetArrayViewFromImage(head)
     cortex = _image(np.isin(label_zyx, CORTEX).astype(np.uint8), head)
@@ -149,8 +161,8 @@ def _seats(head: sitk.Image) -> dict[str, np.ndarray]:
     white = np.isin(label_zyx, WHITE_MATTER)
     low_mm, high_mm = SUBCORTICAL_MM
     return {
-        "cortical": np.argwhere(white & (depth_mm <= BORDER_MM)),
-        "subcortical": np.argwhere(white & (depth_mm >= low_mm) & (depth_mm <= high_mm)),
+        TuberKind.CORTICAL: np.argwhere(white & (depth_mm <= BORDER_MM)),
+        TuberKind.SUBCORTICAL: np.argwhere(white & (depth_mm >= low_mm) & (depth_mm <= high_mm)),
     }
 
 
