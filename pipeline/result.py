@@ -12,7 +12,7 @@ from typing import Any, Final
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
 from pipeline.errors import StudyHeld
-from pipeline.explain import describe, ignored_files
+from pipeline.explain import ChosenSeries, UnusedFile, chosen_series, unused_file
 from pipeline.predict import Finding, ModelIdentity
 from pipeline.select import Selection
 
@@ -65,14 +65,29 @@ class Result:
         return Outcome.HELD if self.held else Outcome.SCORED
 
     @property
+    def scored(self) -> Scored | None:
+        """The score and what it is made of; None where the study is held."""
+        return self.reading if isinstance(self.reading, Scored) else None
+
+    @property
     def held(self) -> StudyHeld | None:
         """Why there is no score; None where there is one."""
         return self.reading if isinstance(self.reading, StudyHeld) else None
 
     @property
+    def roles(self) -> dict[Contrast, ChosenSeries]:
+        """The series of each role, and why."""
+        return {role: chosen_series(series) for role, series in self.selection.roles.items()}
+
+    @property
+    def ignored_files(self) -> tuple[UnusedFile, ...]:
+        """What was not used."""
+        return tuple(unused_file(problem) for problem in self.selection.problems)
+
+    @property
     def finding(self) -> Finding | None:
         """What the ensemble says of the study; None where it is held."""
-        return self.reading.finding if isinstance(self.reading, Scored) else None
+        return self.scored.finding if self.scored else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``; a held study has no numbers at all."""
@@ -82,8 +97,8 @@ class Result:
             "state": self.outcome.value,
             "reason": self.held.code.value if self.held else None,
             "sentence": self.held.sentence if self.held else None,
-            "roles": {role.value: describe(series) for role, series in self.selection.roles.items()},
-            "ignored_files": ignored_files(self.selection),
+            "roles": {role.value: chosen.as_json() for role, chosen in self.roles.items()},
+            "ignored_files": [file.as_json() for file in self.ignored_files],
             "input_digest": self.selection.digest,
             "model": {
                 "name": self.model.name,
@@ -93,7 +108,7 @@ class Result:
             },
             "brain_weights": asdict(self.brain_weights),
             "software": self.software,
-            **(_numbers(self.reading) if isinstance(self.reading, Scored) else {}),
+            **(_numbers(self.scored) if self.scored else {}),
             "timings_s": dict(self.timings_s),
         }
 

@@ -5,89 +5,100 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-ROLES = ("T1W", "T2W", "FLAIR")
+from models.contrast import Contrast
+
+if TYPE_CHECKING:
+    from dicom_node.studies.replay import Replayed
+    from pipeline.explain import JudgedSeries, NamedSeries, SelectionTable, UnusedFile
+    from pipeline.result import Result, Scored
 
 
-def explained(table: dict[str, Any], width: int) -> Iterator[str]:
-    """Yield the series x role table of `pipeline.explain` as lines of at most `width` columns, where words allow it."""
+def explained(table: SelectionTable, width: int) -> Iterator[str]:
+    """Yield the series x role table as lines of at most `width` columns, where words allow it."""
     yield "series   T1W  T2W  FLAIR  description"
-    chosen = {role["series_uid"]: (name, role) for name, role in table["roles"].items()}
-    for series in table["series"]:
-        name, role = chosen.get(series["series_uid"], (None, series))
-        yield from _row(series, name, width)
-        for sentence in role["evidence"]:
+    roles = {chosen.series.series_uid: role for role, chosen in table.roles.items()}
+    for row in table.series:
+        role = roles.get(row.series.series_uid)
+        yield from _row(row, role, width)
+        for sentence in table.roles[role].evidence if role else row.evidence:
             yield from _fold(sentence, width, "         - ")
-    yield from _ignored(table, width)
+    yield from _unused(table.ignored_files, width)
     yield from _fold(outcome(table), width)
 
 
-def outcome(table: dict[str, Any]) -> str:
+def outcome(table: SelectionTable) -> str:
     """Return in one line which series plays which role, or why the study is held."""
-    if table["state"] == "held":
-        return f"Held: {table['reason']}: {table['sentence']}"
-    chosen = (f"{role} = series {series['series_number']}" for role, series in table["roles"].items())
+    if table.reason:
+        return f"Held: {table.reason}: {table.sentence}"
+    chosen = (f"{role} = series {chosen.series.series_number}" for role, chosen in table.roles.items())
     return f"Ready: {', '.join(chosen)}"
 
 
-def shown(table: dict[str, Any], width: int) -> Iterator[str]:
+def shown(table: SelectionTable, by_hand: Container[Contrast], width: int) -> Iterator[str]:
     """Yield the outcome of a selection; of a held one also the series that a human may choose from."""
-    if table["state"] == "held":
-        for series in table["series"]:
-            if any(series["scores"].values()):
-                words = f"{number(series)}, {series['verdict']}, {series['description']}: {series['series_uid']}"
+    if table.reason:
+        for row in table.series:
+            if any(row.scores.values()):
+                words = f"{number(row.series)}, {row.verdict}, {row.series.description}: {row.series.series_uid}"
                 yield from _fold(words, width, subsequent="  ")
-    for name, role in table["roles"].items():
-        by_hand = ", chosen by hand" if "chosen by hand" in role["evidence"] else ""
-        yield from _fold(f"{name} = {number(role)}, {role['description']}{by_hand}", width, subsequent="  ")
+    for role, chosen in table.roles.items():
+        hand = ", chosen by hand" if role in by_hand else ""
+        words = f"{role} = {number(chosen.series)}, {chosen.series.description}{hand}"
+        yield from _fold(words, width, subsequent="  ")
 
 
-def replayed(row: dict[str, Any], width: int) -> Iterator[str]:
+def replayed(row: Replayed, width: int) -> Iterator[str]:
     """Yield what a study's selection would be now, compared with what it was."""
-    reason = f": {row['sentence']}" if row["outcome"] == "not_judged" else ""
-    yield from _fold(f"{row['study_uid']}: {row['outcome'].replace('_', ' ')}{reason}", width, subsequent="  ")
-    for what, change in row["changes"].items():
-        yield from _fold(f"{what}: {_value(change['old'])} -> {_value(change['new'])}", width, "  ")
-    if row["changes"] and row["sentence"]:
-        yield from _fold(row["sentence"], width, "  ")
+    reason = "" if row.judged else f": {row.sentence}"
+    yield from _fold(f"{row.study_uid}: {row.outcome.replace('_', ' ')}{reason}", width, subsequent="  ")
+    for what, change in row.changes.items():
+        yield from _fold(f"{what}: {_value(change.old)} -> {_value(change.new)}", width, "  ")
+    if row.changes and row.sentence:
+        yield from _fold(row.sentence, width, "  ")
 
 
-def scored(result: dict[str, Any], out: Path, width: int) -> Iterator[str]:
+def scored(result: Result, out: Path, width: int) -> Iterator[str]:
     """Yield what ``result.json`` holds."""
-    yield result["notice"]
-    if result["state"] == "held":
-        yield from _fold(f"Held, no score. {result['reason']}: {result['sentence']}", width)
-    else:
-        yield f"Score {result['score']:.4f} (threshold {result['threshold']}, {result['category'].replace('_', ' ')})"
-        yield "role    score  weight  brain ml  series"
-        for role, series in result["roles"].items():
-            numbers = f"{result['scores'][role]:.4f}  {result['weights'][role]:6.2f}"
-            volume = f"{result['brain'][role]['volume_ml']:8.0f}"
-            yield from _fold(f"{number(series)}, {series['description']}", width, f"{role:<5}  {numbers}  {volume}  ")
-        for caveat in _caveats(result):
+    yield result.model.notice
+    if result.held:
+        yield from _fold(f"Held, no score. {result.held.code}: {result.held.sentence}", width)
+    if result.scored:
+        yield from _numbers(result, result.scored, width)
+        for caveat in _caveats(result.scored):
             yield from _fold(caveat, width, subsequent="  ")
-    yield from _ignored(result, width)
+    yield from _unused(result.ignored_files, width)
     yield f"Written to {out}"
 
 
-def _caveats(result: dict[str, Any]) -> Iterator[str]:
+def _numbers(result: Result, scored: Scored, width: int) -> Iterator[str]:
+    finding = scored.finding
+    category = finding.category.replace("_", " ")
+    yield f"Score {finding.score:.4f} (threshold {finding.threshold}, {category})"
+    yield "role    score  weight  brain ml  series"
+    for role, chosen in result.roles.items():
+        numbers = f"{finding.scores[role]:.4f}  {finding.weights[role]:6.2f}  {scored.brain[role].volume_ml:8.0f}"
+        words = f"{number(chosen.series)}, {chosen.series.description}"
+        yield from _fold(words, width, f"{role:<5}  {numbers}  ")
+
+
+def _caveats(scored: Scored) -> Iterator[str]:
     """Yield what a reader of the score must know besides."""
-    if result["spread"]:
-        spread = result["spread"]["ensemble"]
-        folds = f"Spread over {spread['folds']} folds: SD {spread['sd']:.4f}"
-        yield f"{folds}, from {spread['low']:.4f} to {spread['high']:.4f}"
-    missing = [role for role in ROLES if role not in result["sequences_used"]]
-    if missing:
-        used = " and ".join(result["sequences_used"])
-        yield f"Scored without {' and '.join(missing)}, with weights and threshold tested for {used} alone"
-    for doubt in result["out_of_range"]:
-        yield f"{doubt['code']}: {doubt['sentence']}"
-    for role, facts in result["brain"].items():
-        if facts["flags"]:
-            yield f"Brain mask of {role}: {', '.join(facts['flags'])}"
+    finding = scored.finding
+    if spread := finding.spread():
+        folds = f"Spread over {spread.folds} folds: SD {spread.sd:.4f}"
+        yield f"{folds}, from {spread.low:.4f} to {spread.high:.4f}"
+    if finding.missing:
+        used = " and ".join(finding.sequences)
+        yield f"Scored without {' and '.join(finding.missing)}, with weights and threshold tested for {used} alone"
+    for doubt in finding.out_of_range:
+        yield f"{doubt.code}: {doubt.sentence}"
+    for role in finding.sequences:
+        if flags := scored.brain[role].flags:
+            yield f"Brain mask of {role}: {', '.join(flags)}"
 
 
 def width() -> int:
@@ -95,29 +106,29 @@ def width() -> int:
     return max(60, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 80
 
 
-def number(series: dict[str, Any]) -> str:
+def number(series: NamedSeries) -> str:
     """Return how a line calls a series."""
-    return "series without a number" if series["series_number"] is None else f"series {series['series_number']}"
+    return "series without a number" if series.series_number is None else f"series {series.series_number}"
 
 
-def _ignored(table: dict[str, Any], width: int) -> Iterator[str]:
-    for file in table["ignored_files"]:
-        yield from _fold(f"Not used: {file['file']} ({file['code']}): {file['sentence']}", width)
+def _unused(files: Iterable[UnusedFile], width: int) -> Iterator[str]:
+    for file in files:
+        yield from _fold(f"Not used: {file.file} ({file.code}): {file.sentence}", width)
 
 
-def _row(series: dict[str, Any], role: str | None, width: int) -> Iterator[str]:
-    scores = "  ".join(f"{series['scores'][name]:{len(name)}.1f}" for name in ROLES)
-    given = "-" if series["series_number"] is None else str(series["series_number"])
-    yield from _fold(series["description"] or "(no description)", width, f"{given:>6}   {scores}  ")
-    volumes = "" if series["volumes"] == 1 else f", {series['volumes']} volumes"
-    verdict = f"chosen for {role}" if role else f"verdict {series['verdict']}"
-    yield from _fold(f"{verdict}{volumes}, {series['series_uid']}", width, "         ")
+def _row(row: JudgedSeries, role: Contrast | None, width: int) -> Iterator[str]:
+    scores = "  ".join(f"{row.scores[each]:{len(each)}.1f}" for each in Contrast)
+    given = "-" if row.series.series_number is None else str(row.series.series_number)
+    yield from _fold(row.series.description or "(no description)", width, f"{given:>6}   {scores}  ")
+    volumes = "" if row.volumes == 1 else f", {row.volumes} volumes"
+    verdict = f"chosen for {role}" if role else f"verdict {row.verdict}"
+    yield from _fold(f"{verdict}{volumes}, {row.series.series_uid}", width, "         ")
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{number(value)} ({value['description']})"
-    return "none" if value is None else str(value)
+def _value(value: NamedSeries | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "none"
+    return f"{number(value)} ({value.description})"
 
 
 def _fold(text: str, width: int, indent: str = "", subsequent: str | None = None) -> list[str]:

@@ -58,7 +58,7 @@ def run(
     if as_json:
         print_json(result.as_json())
     else:
-        print_lines(explained.scored(result.as_json(), out, explained.width()))
+        print_lines(explained.scored(result, out, explained.width()))
     raise typer.Exit(HELD if result.held else 0)
 
 
@@ -85,10 +85,10 @@ def _explain(folder: Path, rules: SiteRules, *, as_json: bool) -> int:
 
     table = explain(select_study(_files(folder), rules))
     if as_json:
-        print_json(table)
+        print_json(table.as_json())
     else:
         print_lines(explained.explained(table, explained.width()))
-    return HELD if table["state"] == "held" else 0
+    return HELD if table.reason else 0
 
 
 def _replay(last: int, settings: Config, *, as_json: bool) -> int:
@@ -104,7 +104,7 @@ def _replay(last: int, settings: Config, *, as_json: bool) -> int:
         print_json({"studies": [row.as_json() for row in rows], "summary": counts})
     else:
         for row in rows:
-            print_lines(explained.replayed(row.as_json(), explained.width()))
+            print_lines(explained.replayed(row, explained.width()))
         print(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
     return HELD if counts["changed"] else 0
 
@@ -121,13 +121,14 @@ def studies(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the timeline of a study, and which series play which role, or why it is held."""
-    from dicom_node.studies.inputs import last_table
+    from dicom_node.studies.inputs import last_choices, last_table
 
     study = Spool(load_config(config).node.data_dir).study(uid)
     timeline, selection = study.timeline(), last_table(study)
     row, lines = _row(study, timeline), [entry.as_json() for entry in timeline]
     if as_json:
-        print_json({**asdict(row), "timeline": lines, "selection": selection, "choices": study.choices()})
+        told = selection.as_json() if selection else None
+        print_json({**asdict(row), "timeline": lines, "selection": told, "choices": study.choices()})
         return
     table = []
     for line in lines:
@@ -135,7 +136,7 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
         table.append((str(line["time"]), str(line["event"]), facts))
     print_table(("time", "event", "facts"), table)
     if selection:
-        print_lines(explained.shown(selection, explained.width()))
+        print_lines(explained.shown(selection, last_choices(study), explained.width()))
     if row.code:
         print(f"{row.state}: {row.code}: {row.sentence}")
 

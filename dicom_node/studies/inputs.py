@@ -20,7 +20,7 @@ from dicom_node.config import SelectionSection
 from dicom_node.studies.spool import Study
 from models.contrast import Contrast
 from models.whole_files import OWNER_ALONE, write_json
-from pipeline.explain import explain
+from pipeline.explain import SelectionTable, explain
 from pipeline.select import Selection, select_study
 
 INPUTS_FILE = "inputs.json"
@@ -88,7 +88,7 @@ def pin(study: Study, selection: Selection, inputs: Inputs) -> bool:
     if (folder / INPUTS_FILE).exists():
         return False
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_json(folder / EXPLAIN_FILE, explain(selection), OWNER_ALONE)
+    write_json(folder / EXPLAIN_FILE, explain(selection).as_json(), OWNER_ALONE)
     write_json(folder / INPUTS_FILE, inputs.as_json(), OWNER_ALONE)
     return True
 
@@ -100,12 +100,27 @@ def pinned(study: Study, input_digest: str) -> Inputs:
         tuple(study.folder / "instances" / name for name in inputs["files"]),
         datetime.fromisoformat(inputs["started"]),
         SelectionSection.model_validate(inputs.get("rules", {})),
-        {Contrast(role): series_uid for role, series_uid in inputs.get("choices", {}).items()},
+        _choices(inputs),
     )
 
 
-def last_table(study: Study) -> dict[str, Any] | None:
+def last_table(study: Study) -> SelectionTable | None:
     """Return the series x role table of the last selection, if one is stored."""
+    stored = _of_last_run(study, EXPLAIN_FILE)
+    return SelectionTable.from_json(stored) if stored else None
+
+
+def last_choices(study: Study) -> dict[Contrast, str]:
+    """Return the series that a human had chosen when the last selection was made, by role."""
+    return _choices(_of_last_run(study, INPUTS_FILE) or {})
+
+
+def _of_last_run(study: Study, name: str) -> dict[str, Any] | None:
+    """Return what a file of the last selection's run holds, if it is there."""
     selected = study.timeline().selected
-    file = study.run_folder(selected.input_digest) / EXPLAIN_FILE if selected else None
+    file = study.run_folder(selected.input_digest) / name if selected else None
     return json.loads(file.read_text("utf-8")) if file and file.exists() else None
+
+
+def _choices(inputs: dict[str, Any]) -> dict[Contrast, str]:
+    return {Contrast(role): series_uid for role, series_uid in inputs.get("choices", {}).items()}

@@ -15,7 +15,7 @@ from dicom_node.studies.inputs import last_table, pinned
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import Entry
 from models.contrast import Contrast
-from pipeline.explain import explain
+from pipeline.explain import NamedSeries, SelectionTable, explain
 from pipeline.select import SiteRules, select_study
 
 _NO_TABLE = "No table is stored with it: an older version selected it."
@@ -31,10 +31,10 @@ class Judgement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A series as ``series_uid``, ``series_number`` and ``description``, or a word; None where there was none."""
+    """What was, and what would be now: a series, a word, or None where there is none."""
 
-    old: Mapping[str, object] | str | None
-    new: Mapping[str, object] | str | None
+    old: NamedSeries | str | None
+    new: NamedSeries | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,11 @@ class Replayed:
     outcome: Judgement
     sentence: str | None
     changes: Mapping[str, Change] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the study could be judged again."""
+        return self.outcome is not Judgement.NOT_JUDGED
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as it is printed for machines."""
@@ -99,7 +104,7 @@ def _judged(study: Study, entry: Entry, rules: SiteRules) -> Replayed:
         sentence = f"{gone} of its {len(then)} files are no longer there."
         return Replayed(study.uid, entry.time, Judgement.NOT_JUDGED, sentence)
     selection = select_study(study.instances(), rules, study.choices())
-    if selection.without is not None and old["roles"].keys() == {role.value for role in selection.without.roles}:
+    if selection.without is not None and old.roles.keys() == selection.without.roles.keys():
         # The study was selected for a model of two sequences.
         selection = selection.without
     new = explain(selection)
@@ -108,16 +113,16 @@ def _judged(study: Study, entry: Entry, rules: SiteRules) -> Replayed:
         # Another volume of the same series, or a slice that came late.
         changes = {"images": Change(entry.input_digest, selection.digest)}
     outcome = Judgement.CHANGED if changes else Judgement.UNCHANGED
-    return Replayed(study.uid, entry.time, outcome, new["sentence"], changes)
+    return Replayed(study.uid, entry.time, outcome, new.sentence, changes)
 
 
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Change]:
+def _changes(old: SelectionTable, new: SelectionTable) -> dict[str, Change]:
     """Return every role that another series would play, and state and reason where they would be others."""
     changes = {role.value: Change(_series(old, role), _series(new, role)) for role in Contrast}
-    changes |= {key: Change(old[key], new[key]) for key in ("state", "reason")}
+    changes |= {"state": Change(old.state, new.state), "reason": Change(old.reason, new.reason)}
     return {what: change for what, change in changes.items() if change.old != change.new}
 
 
-def _series(table: dict[str, Any], role: Contrast) -> dict[str, object] | None:
-    series = table["roles"].get(role.value)
-    return series and {key: series[key] for key in ("series_uid", "series_number", "description")}
+def _series(table: SelectionTable, role: Contrast) -> NamedSeries | None:
+    chosen = table.roles.get(role)
+    return chosen.series if chosen else None

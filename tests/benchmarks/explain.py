@@ -89,7 +89,7 @@ def _explain_alone(study: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from pipeline.explain import explain\n"
         "from pipeline.select import select_study\n"
-        "assert explain(select_study(Path(sys.argv[1]).iterdir()))['state'] == 'ready'"
+        "assert explain(select_study(Path(sys.argv[1]).iterdir())).reason is None"
     )
     subprocess.run([sys.executable, "-c", code, study], check=True, cwd=Path(__file__).parents[2])
 

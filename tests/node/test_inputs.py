@@ -74,6 +74,7 @@ def test_choices_are_pinned_and_hold_for_every_later_selection(spool: Spool, sen
     study.choose({Contrast.T2W: series_uid(UID, 5)})
     digest = hands(spool).select(UID)["input_digest"]
     study.choose({})
+    assert inputs.last_choices(study) == {Contrast.T2W: series_uid(UID, 5)}
     assert repeated(study, digest).roles[Contrast.T2W].series_number == 5
     assert repeated(study, digest).roles[Contrast.T2W].evidence[0] == "chosen by hand"
 
@@ -82,8 +83,10 @@ def test_the_table_lies_beside_the_inputs_without_the_patient(spool: Spool, sent
     study = receive_study(spool, sent, UID, *TRIPLET, SECOND_T2W)
     digest = hands(spool).select(UID)["input_digest"]
     text = (study.run_folder(digest) / inputs.EXPLAIN_FILE).read_text()
-    assert inputs.last_table(study) == json.loads(text)
-    assert inputs.last_table(study)["reason"] == "ambiguous_role"
+    table = inputs.last_table(study)
+    assert table is not None
+    assert table.as_json() == json.loads(text)
+    assert table.reason == "ambiguous_role"
     assert not any(value in text for value in SEEDED.values())
 
 
@@ -96,10 +99,13 @@ def test_inputs_of_an_older_version_are_read(spool: Spool, sent: Path):
     (study.run_folder(digest) / inputs.EXPLAIN_FILE).unlink()
     assert repeated(study, digest).digest == digest
     assert inputs.last_table(study) is None
+    assert inputs.last_choices(study) == {}
 
 
 def test_a_study_that_was_never_selected_has_no_table(spool: Spool, sent: Path):
-    assert inputs.last_table(receive_study(spool, sent, UID, TRIPLET[0])) is None
+    study = receive_study(spool, sent, UID, TRIPLET[0])
+    assert inputs.last_table(study) is None
+    assert inputs.last_choices(study) == {}
 
 
 @pytest.fixture

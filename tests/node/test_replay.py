@@ -88,7 +88,7 @@ def test_a_choice_counts_as_it_is_stored_now(config: Path):
     spool = Spool(config.parent / "data")
     spool.study(TIE).choose({Contrast.T2W: series_uid(TIE, 5)})
     (row,) = replay(spool, SiteRules(), 1)
-    assert row.changes["T2W"].new["series_number"] == 5
+    assert row.changes["T2W"].new.series_number == 5
 
 
 def test_studies_that_cannot_be_judged_are_said_so(config: Path):

@@ -172,7 +172,7 @@ def test_a_late_bystander_selects_the_same_run_of_two_sequences(tmp_path: Path, 
     assert (first == selection.without.digest) is validated
     table = inputs.last_table(study)
     assert table is not None
-    assert (table["state"], set(table["roles"])) == (("ready", {"T1W", "T2W"}) if validated else ("held", set()))
+    assert (table.state, set(table.roles)) == (("ready", {"T1W", "T2W"}) if validated else ("held", set()))
     (row,) = replay(spool, SiteRules(), 1)
     assert row.outcome == "unchanged"
 
