@@ -31,7 +31,7 @@ from pipeline.brain import WeightsIdentity
 from pipeline.errors import HoldReason, StudyHeld
 from pipeline.out_of_range import OutOfRange, check_brain_weights, check_features, check_headers
 from pipeline.predict import Finding, ModelIdentity, combine
-from pipeline.report import Predecessor, Provenance, Run, Sources, header_of_study, read_run, write_held
+from pipeline.report import Predecessor, Provenance, Run, Sources, Title, header_of_study, read_run, write_held
 from pipeline.result import RESULT_FILE, Result, Scored
 from pipeline.select import Selection
 from pipeline.steps import Masks, Readings
@@ -116,7 +116,7 @@ def run_study(
     out: Path,
     models: Models,
     *,
-    title: str = "private",
+    title: Title = Title.PRIVATE,
     started: datetime | None = None,
     predecessor: Predecessor | None = None,
     held_report: bool = False,
@@ -135,7 +135,7 @@ def run_study(
     models
         Loaded models.
     title
-        Document title of the report: ``private`` or ``126000``.
+        Document title of the report.
     started
         When the analysis began; becomes the report's content time. Default: now.
     predecessor
@@ -151,11 +151,6 @@ def run_study(
     -------
     Result
         What ``result.json`` holds: the finding, or why the study is held. Nothing is raised for bad input.
-
-    Raises
-    ------
-    ValueError
-        If `title` is neither.
     """
     selection = scorable(selection, models.bundle.metadata)
     began = started or datetime.now().astimezone()

@@ -44,6 +44,7 @@ def run(
     with progress() as tell:
         tell("loading the models")
         from dicom_node.engine.installed import open_models
+        from pipeline.report import Title
         from pipeline.select import select_study
         from pipeline.study import run_study
 
@@ -53,7 +54,7 @@ def run(
 
         models = open_models(settings)
         selection = select_study(files, settings.selection.rules())
-        title, saliency = settings.report.title, "saliency" in settings.report.send
+        title, saliency = Title(settings.report.title), "saliency" in settings.report.send
         result = run_study(selection, out, models, title=title, saliency=saliency, step=step)
     if as_json:
         print_json(result.as_json())

@@ -20,6 +20,7 @@ from dicom_node.log import say
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import HAS_SCORE, Event, State
+from pipeline.report import Title
 from pipeline.result import Result
 from pipeline.select import Selection
 from pipeline.study import Models, run_study, scorable
@@ -157,7 +158,7 @@ class Worker:
             selection or pinned.select(),
             folder,
             self._models,
-            title=self._config.report.title,
+            title=Title(self._config.report.title),
             started=pinned.started,
             predecessor=predecessor(study.timeline()),
             held_report=self._config.report.held == "sr",

@@ -3,7 +3,7 @@
 from pipeline.report.encapsulated_pdf import build_document
 from pipeline.report.held import build_held_reports
 from pipeline.report.page import draw_page
-from pipeline.report.provenance import Predecessor, Provenance
+from pipeline.report.provenance import Predecessor, Provenance, Title
 from pipeline.report.result_files import write_dataset, write_held, write_results, write_saliency
 from pipeline.report.run import Run, ScoredRun, read_run
 from pipeline.report.sources import Sources, header_of_study
@@ -18,6 +18,7 @@ __all__ = [
     "Run",
     "ScoredRun",
     "Sources",
+    "Title",
     "build_document",
     "build_held_reports",
     "build_reports",

@@ -39,7 +39,13 @@ def text_only(item: Dataset) -> Dataset:
 
 
 def number_words(item: Dataset) -> str:
-    """Return the value of a NUM item with its unit, for example ``0.7266``, ``30 %`` or ``1321.3 ml``."""
+    """Return the value of a NUM item with its unit, for example ``0.7266``, ``30 %`` or ``1321.3 ml``.
+
+    Parameters
+    ----------
+    item
+        Content item with a measured value.
+    """
     measured = item.MeasuredValueSequence[0]
     unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
     return f"{float(measured.NumericValue):.10g}{_UNIT_WORDS.get(unit, '')}"

@@ -9,6 +9,7 @@ text, and its escape is missing when written; no upstream issue known), so it be
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
@@ -16,6 +17,10 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.valuerep import PersonName
+
+LO_LENGTH: Final = 64
+SH_LENGTH: Final = 16
+"""Most characters of a value (PS3.5 6.2)."""
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _GB2312 = "ISO 2022 IR 58"
@@ -57,7 +62,15 @@ def character_set(source: Dataset) -> CharacterSet:
 
 
 def declare(target: Dataset, charset: CharacterSet) -> None:
-    """Label `target` with the character set of its text."""
+    """Label `target` with the character set of its text.
+
+    Parameters
+    ----------
+    target
+        Outermost data set of a result.
+    charset
+        Of the source that its text was copied from.
+    """
     if charset.label:
         target[_SPECIFIC_CHARACTER_SET] = _raw(int(_SPECIFIC_CHARACTER_SET), "CS", charset.label)
 
@@ -85,24 +98,54 @@ def copy_text(source: Dataset, target: Dataset, keyword: str, charset: Character
 
 
 def text_of(source: Dataset, keyword: str) -> str:
-    """Return an attribute as ASCII without padding, other bytes as ``?``; empty if absent."""
+    """Return an attribute as ASCII without padding, other bytes as ``?``; empty if absent.
+
+    Parameters
+    ----------
+    source
+        Data set or item of a sequence.
+    keyword
+        DICOM keyword of an attribute with a VR of text.
+    """
     return ascii_text(_bytes_of(source, keyword).decode("ascii", "replace")).strip()
 
 
 def items_of(source: Dataset, keyword: str) -> list[Dataset]:
-    """Return the items of a sequence; none if it is absent, empty or not a sequence."""
+    """Return the items of a sequence; none if it is absent, empty or not a sequence.
+
+    Parameters
+    ----------
+    source
+        Data set or item of a sequence.
+    keyword
+        DICOM keyword of an attribute with VR SQ.
+    """
     value = source.get(keyword)
     return list(value) if isinstance(value, Sequence) else []
 
 
 def ascii_text(text: str) -> str:
-    """Return `text` with everything that is not printable ASCII replaced by ``?``, and white space by a space."""
+    """Return `text` with everything that is not printable ASCII replaced by ``?``, and white space by a space.
+
+    Parameters
+    ----------
+    text
+        Any characters; each becomes one.
+    """
     spaced = (" " if character.isspace() else character for character in text)
     return "".join(character if " " <= character <= "~" else "?" for character in spaced)
 
 
-def short_text(text: str, length: int = 64) -> str:
-    """Return `text` in ASCII for a VR of LO or SH: no backslash, at most `length` characters."""
+def short_text(text: str, length: int = LO_LENGTH) -> str:
+    """Return `text` in ASCII for a VR of LO or SH: no backslash, at most `length` characters.
+
+    Parameters
+    ----------
+    text
+        Any characters.
+    length
+        64 for LO, 16 for SH (PS3.5 6.2).
+    """
     return ascii_text(text).replace("\\", "/").strip()[:length].strip()
 
 

@@ -166,7 +166,13 @@ MILLILITRE: Final = Code("ml", "UCUM", "milliliter")
 
 
 def code_item(code: Code) -> Dataset:
-    """Return `code` as an item of a code sequence (PS3.3 Table 8.8-1)."""
+    """Return an item of a code sequence (PS3.3 Table 8.8-1).
+
+    Parameters
+    ----------
+    code
+        Its value has at most 16 characters, its meaning at most 64.
+    """
     item = Dataset()
     item.CodeValue = code.value
     item.CodingSchemeDesignator = code.scheme_designator

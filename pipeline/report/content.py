@@ -16,7 +16,7 @@ from models.contrast import Contrast
 from pipeline.brain import MaskFacts
 from pipeline.predict import Category, Finding, Spread
 from pipeline.report import codes
-from pipeline.report.character_sets import items_of, text_of
+from pipeline.report.character_sets import LO_LENGTH, SH_LENGTH, items_of, text_of
 from pipeline.report.items import (
     ACQUISITION,
     MODIFIER,
@@ -28,6 +28,7 @@ from pipeline.report.items import (
     text,
     uid,
 )
+from pipeline.report.provenance import Title
 from pipeline.report.result_header import MANUFACTURER
 from pipeline.report.run import Run, ScoredRun
 from pipeline.report.wording import (
@@ -49,7 +50,7 @@ WEIGHTING: Final = {
 CATEGORY: Final = {Category.AT_OR_ABOVE: codes.AT_OR_ABOVE, Category.BELOW: codes.BELOW}
 
 
-def content_tree(run: ScoredRun, title: str) -> ContainerContentItem:
+def content_tree(run: ScoredRun, title: Title) -> ContainerContentItem:
     """Return the root container of the report.
 
     Parameters
@@ -57,14 +58,14 @@ def content_tree(run: ScoredRun, title: str) -> ContainerContentItem:
     run
         With a score.
     title
-        ``"private"``, or ``"126000"``, which adds an image library (TID 1600).
+        Our own, or that of an Imaging Measurement Report, which adds an image library (TID 1600).
 
     Returns
     -------
     highdicom.sr.ContainerContentItem
         Root with template DCMR 1500; text in ASCII, numbers rounded.
     """
-    with_library = title == "126000"
+    with_library = title is Title.IMAGING_MEASUREMENT_REPORT
     children = [
         *observation_context(run),
         text(codes.SUMMARY, summary_text(run.finding)),
@@ -104,7 +105,7 @@ def _procedure(header: Dataset) -> Code:
         candidates += items_of(request, "RequestedProcedureCodeSequence")
     for item in candidates:
         parts = [text_of(item, keyword) for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")]
-        limits = zip(parts, (16, 16, 64), strict=True)
+        limits = zip(parts, (SH_LENGTH, SH_LENGTH, LO_LENGTH), strict=True)
         if all(part and "?" not in part and len(part) <= limit for part, limit in limits):
             return Code(*parts)
     return codes.MR_BRAIN

@@ -52,27 +52,75 @@ def container(
     return item
 
 
-def text(name: Code, value: str, relation: RelationshipTypeValues = CONTAINS) -> TextContentItem:
-    """Return a TEXT item; lines of `value` stay apart, other white space becomes a space."""
+def text(name: Code, value: str, relation: RelationshipTypeValues | None = CONTAINS) -> TextContentItem:
+    """Return a TEXT item; lines of `value` stay apart, other white space becomes a space.
+
+    Parameters
+    ----------
+    name
+        Of the item.
+    value
+        What is not ASCII becomes ``?``.
+    relation
+        To the parent; None where the item is no node of a tree.
+    """
     lines = (ascii_text(line).strip() for line in value.splitlines())
     return TextContentItem(name, "\r\n".join(lines), relation)
 
 
 def code(name: Code, value: Code, relation: RelationshipTypeValues = CONTAINS) -> CodeContentItem:
-    """Return a CODE item."""
+    """Return a CODE item.
+
+    Parameters
+    ----------
+    name
+        Of the item.
+    value
+        Its code.
+    relation
+        To the parent.
+    """
     return CodeContentItem(name, value, relation)
 
 
 def uid(name: Code, value: str, relation: RelationshipTypeValues = CONTAINS) -> UIDRefContentItem:
-    """Return a UIDREF item."""
+    """Return a UIDREF item.
+
+    Parameters
+    ----------
+    name
+        Of the item.
+    value
+        Its UID.
+    relation
+        To the parent.
+    """
     return UIDRefContentItem(name, value, relation)
 
 
 def number(name: Code, value: float, unit: Code, *, decimals: int = 4) -> NumContentItem:
-    """Return a NUM item, rounded to `decimals` so that a float32 does not show digits that it does not have."""
+    """Return a NUM item, rounded to `decimals` so that a float32 does not show digits that it does not have.
+
+    Parameters
+    ----------
+    name
+        Of the item.
+    value
+        Finite.
+    unit
+        UCUM code.
+    decimals
+        After rounding.
+    """
     return NumContentItem(name, round(float(value), decimals), unit, relationship_type=CONTAINS)
 
 
 def image(instance: Instance) -> ImageContentItem:
-    """Return an IMAGE item that refers to one input instance."""
+    """Return an IMAGE item that refers to one input instance.
+
+    Parameters
+    ----------
+    instance
+        Gives SOP class and instance.
+    """
     return ImageContentItem(codes.SOURCE, instance.sop_class_uid, instance.sop_instance_uid, relationship_type=CONTAINS)

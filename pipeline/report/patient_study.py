@@ -59,7 +59,13 @@ def copy_patient_and_study(source: Dataset, target: Dataset, charset: CharacterS
 
 
 def request_reference(source: Dataset) -> list[Dataset]:
-    """Return the items of Referenced Request Sequence (PS3.3 Table C.17-2); none if nothing is known of a request."""
+    """Return the items of Referenced Request Sequence (PS3.3 Table C.17-2); none if nothing is known of a request.
+
+    Parameters
+    ----------
+    source
+        Header of an input instance.
+    """
     requests = items_of(source, "RequestAttributesSequence")
     request = requests[0] if requests else Dataset()
     if not text_of(source, "AccessionNumber") and not text_of(request, "RequestedProcedureID"):

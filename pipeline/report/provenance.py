@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from pipeline.brain import WeightsIdentity
 from pipeline.report.uids import result_uid
 
-TITLES = ("private", "126000")
+
+class Title(StrEnum):
+    """Document title of a report."""
+
+    PRIVATE = "private"
+    IMAGING_MEASUREMENT_REPORT = "126000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +41,17 @@ class Provenance:
     brain_weights
         Which weights drew the brain masks.
     title
-        ``"private"``, or ``"126000"`` where the site's viewers want an Imaging Measurement Report with image library.
+        Of the report: our own, or an Imaging Measurement Report with image library where the site's viewers want it.
     predecessor
         The report that this one revises, if any.
-
-    Raises
-    ------
-    ValueError
-        If `title` is neither.
     """
 
     input_digest: str
     started: datetime
     software: str
     brain_weights: WeightsIdentity
-    title: str = "private"
+    title: Title = Title.PRIVATE
     predecessor: Predecessor | None = None
-
-    def __post_init__(self) -> None:
-        if self.title not in TITLES:
-            msg = f"report title is {self.title!r}, expected one of {', '.join(TITLES)}"
-            raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)

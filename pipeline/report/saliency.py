@@ -31,6 +31,8 @@ NO_LOCALISATION: Final = (
 _WIDTH, _HEIGHT, _TILE, _ROW = 1024, 1024, 230, 264
 _ROWS_TOP = 228
 _DIRECTION: Final = "LPS"
+_NARROWEST_WINDOW: Final = 2e-6
+"""Window Width is above 0 (PS3.3 C.11.2.1.2), also where a map is 0 everywhere."""
 
 
 def build_saliency(run: ScoredRun, role: Contrast, activation: sitk.Image) -> Dataset:
@@ -111,7 +113,7 @@ def draw_saliency(run: ScoredRun, views: Views, spacing_xyz_mm: tuple[float, ...
 def _parametric_map(run: ScoredRun, role: Contrast, activation: sitk.Image, frame_of_reference_uid: str) -> Dataset:
     values_zyx = sitk.GetArrayFromImage(activation).astype(np.float32)
     column_mm, row_mm, slice_mm = activation.GetSpacing()
-    largest = max(float(np.abs(values_zyx).max()), 1e-6)
+    largest = max(float(np.abs(values_zyx).max()), _NARROWEST_WINDOW / 2)
     positions = [activation.TransformIndexToPhysicalPoint((0, 0, z)) for z in range(len(values_zyx))]
     along = np.array(activation.GetDirection()).reshape(3, 3)
     written = hd.pm.ParametricMap(
@@ -139,7 +141,11 @@ def _parametric_map(run: ScoredRun, role: Contrast, activation: sitk.Image, fram
 
 
 def _stand_in(study_uid: str, frame_of_reference_uid: str) -> Dataset:
-    """Return a source image in highdicom's sense: geometry and references of the map are not taken from it."""
+    """Return a source image in highdicom's sense: geometry and references of the map are not taken from it.
+
+    highdicom refuses sources without the attributes that the standard asks for, and means to (its issue 99): real
+    headers lack them.
+    """
     source = Dataset()
     source.SOPClassUID, source.SOPInstanceUID = MRImageStorage, hd.UID()
     source.StudyInstanceUID, source.SeriesInstanceUID = study_uid, hd.UID()
@@ -180,8 +186,6 @@ def _mapping(role: Contrast, model: ModelIdentity, low: float, high: float) -> h
         (codes.ALGORITHM_PARAMETERS, f"weights sha256={model.network_digests.get(role, 'unknown')}"),
     )
     for name, words in facts:
-        item = text(name, words)
         # Items of this sequence are name and value, not nodes of a tree (PS3.3 C.7.6.16.2.11).
-        del item.RelationshipType
-        mapping.QuantityDefinitionSequence.append(item)  # type: ignore[arg-type]
+        mapping.QuantityDefinitionSequence.append(text(name, words, None))  # type: ignore[arg-type]
     return mapping

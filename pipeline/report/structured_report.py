@@ -11,6 +11,7 @@ from pipeline.report.basic_text import text_only
 from pipeline.report.codes import scheme_identification
 from pipeline.report.content import content_tree
 from pipeline.report.patient_study import request_reference
+from pipeline.report.provenance import Title
 from pipeline.report.result_header import MANUFACTURER, REPORT, Kind, result_header, settled
 from pipeline.report.run import Run, ScoredRun
 from pipeline.report.sources import evidence, predecessor_reference
@@ -38,7 +39,7 @@ def build_reports(run: ScoredRun) -> dict[str, Dataset]:
     title = run.provenance.title
     root = content_tree(run, title)
     # A list of images beside numbers that are no measurements serves no viewer: Basic Text keeps the private title.
-    plain = root if title == "private" else content_tree(run, "private")
+    plain = root if title is Title.PRIVATE else content_tree(run, Title.PRIVATE)
     roots = dict.fromkeys(SOP_CLASSES, root) | {SOP_CLASSES[-1]: text_only(plain)}
     return {sop_class_uid: sr_document(REPORT, sop_class_uid, tree, run) for sop_class_uid, tree in roots.items()}
 

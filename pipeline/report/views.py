@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from PIL import Image, ImageChops, ImageFilter
 
 from models.contrast import Contrast
-from pipeline.report.pen import BACKGROUND, MARGIN, MUTED, TRACK, Pen
+from pipeline.report.pen import BACKGROUND, BANNER, MARGIN, MUTED, TRACK, Pen
 
 OUTLINE: Final = (255, 202, 58)
 """Colour of the mask's outline; no grey value looks like it."""
@@ -29,8 +29,16 @@ _DARKEST, _BRIGHTEST = 1.0, 99.8
 """Percentiles of the grey values that become black and white."""
 _DENSEST = 0.65
 """Share of the colour where a map is greatest: the image stays visible."""
-_TILE = 300
-_BANNER = 92
+_TILE, _GAP = 300, 8
+"""Side of a plane on the overlay, and what lies between planes, in pixels."""
+_HEADING, _AFTER_ROW = 26, 10
+"""Height of a row's heading and what lies below its planes, in pixels."""
+_HALF = 128
+"""From here on a grey value is white."""
+_DARK = 1e-6
+"""Smallest window of grey values: a volume without contrast is drawn as it is."""
+_NOTHING = 1e-12
+"""Smallest value that a map is drawn relative to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class Plane:
     left
         Which side of the patient is on the left: ``R`` or ``A``.
     heat
-        float32 of the shape of `grey`, -1 to 1: what lowers and what raises a score; None where nothing is told.
+        float32 of the shape of `grey`, -1 to 1: what lowers and what raises a score; None where there is no map.
     """
 
     name: str
@@ -107,7 +115,15 @@ def tri_planar(
 
 
 def draw_plane(plane: Plane, side: int) -> Image.Image:
-    """Return a plane as an RGB square of `side` pixels, black around it, with the mask's outline and a letter."""
+    """Return a plane as an RGB square of `side` pixels, black around it, with the mask's outline and a letter.
+
+    Parameters
+    ----------
+    plane
+        Drawn to the scale of its `field_mm`.
+    side
+        Width and height in pixels.
+    """
     scale = side / plane.field_mm
     height, width = (max(1, min(side, round(length * scale))) for length in plane.size_mm)
     grey = Image.fromarray(np.ascontiguousarray(plane.grey)).resize((width, height), Image.Resampling.BILINEAR)
@@ -136,21 +152,33 @@ def draw_overlay(views: Views, notice: str) -> Image.Image:
         The model's notice, drawn on top together with the research banner.
     """
     roles = [role for role in Contrast if role in views]
-    width = 2 * MARGIN + 3 * _TILE + 2 * 8
-    picture = Image.new("RGB", (width, _BANNER + 24 + (_TILE + 36) * len(roles)), BACKGROUND)
+    width, row_height = 2 * MARGIN + 3 * _TILE + 2 * _GAP, _HEADING + _TILE + _AFTER_ROW
+    picture = Image.new("RGB", (width, BANNER + 24 + row_height * len(roles)), BACKGROUND)
     pen = Pen(picture)
     pen.banner(notice)
     for row, role in enumerate(roles):
-        top = _BANNER + 14 + row * (_TILE + 36)
+        top = BANNER + 14 + row * row_height
         pen.text(MARGIN, top, f"{role}: axial, coronal, sagittal, outline of the brain mask", 18, MUTED)
-        paste_row(picture, views[role], (MARGIN, top + 26), _TILE)
+        paste_row(picture, views[role], (MARGIN, top + _HEADING), _TILE)
     return picture
 
 
 def paste_row(picture: Image.Image, planes: tuple[Plane, ...], corner: tuple[int, int], side: int) -> None:
-    """Draw planes side by side onto `picture`, from the pixel `corner` on, 8 pixels apart."""
+    """Draw planes side by side onto `picture`, from the pixel `corner` on, 8 pixels apart.
+
+    Parameters
+    ----------
+    picture
+        RGB; drawn on in place.
+    planes
+        From left to right.
+    corner
+        Column and row of the first one's upper left pixel.
+    side
+        Width and height of each in pixels.
+    """
     for column, plane in enumerate(planes):
-        picture.paste(draw_plane(plane, side), (corner[0] + column * (side + 8), corner[1]))
+        picture.paste(draw_plane(plane, side), (corner[0] + column * (side + _GAP), corner[1]))
 
 
 def _box(inside_zyx: npt.NDArray[np.bool_], spacing_zyx_mm: np.ndarray) -> tuple[tuple[slice, ...], list[int]]:
@@ -171,19 +199,19 @@ def _relative(activation: sitk.Image, volume: sitk.Image) -> npt.NDArray[np.floa
     interpolated = (sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
     image = sitk.Resample(activation, volume, *interpolated, useNearestNeighborExtrapolator=True)
     greatest = float(np.abs(sitk.GetArrayViewFromImage(activation)).max())
-    return np.asarray(sitk.GetArrayFromImage(image) / max(greatest, 1e-12), dtype=np.float32)
+    return np.asarray(sitk.GetArrayFromImage(image) / max(greatest, _NOTHING), dtype=np.float32)
 
 
 def _windowed(values_zyx: np.ndarray, inside_zyx: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """Return uint8; the window is set by the brain, so that bright fat does not make it dark."""
     low = float(np.percentile(values_zyx, _DARKEST))
     high = float(np.percentile(values_zyx[inside_zyx], _BRIGHTEST))
-    share = (values_zyx.astype(np.float32) - low) / max(high - low, 1e-6)
+    share = (values_zyx.astype(np.float32) - low) / max(high - low, _DARK)
     return np.asarray(np.clip(255 * share, 0, 255).round().astype(np.uint8))
 
 
 def _outline(plane: Plane, size: tuple[int, int]) -> Image.Image:
     """Return a picture in which the border pixels of the mask, inside of it, are white."""
     inside = Image.fromarray(np.ascontiguousarray(255 * plane.mask)).resize(size, Image.Resampling.BILINEAR)
-    inside = inside.point(lambda value: 255 if value >= 128 else 0)
+    inside = inside.point(lambda value: 255 if value >= _HALF else 0)
     return ImageChops.subtract(inside, inside.filter(ImageFilter.MinFilter(3)))

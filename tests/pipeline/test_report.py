@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
 from pipeline.predict import Category
-from pipeline.report import build_reports, draw_page, render_tree, write_dataset
+from pipeline.report import Title, build_reports, draw_page, render_tree, write_dataset
 from pipeline.report import codes as report_codes
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.report.uids import result_uid
@@ -27,6 +27,7 @@ from tests.support.reports import (
     PATIENT_ID,
     PROVENANCE,
     STUDY_UID,
+    WITH_LIBRARY,
     content_items,
     document_of,
     drawn_run,
@@ -89,7 +90,7 @@ def test_all_containers_are_separate_and_declare_1500(inputs):
     assert not any("ContentTemplateSequence" in item for item in (text, *content_items(text)))
 
 
-@pytest.mark.parametrize("title", ["private", "126000"])
+@pytest.mark.parametrize("title", list(Title))
 def test_basic_text_says_the_same_in_words(inputs, title):
     reports = build_reports(run_of(inputs, dataclasses.replace(PROVENANCE, title=title)))
     full, text = report_of(inputs), reports[SOP_CLASSES[-1]]
@@ -162,14 +163,14 @@ def test_masks_series_and_digests_are_told(inputs):
 
 def test_titles(inputs):
     assert report_of(inputs).ConceptNameCodeSequence[0].CodeValue == "TSC000"
-    library = report_of(inputs, dataclasses.replace(PROVENANCE, title="126000"))
+    library = report_of(inputs, dataclasses.replace(PROVENANCE, title=WITH_LIBRARY))
     assert library.ConceptNameCodeSequence[0].CodeValue == "126000"
     images = [item for item in content_items(library) if item.ValueType == "IMAGE"]
     assert len(images) == 3, "one image of each series; all of them stand in the evidence"
     (study,) = library.CurrentRequestedProcedureEvidenceSequence
     assert [len(series.ReferencedSOPSequence) for series in study.ReferencedSeriesSequence] == [3, 3, 3]
-    with pytest.raises(ValueError, match="title"):
-        dataclasses.replace(PROVENANCE, title="18748-4")
+    with pytest.raises(ValueError, match="18748-4"):
+        dataclasses.replace(PROVENANCE, title=Title("18748-4"))
 
 
 def test_procedure_comes_from_the_source_where_it_is_ascii(tmp_path):
@@ -256,7 +257,7 @@ def test_equal_runs_give_equal_bytes(inputs, tmp_path):
         dataclasses.replace(PROVENANCE, input_digest="11" * 32),
         dataclasses.replace(PROVENANCE, brain_weights=WeightsIdentity("hd-bet", "22" * 32)),
         dataclasses.replace(PROVENANCE, software="dicom-node 0.2.0"),
-        dataclasses.replace(PROVENANCE, title="126000"),
+        dataclasses.replace(PROVENANCE, title=WITH_LIBRARY),
     ],
     ids=["input", "brain weights", "software", "title"],
 )
@@ -318,7 +319,10 @@ def test_the_library_lists_the_middle_image(tmp_path):
         header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         header.ImagePositionPatient = [5.0, 5.0, heights_mm[header.InstanceNumber - 1]]
 
-    report = report_of(write_inputs(tmp_path, change, images=5), dataclasses.replace(PROVENANCE, title="126000"))
+    report = report_of(
+        write_inputs(tmp_path, change, images=5),
+        dataclasses.replace(PROVENANCE, title=WITH_LIBRARY),
+    )
     listed = [
         item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
         for item in content_items(report)
@@ -327,7 +331,7 @@ def test_the_library_lists_the_middle_image(tmp_path):
     assert listed == [f"{STUDY_UID}.{series}.4" for series in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("title", ["private", "126000"])
+@pytest.mark.parametrize("title", list(Title))
 def test_six_hundred_images_stay_small_and_quick(tmp_path, title):
     def with_longest_uid(header: Dataset) -> None:
         header.SOPInstanceUID = f"{header.SOPInstanceUID}.".ljust(64, "1")

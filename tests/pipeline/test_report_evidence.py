@@ -10,7 +10,7 @@ import pytest
 from models.bundle import Evidence
 from models.contrast import Contrast
 from pipeline.predict import Calibrated, Finding
-from pipeline.report import build_reports, codes, draw_page, render_tree
+from pipeline.report import Title, build_reports, codes, draw_page, render_tree
 from pipeline.report.reportable import check_finding
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.report.wording import evidence_words, summary_text
@@ -21,6 +21,7 @@ from tests.support.reports import (
     NOTICE,
     PROVENANCE,
     TWO,
+    WITH_LIBRARY,
     check_object,
     check_report,
     document_of,
@@ -162,7 +163,7 @@ def test_every_addition_shows_on_the_page():
     assert len(set(pages)) == len(pages)
 
 
-@pytest.mark.parametrize("title", ["private", "126000"])
+@pytest.mark.parametrize("title", list(Title))
 @pytest.mark.parametrize("sop_class_uid", [SOP_CLASSES[0], SOP_CLASSES[-1]])
 def test_reports_with_all_additions_are_valid(inputs, tmp_path, title, sop_class_uid):
     reports = build_reports(run_of(inputs, replace(PROVENANCE, title=title), FULL))
@@ -177,5 +178,5 @@ def test_results_of_two_sequences_are_valid(inputs, tmp_path):
 
 
 def test_the_additions_follow_the_template(inputs, tmp_path):
-    report = report_of(inputs, replace(PROVENANCE, title="126000"), FULL)
+    report = report_of(inputs, replace(PROVENANCE, title=WITH_LIBRARY), FULL)
     assert template_complaints(written(report, tmp_path)) == []

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from models.contrast import Contrast
+from pipeline.report import Title, result_header
 from pipeline.report import codes as report_codes
-from pipeline.report import result_header
 from tests.support.reports import (
     EMPTY_IN_SOURCE,
     FINDING,
@@ -190,7 +190,7 @@ def test_our_own_long_and_odd_words_are_made_to_fit(inputs, tmp_path):
     check_report(written(report, tmp_path))
 
 
-@pytest.mark.parametrize("title", ["private", "126000"])
+@pytest.mark.parametrize("title", list(Title))
 @pytest.mark.parametrize("description", ["", "x" * 300, "头部" * 60, "AX \\ T1\r\n^=", "\0\x1b"])
 def test_series_descriptions_of_any_kind_pass(inputs, tmp_path, title, description):
     odd = {role: dataclasses.replace(series, description=description) for role, series in inputs.items()}

@@ -18,7 +18,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from pipeline.report import build_reports, render_tree
+from pipeline.report import Title, build_reports, render_tree
 from pipeline.report.structured_report import SOP_CLASSES
 from tests.support.reports import (
     EMPTY_IN_SOURCE,
@@ -113,8 +113,8 @@ runs = itertools.count()
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(changes=mutations, title=st.sampled_from(["private", "126000"]))
-def test_any_header_gives_a_report(tmp_path: Path, changes: list[Change], title: str):
+@given(changes=mutations, title=st.sampled_from(Title))
+def test_any_header_gives_a_report(tmp_path: Path, changes: list[Change], title: Title):
     def change(header: Dataset) -> None:
         for each in changes:
             each(header)

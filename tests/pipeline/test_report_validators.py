@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
-from pipeline.report import Predecessor, build_reports
+from pipeline.report import Predecessor, Title, build_reports
 from pipeline.report.structured_report import SOP_CLASSES
 from tests.support.reports import (
     PROVENANCE,
+    WITH_LIBRARY,
     check_object,
     check_report,
     complaints,
@@ -27,7 +28,7 @@ from tests.support.reports import (
 )
 
 
-@pytest.mark.parametrize("title", ["private", "126000"])
+@pytest.mark.parametrize("title", list(Title))
 @pytest.mark.parametrize("sop_class_uid", SOP_CLASSES, ids=lambda uid: UID(uid).name)
 def test_reports_are_valid(inputs, tmp_path, title, sop_class_uid):
     reports = build_reports(run_of(inputs, dataclasses.replace(PROVENANCE, title=title)))
@@ -57,7 +58,7 @@ def test_page_and_document_are_valid(inputs, tmp_path, build):
 
 
 def test_the_tree_follows_its_template(tmp_path: Path):
-    report = report_of(write_inputs(tmp_path, images=1), dataclasses.replace(PROVENANCE, title="126000"))
+    report = report_of(write_inputs(tmp_path, images=1), dataclasses.replace(PROVENANCE, title=WITH_LIBRARY))
     assert template_complaints(written(report, tmp_path)) == []
 
 

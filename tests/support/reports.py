@@ -33,6 +33,7 @@ from pipeline.report import (
     Run,
     ScoredRun,
     Sources,
+    Title,
     build_document,
     build_held_reports,
     build_reports,
@@ -54,6 +55,7 @@ PATIENT_NAME, PATIENT_ID, BIRTH_DATE = "SEEDED^PATIENT", "SEED-ID-4711", "199901
 STUDY_UID = "1.2.826.0.1.3680043.8.498.4711"
 NOTICE = "UNTRAINED DEMONSTRATION MODEL"
 COMPREHENSIVE_3D = SOP_CLASSES[0]
+WITH_LIBRARY = Title.IMAGING_MEASUREMENT_REPORT
 
 MODEL = ModelIdentity(
     name="WAE-net",

@@ -24,6 +24,7 @@ from tests.support.reports import (
     NOTICE,
     PROVENANCE,
     STUDY_UID,
+    WITH_LIBRARY,
     held_of,
     report_of,
     run_of,
@@ -140,7 +141,7 @@ def results_alone(folder: Path) -> dict[str, Dataset]:
     headers.mkdir()
     inputs = write_inputs(headers)
     basic = build_reports(run_of(inputs))[SOP_CLASSES[-1]]
-    twin = report_of(inputs, dataclasses.replace(PROVENANCE, title="126000"))
+    twin = report_of(inputs, dataclasses.replace(PROVENANCE, title=WITH_LIBRARY))
     return {"basic": basic, "held": held_of(inputs)[SOP_CLASSES[0]], "twin": twin, "page": summary_of(inputs)}
 
 
