@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
@@ -29,7 +30,9 @@ from monai.data import MetaTensor
 from monai.networks.nets.efficientnet import EfficientNet, MBConvBlock
 from monai.transforms import Rotate
 from pydicom.charset import convert_encodings, decode_bytes, encode_string
+from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.sr.coding import Code
 from pydicom.valuerep import TEXT_VR_DELIMS
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
@@ -39,6 +42,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.efficientnet3d import PADDING_SIDE, block_strings, efficientnet3d_b0
+from pipeline.report.saliency import stand_in
 
 ROOT = Path(__file__).parents[1]
 VERIFICATION = "1.2.840.10008.1.1"
@@ -192,6 +196,31 @@ def test_still_there_in_pydicom(tmp_path):
     empty = pydicom.FileDataset(tmp_path, {}, b"\0" * 128, pydicom.dataset.FileMetaDataset(), False, True)
     assert empty.original_encoding == (False, True)
     assert list(inspect.signature(pydicom.filereader.read_partial).parameters)[:2] == ["fileobj", "stop_when"]
+
+
+# --- highdicom --------------------------------------------------------------------------------------------------------
+
+
+def parametric_map(source: Dataset) -> hd.pm.ParametricMap:
+    """Return a map of one voxel beside a source image."""
+    return hd.pm.ParametricMap(
+        [source], np.zeros((1, 1, 1), np.float32), hd.UID(), 1, hd.UID(), 1, "none", "none", "none", "none",
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[
+            hd.pm.RealWorldValueMapping("A", "B", Code("1", "UCUM", "no units"), (0.0, 1.0), slope=1.0, intercept=0.0)
+        ],
+        voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.0, window_width=1.0)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientSex", "AccessionNumber", "StudyTime"])
+def test_mended_highdicom_takes_sources_that_lack_what_real_headers_lack(keyword):
+    """Works around it: pipeline.report.saliency: stand_in."""
+    source = stand_in(hd.UID(), hd.UID())
+    parametric_map(source)
+    delattr(source, keyword)
+    with pytest.raises(AttributeError, match=keyword):
+        parametric_map(source)
 
 
 # --- SimpleITK --------------------------------------------------------------------------------------------------------

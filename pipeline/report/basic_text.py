@@ -1,6 +1,6 @@
 """The report for a PACS that takes nothing but Basic Text SR: the same tree with every number written out.
 
-Basic Text SR (PS3.3 A.35.1) knows no NUM, so each becomes TEXT under the same name. What is left is no Measurement
+Basic Text SR (PS3.3 A.35.1) has no NUM, so each becomes TEXT under the same name. What is left is no Measurement
 Report, so no template is claimed for it.
 """
 

@@ -33,7 +33,7 @@ _RIGHT = SIZE - MARGIN
 _SCORE: Final = (94, 167, 232)
 _WEIGHT: Final = (134, 146, 160)
 _THRESHOLD: Final = (255, 255, 255)
-# Two hues that colour-blind readers tell apart; neither is the green of an all-clear.
+# Two hues that colour-blind readers distinguish; neither is the green of an all-clear.
 _CATEGORY: Final = {Category.AT_OR_ABOVE: (243, 156, 70), Category.BELOW: (136, 178, 222)}
 _DIGEST_LENGTH: Final = 16
 _ROWS_TOP, _ROW = 374, 148

@@ -35,7 +35,7 @@ _LARGEST_OFFSET_H: Final = 14
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What tells one kind of result object from another.
+    """What distinguishes one kind of result object from another.
 
     Attributes
     ----------

@@ -117,7 +117,7 @@ def _parametric_map(run: ScoredRun, role: Contrast, activation: sitk.Image, fram
     positions = [activation.TransformIndexToPhysicalPoint((0, 0, z)) for z in range(len(values_zyx))]
     along = np.array(activation.GetDirection()).reshape(3, 3)
     written = hd.pm.ParametricMap(
-        source_images=[_stand_in(run.sources.study_uid, frame_of_reference_uid)],
+        source_images=[stand_in(run.sources.study_uid, frame_of_reference_uid)],
         pixel_array=values_zyx,
         series_instance_uid=hd.UID(),
         series_number=1,
@@ -140,11 +140,16 @@ def _parametric_map(run: ScoredRun, role: Contrast, activation: sitk.Image, fram
     return written
 
 
-def _stand_in(study_uid: str, frame_of_reference_uid: str) -> Dataset:
+def stand_in(study_uid: str, frame_of_reference_uid: str) -> Dataset:
     """Return a source image in highdicom's sense: geometry and references of the map are not taken from it.
 
     highdicom refuses sources without the attributes that the standard asks for, and means to (its issue 99): real
     headers lack them.
+
+    Parameters
+    ----------
+    study_uid, frame_of_reference_uid
+        Of the map.
     """
     source = Dataset()
     source.SOPClassUID, source.SOPInstanceUID = MRImageStorage, hd.UID()

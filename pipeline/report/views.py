@@ -22,7 +22,7 @@ OUTLINE: Final = (255, 202, 58)
 """Colour of the mask's outline; no grey value looks like it."""
 RAISES: Final = (243, 156, 70)
 LOWERS: Final = (96, 150, 232)
-"""Colours over an image; colour-blind readers tell them apart, and neither is the green of an all-clear."""
+"""Colours over an image; colour-blind readers distinguish them, and neither is the green of an all-clear."""
 
 _MARGIN_MM = 15.0
 _DARKEST, _BRIGHTEST = 1.0, 99.8
