@@ -183,6 +183,11 @@ def explain(selection: Selection) -> SelectionTable:
     ----------
     selection
         Of a study, held or not.
+
+    Returns
+    -------
+    SelectionTable
+        A series of several volumes is one row.
     """
     held = selection.held
     by_series = groupby(selection.candidates, lambda candidate: candidate.volume.series_uid)

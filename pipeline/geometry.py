@@ -1,7 +1,7 @@
-"""The gate: frames that make a regular stack, in the order of the slices, or the reason why they make none.
+"""The gate: frames that make a regular stack, in the order of the slices, or the reason why they do not.
 
 Positions come from ImagePositionPatient and ImageOrientationPatient alone: slice thickness, spacing between slices and
-instance numbers are known to be wrong in real files. Neither pixels nor NumPy are needed to tell.
+instance numbers are known to be wrong in real files. Neither pixels nor NumPy are needed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,40 @@ from pipeline.headers import Frame, Vector
 MIN_SLICES = 15
 """Fewer planes than this cannot hold a head at 7.5 mm between them."""
 MAX_STEP_MM = 7.5
+"""Chosen here: clinical series of a head have up to 5 mm slices with a gap of up to half of that."""
 MIN_COVERAGE_MM = 110.0
-_STEP_TOLERANCE = 0.05
-"""Share of the slice distance by which distances may differ: stored positions are rounded."""
+"""Chosen here: the brain masks of ten heads are 117 to 148 mm high (`pipeline.plausibility`), and slices may be cut."""
+_STEP_TOLERANCE, _STEP_TOLERANCE_MM = 0.05, 0.02
+"""Share of the slice distance by which distances may differ, and the least: stored positions are rounded. Chosen here;
+a missing slice doubles a distance."""
 _SAME_PLACE_MM = 0.01
+"""Closer planes are one place, chosen here: no scanner makes slices of 10 micrometres."""
 _SHEAR_TOLERANCE_MM = 1.0
-"""In-plane drift of any slice against the lowest above which the stack leans (gantry tilt)."""
+"""In-plane drift of any slice against the lowest above which the stack leans (gantry tilt). Chosen here, one pixel."""
 _COSINE_TOLERANCE = 1e-2
-"""Error of direction cosines that counts as rounding."""
+"""Error of direction cosines that counts as rounding, chosen here: half a degree."""
 _FARTHEST_MM = 10_000.0
 """No patient lies farther from the isocentre of a scanner."""
+_PIXEL_SPACING_MM = 0.1, 10.0
+"""Chosen here: heads are imaged with 0.2 to 4 mm; what lies outside is an export's, or has another unit."""
+_SPACING_TOLERANCE = 1e-3
+"""Share of the smaller pixel spacing by which spacings of one series may differ: decimal strings are rounded."""
+_MIN_STACK = 2
+"""One plane has no distance to a neighbour."""
 
 
 def ordered_frames(frames: Sequence[Frame]) -> tuple[list[Frame], float]:
     """Return the frames of a head sorted along their normal, and the distance of neighbours in millimetres.
+
+    Parameters
+    ----------
+    frames
+        Of one volume, in any order.
+
+    Returns
+    -------
+    tuple of list and float
+        The normal is the cross product of row and column direction; the distance is the mean of all.
 
     Raises
     ------
@@ -63,7 +83,12 @@ def stacked_frames(frames: Sequence[Frame]) -> tuple[list[Frame], float]:
     Parameters
     ----------
     frames
-        In any order.
+        Of one volume, in any order.
+
+    Returns
+    -------
+    tuple of list and float
+        As `ordered_frames`.
 
     Raises
     ------
@@ -74,7 +99,7 @@ def stacked_frames(frames: Sequence[Frame]) -> tuple[list[Frame], float]:
     for frame in frames:
         _refuse_unplaced(frame)
     _refuse_mixed(frames)
-    if len(frames) < 2:
+    if len(frames) < _MIN_STACK:
         raise StudyHeld(HoldReason.GEOMETRY_TOO_FEW, f"{len(frames)} slice is no volume. Send all slices.")
     normal = _normal(frames[0])
     placed = sorted(((_dot(_position(frame), normal), frame) for frame in frames), key=lambda pair: pair[0])
@@ -90,7 +115,18 @@ def stacked_frames(frames: Sequence[Frame]) -> tuple[list[Frame], float]:
 
 
 def axes_of(frame: Frame) -> tuple[Vector, Vector, Vector]:
-    """Return the directions of columns, rows and slices of a frame with an orientation: perpendicular unit vectors."""
+    """Return the directions in which columns, rows and slices of a frame follow each other.
+
+    Parameters
+    ----------
+    frame
+        With an orientation (PS3.3 C.7.6.2.1.1); its two directions are made exactly perpendicular.
+
+    Returns
+    -------
+    tuple of three vectors
+        Perpendicular unit vectors in LPS.
+    """
     assert frame.orientation is not None
     across = _unit(frame.orientation[:3])
     down = frame.orientation[3:]
@@ -119,7 +155,8 @@ def _refuse_unplaced(frame: Frame) -> None:
             HoldReason.GEOMETRY_ORIENTATION,
             "ImageOrientationPatient holds no two perpendicular directions. Send the original series, not an export.",
         )
-    if spacing_mm is None or not all(0.1 <= side <= 10 for side in spacing_mm):
+    smallest_mm, largest_mm = _PIXEL_SPACING_MM
+    if spacing_mm is None or not all(smallest_mm <= side <= largest_mm for side in spacing_mm):
         raise StudyHeld(
             HoldReason.GEOMETRY_SPACING,
             "PixelSpacing is missing or implausible. Send the original series, not an export.",
@@ -135,7 +172,7 @@ def _refuse_mixed(frames: Sequence[Frame]) -> None:
                 "The slices are oriented differently. Send each orientation as a series of its own.",
             )
         spacing_mm = first.pixel_spacing_mm or (0.0,)
-        if not _close(frame.pixel_spacing_mm, first.pixel_spacing_mm, 1e-3 * min(spacing_mm)):
+        if not _close(frame.pixel_spacing_mm, first.pixel_spacing_mm, _SPACING_TOLERANCE * min(spacing_mm)):
             raise StudyHeld(
                 HoldReason.GEOMETRY_SPACING,
                 "The slices have different PixelSpacing. Send each field of view as a series of its own.",
@@ -155,7 +192,7 @@ def _refuse_irregular(steps_mm: list[float]) -> None:
             HoldReason.GEOMETRY_DUPLICATE,
             "Several slices lie at the same position. If it was acquired twice, send each acquisition as a series.",
         )
-    if max(step_mm - least_mm, most_mm - step_mm) > max(_STEP_TOLERANCE * step_mm, 0.02):
+    if max(step_mm - least_mm, most_mm - step_mm) > max(_STEP_TOLERANCE * step_mm, _STEP_TOLERANCE_MM):
         raise StudyHeld(
             HoldReason.GEOMETRY_GAP,
             f"Slice distances run from {least_mm:.2f} to {most_mm:.2f} mm: a gap. Send all slices of the series again.",

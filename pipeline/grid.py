@@ -16,7 +16,18 @@ CANONICAL_AXES = "RAS"
 
 
 def canonical(image: sitk.Image) -> sitk.Image:
-    """Return an image with its axes in canonical order; voxel values are untouched."""
+    """Return an image with its axes in canonical order.
+
+    Parameters
+    ----------
+    image
+        In LPS millimetres; any oblique orientation.
+
+    Returns
+    -------
+    SimpleITK.Image
+        The same voxels in the same places, permuted and flipped to the nearest canonical axes.
+    """
     oriented: sitk.Image = sitk.DICOMOrient(image, CANONICAL_AXES)
     return oriented
 
@@ -30,6 +41,11 @@ def brain_centred(mask: sitk.Image, grid: Grid) -> sitk.Image:
         Brain mask in patient space, not empty.
     grid
         Of the model bundle.
+
+    Returns
+    -------
+    SimpleITK.Image
+        uint8, all 0, its axes exactly canonical.
 
     Raises
     ------
@@ -64,6 +80,11 @@ def resample(image: sitk.Image, grid: sitk.Image, *, nearest: bool = False) -> s
         Size, spacing, origin and direction are adopted.
     nearest
         For masks; intensities are interpolated linearly, which cannot ring between thick slices.
+
+    Returns
+    -------
+    SimpleITK.Image
+        Of the pixel type of `image`.
     """
     interpolator = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
     return sitk.Resample(image, grid, sitk.Transform(), interpolator, 0.0, image.GetPixelID())

@@ -91,6 +91,11 @@ def agreement(one: sitk.Image, other: sitk.Image) -> Agreement:
     ----------
     one, other
         uint8 in patient space, not empty, each on a grid of its own.
+
+    Returns
+    -------
+    Agreement
+        Of the better overlap: where they lie, or with their middles put together.
     """
     shift_mm = _middle_mm(other) - _middle_mm(one)
     in_place, together = (_overlap(one, other, move_mm) for move_mm in (np.zeros(3), shift_mm))

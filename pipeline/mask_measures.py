@@ -1,4 +1,7 @@
-"""What can be measured of a brain mask and of the image below it, to tell a brain from anything else."""
+"""What can be measured of a brain mask and of the image below it, so that a brain is known from anything else.
+
+The numbers are of the method and were chosen here; `pipeline.plausibility` names what heads and other things measure.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,15 @@ _CLOSING_MM = 9.0
 """Radius that closes skull and sinuses, so that the head becomes one solid piece."""
 _BIAS_SIGMA_MM = 10.0
 """Scale above which intensity changes are the coil's, not the tissue's."""
+_MIN_WEIGHT = 1e-3
+"""Least share of mask around a voxel: no division by nothing far outside."""
+_HALF = 0.5
+"""Share of mask from which a block is inside."""
 
 _REGION_MM = 30.0
 """Edge of the cubes in which contrast is looked for: a brain shows several tissues in each."""
 _REGION_BLOCKS = 50
-"""Fewest pairs of blocks that tell the contrast of a cube."""
+"""Fewest pairs of blocks from which the contrast of a cube is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +77,17 @@ def measure_mask(volume: sitk.Image, mask: sitk.Image, main_share: float) -> Mas
     mask
         On the voxels of `volume`, not empty, in one piece without holes.
     main_share
-        See `MaskMeasures`.
+        Share of the network's voxels that this piece has, 0 to 1.
+
+    Returns
+    -------
+    MaskMeasures
+        All finite.
     """
     mask_zyx = sitk.GetArrayViewFromImage(mask) > 0
     extent_voxels = np.ptp(np.argwhere(mask_zyx), axis=0) + 1
     blocks, inside = _blocks(volume), _blocks(sitk.Cast(mask, sitk.sitkFloat32))
-    image_zyx, inside_zyx = sitk.GetArrayFromImage(blocks), sitk.GetArrayFromImage(inside) > 0.5
+    image_zyx, inside_zyx = sitk.GetArrayFromImage(blocks), sitk.GetArrayFromImage(inside) > _HALF
     head_zyx = _head(blocks, _AIR_SHARE * float(np.median(image_zyx[inside_zyx] if inside_zyx.any() else image_zyx)))
     in_mask, in_head, shared = (int(part.sum()) for part in (inside_zyx, head_zyx, inside_zyx & head_zyx))
     return MaskMeasures(
@@ -158,4 +170,4 @@ def _coil_shading(blocks: sitk.Image, inside_zyx: NDArray[np.bool_]) -> NDArray[
     weight.CopyInformation(blocks)
     smooth = [sitk.SmoothingRecursiveGaussian(image, _BIAS_SIGMA_MM) for image in (blocks * weight, weight)]
     total, count = (sitk.GetArrayFromImage(image) for image in smooth)
-    return np.asarray(total / np.maximum(count, np.float32(1e-3)))
+    return np.asarray(total / np.maximum(count, np.float32(_MIN_WEIGHT)))

@@ -25,7 +25,7 @@ _GAUSS = 100.0
 _GAUSS_PER_TESLA = 10_000
 
 
-class Untold(StrEnum):
+class NotStated(StrEnum):
     """What no header gives, so that it cannot be compared."""
 
     AGE = "out_of_range_age_unknown"
@@ -39,12 +39,12 @@ class OutOfRange:
     Attributes
     ----------
     code
-        By which the study would be held where the bundle withholds; `Untold` is never withheld.
+        By which the study would be held where the bundle withholds; `NotStated` is never withheld.
     sentence
         The same in words, without patient data.
     """
 
-    code: HoldReason | Untold
+    code: HoldReason | NotStated
     sentence: str
 
 
@@ -58,9 +58,14 @@ def check_headers(
     volumes
         What was selected.
     candidates
-        Every judged volume of the study: what judged contrast agent.
+        Every judged volume of the study, for what they say of contrast agent.
     limits
         Of the bundle.
+
+    Returns
+    -------
+    tuple of OutOfRange
+        What is to be flagged: age, contrast agent, field strength, in this order.
 
     Raises
     ------
@@ -83,6 +88,11 @@ def check_brain_weights(digest: str, limits: Range) -> tuple[OutOfRange, ...]:
         SHA-256 of the weights in use.
     limits
         Of the bundle.
+
+    Returns
+    -------
+    tuple of OutOfRange
+        Empty, or the one doubt.
 
     Raises
     ------
@@ -108,6 +118,11 @@ def check_features(distances: Mapping[Contrast, float], limits: Range) -> tuple[
     limits
         Of the bundle.
 
+    Returns
+    -------
+    tuple of OutOfRange
+        Empty, or one doubt that names them; a distance that is not finite lies outside.
+
     Raises
     ------
     StudyHeld
@@ -127,7 +142,7 @@ def check_features(distances: Mapping[Contrast, float], limits: Range) -> tuple[
     return _flagged("features", (doubt,), limits)
 
 
-def told_age_years(volumes: Mapping[Contrast, Volume]) -> float | None:
+def stated_age_years(volumes: Mapping[Contrast, Volume]) -> float | None:
     """Return the patient's age at a study, as the first series that gives it has it.
 
     Parameters
@@ -161,12 +176,12 @@ def after_contrast_agent(volumes: Mapping[Contrast, Volume], candidates: Iterabl
     )
 
 
-def tesla(told: float | None) -> float | None:
+def tesla(stated: float | None) -> float | None:
     """Return the field strength of a header in tesla.
 
     Parameters
     ----------
-    told
+    stated
         MagneticFieldStrength, in tesla or gauss; None where absent.
 
     Returns
@@ -174,9 +189,9 @@ def tesla(told: float | None) -> float | None:
     float or None
         None where the header gives nothing above zero.
     """
-    if told is None or told <= 0:
+    if stated is None or stated <= 0:
         return None
-    return told / _GAUSS_PER_TESLA if told > _GAUSS else told
+    return stated / _GAUSS_PER_TESLA if stated > _GAUSS else stated
 
 
 def _flagged(check: Check, doubts: Iterable[OutOfRange], limits: Range) -> tuple[OutOfRange, ...]:
@@ -192,10 +207,10 @@ def _age(volumes: Mapping[Contrast, Volume], limits: Range) -> Iterator[OutOfRan
     if limits.age_years is None:
         return
     youngest, oldest = limits.age_years
-    age_years = told_age_years(volumes)
+    age_years = stated_age_years(volumes)
     if age_years is None:
         yield OutOfRange(
-            Untold.AGE,
+            NotStated.AGE,
             f"The headers do not tell the patient's age; the model was made for {youngest:g} to {oldest:g} years.",
         )
     elif not youngest <= age_years <= oldest:
@@ -220,11 +235,11 @@ def _field_strength(volumes: Mapping[Contrast, Volume], limits: Range) -> Iterat
     if limits.field_strength_t is None:
         return
     wanted = " or ".join(f"{one:g}" for one in limits.field_strength_t)
-    told = {role: tesla(volumes[role].field_strength_t) for role in Contrast if role in volumes}
-    unknown = " and ".join(role for role in told if told[role] is None)
+    fields = {role: tesla(volumes[role].field_strength_t) for role in Contrast if role in volumes}
+    unknown = " and ".join(role for role in fields if fields[role] is None)
     outside = " and ".join(
         role
-        for role, field in told.items()
+        for role, field in fields.items()
         if field is not None and not any(abs(field - one) <= _FIELD_TOLERANCE * one for one in limits.field_strength_t)
     )
     if outside:
@@ -234,6 +249,6 @@ def _field_strength(volumes: Mapping[Contrast, Volume], limits: Range) -> Iterat
         )
     if unknown:
         yield OutOfRange(
-            Untold.FIELD_STRENGTH,
+            NotStated.FIELD_STRENGTH,
             f"The headers of {unknown} do not tell the field strength; the model was made for {wanted} T.",
         )

@@ -5,19 +5,9 @@ from __future__ import annotations
 import SimpleITK as sitk
 
 from pipeline.errors import HoldReason, StudyHeld
-from pipeline.geometry import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES, axes_of, ordered_frames, stacked_frames
+from pipeline.geometry import axes_of, ordered_frames
 from pipeline.headers import Frame, Volume
 from pipeline.pixels import read_pixels
-
-__all__ = [
-    "MAX_STEP_MM",
-    "MIN_COVERAGE_MM",
-    "MIN_SLICES",
-    "image_of",
-    "ordered_frames",
-    "read_volume",
-    "stacked_frames",
-]
 
 _TILED = frozenset({"MOSAIC", "VFRAME"})
 """How Siemens and United Imaging call images in which all slices lie side by side."""
@@ -39,7 +29,7 @@ def read_volume(volume: Volume) -> sitk.Image:
     Raises
     ------
     StudyHeld
-        ``geometry_*`` where the planes make no regular stack of a head's size, ``pixel_*`` where they cannot be
+        ``geometry_*`` where the planes do not make a regular stack of a head's size, ``pixel_*`` where they cannot be
         decoded.
     """
     if _TILED.intersection(volume.image_type):
@@ -51,7 +41,25 @@ def read_volume(volume: Volume) -> sitk.Image:
 
 
 def image_of(frames: list[Frame], step_mm: float) -> sitk.Image:
-    """Return the image of frames in the order of `stacked_frames`; see `read_volume`."""
+    """Return the image of ordered frames.
+
+    Parameters
+    ----------
+    frames
+        In the order of :func:`pipeline.geometry.stacked_frames`.
+    step_mm
+        Distance of neighbours.
+
+    Returns
+    -------
+    SimpleITK.Image
+        As of `read_volume`.
+
+    Raises
+    ------
+    StudyHeld
+        ``pixel_*``, as :func:`pipeline.pixels.read_pixels`.
+    """
     first = frames[0]
     assert first.position_mm is not None
     assert first.pixel_spacing_mm is not None

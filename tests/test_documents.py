@@ -33,11 +33,11 @@ from models.training.cohort import INCLUDED
 from pipeline.cohort import labels
 from pipeline.cohort.build import FULL, SMALL
 from pipeline.errors import HoldReason
+from pipeline.geometry import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES
 from pipeline.headers import ProblemCode
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML, MaskFlag
 from pipeline.report import codes, result_header, structured_report, uids
 from pipeline.report.page import SIZE
-from pipeline.volume import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES
 
 ROOT = Path(__file__).parents[1]
 README, CHANGELOG, CONTRIBUTING = ROOT / "README.md", ROOT / ".github/CHANGELOG.md", ROOT / ".github/CONTRIBUTING.md"

@@ -17,7 +17,7 @@ from models.contrast import Contrast
 from models.training.cohort import INCLUDED, has_tensors, write_tensors
 from models.whole_files import write_json
 from pipeline.errors import StudyHeld
-from pipeline.out_of_range import after_contrast_agent, tesla, told_age_years
+from pipeline.out_of_range import after_contrast_agent, stated_age_years, tesla
 from pipeline.select import Selection, SiteRules, select_study
 from pipeline.steps import convert, strip, tensors
 from pipeline.synthetic.study_tags import SeriesTags
@@ -126,7 +126,7 @@ def _read(case: str, selection: Selection, making: Making, extractor: BrainExtra
         selection.digest,
         INCLUDED,
         content=_content(tensors_zyx),
-        age_years=told_age_years(selection.volumes),
+        age_years=stated_age_years(selection.volumes),
         field_strength_t=fields_t.pop() if len(fields_t) == 1 else None,
         contrast_agent=after_contrast_agent(selection.volumes, selection.candidates),
     )

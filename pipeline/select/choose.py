@@ -113,7 +113,7 @@ def _by_hand(role: Contrast, series_uid: str, candidates: list[Candidate]) -> Ca
             HoldReason.CHOICE_UNUSABLE, f"The series chosen for {role} is not in the study; choose another."
         )
     fitting = [c for c in volumes if c.scores[role] > 0]
-    # The echoes of one series share a description; their times tell them apart.
+    # The echoes of one series share a description; their times distinguish them.
     fitting = fitting or [c for c in volumes if read_physics(c.volume).role is role]
     if len(volumes) > 1 and len(fitting) != 1:
         raise StudyHeld(
@@ -174,7 +174,7 @@ def _before_contrast(fitting: list[Candidate], candidates: list[Candidate]) -> l
     Raises
     ------
     StudyHeld
-        ``ambiguous_role`` if it cannot be told.
+        ``ambiguous_role`` where nothing decides it.
     """
     given = [c for c in candidates if c.contrast_given]
     timed = [(c.volume.acquired, name(c)) for c in given if c.volume.acquired]

@@ -38,7 +38,18 @@ class SiteRules:
     plane: Plane | Literal["any"] = "axial"
 
     def named_role(self, description: str) -> tuple[Contrast, str] | None:
-        """Return the role that a site's own pattern names, with the words that matched."""
+        """Return the role that a site's own pattern names, with the words that matched.
+
+        Parameters
+        ----------
+        description
+            Of a series.
+
+        Returns
+        -------
+        tuple of Contrast and str, or None
+            Of several roles FLAIR comes first, then T2W.
+        """
         for role in (Contrast.FLAIR, Contrast.T2W, Contrast.T1W):
             for pattern in self.names.get(role, ()):
                 if found := re.search(pattern, description, re.IGNORECASE):
@@ -46,7 +57,18 @@ class SiteRules:
         return None
 
     def excluded(self, description: str) -> str | None:
-        """Return the words by which a site excludes a description."""
+        """Return the words by which a site excludes a description.
+
+        Parameters
+        ----------
+        description
+            Of a series.
+
+        Returns
+        -------
+        str or None
+            What the first pattern matched.
+        """
         for pattern in self.never:
             if found := re.search(pattern, description, re.IGNORECASE):
                 return found.group(0)

@@ -126,7 +126,15 @@ def select_study(
 def input_digest(roles: dict[Contrast, SelectedSeries]) -> str:
     """Return the SHA-256 over roles and content of the selected instances; file names and order do not count.
 
-    A role that no series plays counts as missing, so that two sequences never share a digest with three.
+    Parameters
+    ----------
+    roles
+        A role that no series plays counts as missing, so that two sequences never share a digest with three.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
     """
     total = hashlib.sha256()
     for role in Contrast:

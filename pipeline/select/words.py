@@ -39,6 +39,11 @@ def read_description(description: str) -> tuple[Contrast | None, Clue]:
     ----------
     description
         Of the series, or the name of its protocol; empty where unknown.
+
+    Returns
+    -------
+    tuple of Contrast or None, and Clue
+        None where it names no role, or leaves open which.
     """
     if not description:
         return None, Clue(ClueKind.NO_DESCRIPTION)
@@ -57,6 +62,11 @@ def exclusions(description: str) -> list[Clue]:
     ----------
     description
         Of the series; empty where unknown.
+
+    Returns
+    -------
+    list of Clue
+        One for each kind that is named; empty if nothing is.
     """
     text = _fold(description)
     found = ((unsuited, pattern.search(text)) for unsuited, pattern in _NEVER)

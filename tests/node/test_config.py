@@ -10,8 +10,8 @@ from dicom_node.config import Config, PeerRole, example_toml, load, parse
 from dicom_node.config import sentences as config_text
 from dicom_node.errors import ConfigError
 from models.contrast import Contrast
+from pipeline.geometry import MIN_SLICES
 from pipeline.select import SiteRules
-from pipeline.volume import MIN_SLICES
 
 PEER = (
     '[[peers]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 4242\nroles = ["source", "destination"]\n'

@@ -17,13 +17,14 @@ from models.bundle import open_bundle
 from models.contrast import Contrast
 from pipeline.brain import extract_brain
 from pipeline.errors import StudyHeld
+from pipeline.geometry import stacked_frames
 from pipeline.grid import canonical
 from pipeline.headers import read_headers
 from pipeline.select import select_study
 from pipeline.study import Models, load_models, run_study
 from pipeline.synthetic import StudyTags, nifti_study, render
 from pipeline.synthetic.anatomy import procedural_head
-from pipeline.volume import image_of, stacked_frames
+from pipeline.volume import image_of
 from tests.support.services import command, real_data
 
 NON_BRAINS = ("jpeg-fragments", "philips-enhanced/t1w-tse-phantom.dcm", "dicom2nifti/hitachi-shoulder")

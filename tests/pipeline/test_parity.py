@@ -18,8 +18,9 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline.errors import StudyHeld
+from pipeline.geometry import stacked_frames
 from pipeline.headers import Frame, Volume, read_headers
-from pipeline.volume import image_of, read_volume, stacked_frames
+from pipeline.volume import image_of, read_volume
 from tests.support.services import real_data, require
 
 DCM2NIIX = Path(sys.executable).parent / "dcm2niix"

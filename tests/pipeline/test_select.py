@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from pydicom.uid import ImplicitVRLittleEndian
 
 from models.contrast import Contrast
+from pipeline.geometry import MIN_SLICES
 from pipeline.headers import Frame, Volume
 from pipeline.select import Candidate, Selection, Verdict, input_digest, judge, select_study
 from pipeline.synthetic import SeriesTags, StudyTags, derive_uid, localizer_tags, series_tags, write_series
-from pipeline.volume import MIN_SLICES
 from tests.benchmarks.selection import ROLES, measure, read_rows
 from tests.support.services import SEEDED, real_data
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from models.contrast import Contrast
 from pipeline.errors import StudyHeld
+from pipeline.geometry import MIN_SLICES, ordered_frames, stacked_frames
 from pipeline.grid import canonical
 from pipeline.headers import Volume, read_headers
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
-from pipeline.volume import MIN_SLICES, image_of, ordered_frames, read_volume, stacked_frames
+from pipeline.volume import image_of, read_volume
 from tests.support.dicom_files import edit
 from tests.support.services import SEEDED, real_data
 

@@ -25,7 +25,7 @@ from models.bundle import Evidence, TwoSequences
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
 from pipeline.errors import HoldReason, StudyHeld
-from pipeline.out_of_range import OutOfRange, Untold
+from pipeline.out_of_range import NotStated, OutOfRange
 from pipeline.plausibility import MaskFlag
 from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, combine
 from pipeline.report import (
@@ -91,7 +91,7 @@ FULL = replace(
         OutOfRange(
             HoldReason.OUT_OF_RANGE_AGE, "The patient's age is outside of 1 to 18 years. Its score may not hold."
         ),
-        OutOfRange(Untold.FIELD_STRENGTH, "The headers of T2W do not tell the field strength."),
+        OutOfRange(NotStated.FIELD_STRENGTH, "The headers of T2W do not tell the field strength."),
     ),
 )  # fmt: skip
 """A finding with everything that a trained bundle adds."""
