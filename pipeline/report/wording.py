@@ -7,7 +7,7 @@ from typing import Final
 
 from models.contrast import Contrast
 from pipeline.errors import HoldReason
-from pipeline.out_of_range import Untold
+from pipeline.out_of_range import NotStated
 from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, Spread
 from pipeline.report.character_sets import ascii_text
 
@@ -21,14 +21,14 @@ UNVERIFIED = "Not verified by a physician. FOR RESEARCH USE ONLY - NOT FOR DIAGN
 _METHODS = {"temperature": "temperature scaling", "platt": "Platt scaling"}
 CATEGORY_WORDS = {Category.AT_OR_ABOVE: "AT OR ABOVE threshold", Category.BELOW: "BELOW threshold"}
 
-_TOPICS: Final[Mapping[HoldReason | Untold, str]] = {
+_TOPICS: Final[Mapping[HoldReason | NotStated, str]] = {
     HoldReason.OUT_OF_RANGE_AGE: "age",
     HoldReason.OUT_OF_RANGE_CONTRAST: "contrast",
     HoldReason.OUT_OF_RANGE_FIELD_STRENGTH: "field strength",
     HoldReason.OUT_OF_RANGE_BRAIN_WEIGHTS: "brain weights",
     HoldReason.OUT_OF_RANGE_FEATURES: "features",
-    Untold.AGE: "age unknown",
-    Untold.FIELD_STRENGTH: "field strength unknown",
+    NotStated.AGE: "age unknown",
+    NotStated.FIELD_STRENGTH: "field strength unknown",
 }
 _DECIMALS, _MOST_DECIMALS = 4, 8
 
