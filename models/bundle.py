@@ -78,6 +78,8 @@ _PICKLES: Final = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", 
 _PICKLE_STARTS: Final = (b"\x80", b"PK")
 """Of a pickle and of torch's zip archive; a safetensors file may begin so too, with the length of its header."""
 
+_MATRIX: Final = 2
+"""Dimensions of axes: (k, C)."""
 _STATE_DICT: Final = {"EfficientNet3D-B0": "9f00d0567dbd8c118e02d3004bf11783a4f47dd5a0c7661220db5867a6744366"}
 """SHA-256 of names and shapes of a network's tensors, so that no network need be built to refuse a file."""
 
@@ -105,7 +107,7 @@ class Bundle:
     folder
         Where it lies.
     metadata
-        What it says of itself.
+        What it states about itself.
     digest
         SHA-256 of its checksum file, hence of all its files.
     file_digests
@@ -122,6 +124,16 @@ class Bundle:
 
         Of one network that of its file, of several one over theirs in the order of the folds, of a seeded network one
         over the statement of its seed.
+
+        Parameters
+        ----------
+        contrast
+            Whose weights.
+
+        Returns
+        -------
+        str
+            64 lower-case hexadecimal digits.
         """
         files = self.metadata.network_files
         if files is None:
@@ -131,13 +143,24 @@ class Bundle:
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def network_seed(self, contrast: Contrast) -> int:
-        """Return the seed of one contrast's network; each contrast has its own."""
+        """Return the seed of one contrast's network, in a bundle that states a seed; each contrast has its own.
+
+        Parameters
+        ----------
+        contrast
+            Whose network.
+        """
         assert self.metadata.seed is not None
         return self.metadata.seed + tuple(Contrast).index(contrast)
 
 
 def open_bundle(name_or_path: str | Path) -> Bundle:
     """Return the bundle of a name under ``models/bundles`` or of a path, verified.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of a folder in ``models/bundles``, or path of a bundle's folder; the name wins.
 
     Raises
     ------
@@ -170,6 +193,13 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
 def verify_checksums(folder: Path, code: str) -> str:
     """Return the SHA-256 of a folder's checksum file after checking every file against it.
 
+    Parameters
+    ----------
+    folder
+        With a checksum file.
+    code
+        Of the error.
+
     Raises
     ------
     ModelError
@@ -195,14 +225,26 @@ def _verified(folder: Path, code: str) -> tuple[str, dict[str, str]]:
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the checksum file of a finished folder."""
+    """Write the checksum file of a finished folder.
+
+    Parameters
+    ----------
+    folder
+        Every file in it is listed, by its path in POSIX form.
+    """
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
     lines = [f"{sha256(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
     write_whole(folder / CHECKSUMS, "".join(lines).encode())
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in lower-case hexadecimal digits."""
+    """Return the SHA-256 of a file, in lower-case hexadecimal digits.
+
+    Parameters
+    ----------
+    path
+        Of a file that is there.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -255,7 +297,7 @@ def _read_json(folder: Path, name: str) -> Mapping[str, Any]:
     except ValueError as error:
         content = error
     if not isinstance(content, dict):
-        raise ModelError("bundle_invalid", f"File '{name}' of '{folder.name}' is no JSON object.")
+        raise ModelError("bundle_invalid", f"File '{name}' of '{folder.name}' is not a JSON object.")
     return content
 
 
@@ -264,7 +306,7 @@ def _check_network(folder: Path, name: str, architecture: Architecture) -> None:
     listed = "\n".join(sorted(f"{tensor} {shape}" for tensor, shape in tensors.items()))
     if hashlib.sha256(listed.encode()).hexdigest() != _STATE_DICT[architecture.name]:
         raise ModelError(
-            "weights_unfit", f"'{name}' of '{folder.name}' does not hold the tensors of {architecture.name}."
+            "weights_unfit", f"'{name}' of '{folder.name}' does not contain the tensors of {architecture.name}."
         )
 
 
@@ -272,9 +314,9 @@ def _check_feature_space(folder: Path, name: str) -> None:
     tensors = _tensors(folder / name)
     for contrast in Contrast:
         axes = tensors.get(f"{contrast}.axes", ())
-        fits = len(axes) == 2 and tensors.get(f"{contrast}.mean") == axes[1:]
+        fits = len(axes) == _MATRIX and tensors.get(f"{contrast}.mean") == axes[1:]
         if not fits or tensors.get(f"{contrast}.variances") != axes[:1] or not axes[0]:
-            raise ModelError("feature_space_unfit", f"'{name}' of '{folder.name}' does not hold axes of {contrast}.")
+            raise ModelError("feature_space_unfit", f"'{name}' of '{folder.name}' does not contain axes of {contrast}.")
 
 
 def _tensors(path: Path) -> dict[str, tuple[int, ...]]:

@@ -1,24 +1,26 @@
-"""What a model bundle says of itself: the content of ``configs/metadata.json``, strictly typed.
+"""What a model bundle states about itself: the content of ``configs/metadata.json``, strictly typed.
 
 The vocabulary of MONAI bundles is kept where it has a word (`version`, `task`, `network_data_format` and so on); what a
-node needs beyond it stands beside. An unknown key is refused: a misspelt limit would be no limit.
+node needs beyond it stands beside. An unknown key is refused: a misspelt limit would not limit anything.
 """
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from models.contrast import Contrast
 
-MEMBERS_MAX = 5
+MEMBERS_MAX: Final = 5
 """One network per fold."""
-WEIGHTS_SUM = "weights_sum"
-"""Type of the validation error for weights of an ensemble that are no weights."""
-_SUM_TOLERANCE = 1e-9
+WEIGHTS_SUM: Final = "weights_sum"
+"""Type of the validation error for weights of an ensemble that cannot be weights."""
+_PAIR: Final = 2
+_SUM_TOLERANCE: Final = 1e-9
+"""Of weights in decimal fractions, whose sum may miss 1 by a few units in the last place of a float64."""
 
 
 def _inside(name: str) -> str:
@@ -47,7 +49,7 @@ class Grid(_Strict):
 
 
 class Architecture(_Strict):
-    """Which network the weights belong to; equal shapes do not tell the strides apart."""
+    """Which network the weights belong to; equal shapes do not distinguish the strides."""
 
     name: Literal["EfficientNet3D-B0"]
     first_block_stride: Literal[1, 2]
@@ -121,11 +123,23 @@ class Range(_Strict):
         return self
 
     def other_brain_weights(self, digest: str | None) -> bool | None:
-        """Return whether weights are others than drew the cohort's brain masks; None where that is not known."""
+        """Return whether weights are others than drew the cohort's brain masks; None where that is not known.
+
+        Parameters
+        ----------
+        digest
+            SHA-256 of the weights that drew a study's masks; None where it is not known.
+        """
         return None if None in (digest, self.brain_weights_digest) else digest != self.brain_weights_digest
 
     def action(self, check: Check) -> Action:
-        """Return what a study outside gets; without a word in the bundle, what a header says withholds."""
+        """Return what a study outside gets; where the bundle does not state it, what a header says withholds.
+
+        Parameters
+        ----------
+        check
+            Which limit the study exceeds.
+        """
         return self.actions.get(check, "flag" if check in ("features", "brain_weights") else "withhold")
 
 
@@ -139,7 +153,7 @@ class TwoSequences(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> TwoSequences:
-        if len(self.weights) != 2:
+        if len(self.weights) != _PAIR:
             raise ValueError("a two-sequence mode weighs exactly two sequences")
         _sum_to_one(self.weights)
         return self

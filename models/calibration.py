@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from models.bundle import Calibration
 
-SCORE_MARGIN = 1e-6
+SCORE_MARGIN: Final = 1e-6
 """Scores are kept this far from 0 and 1 before their logit is taken, in fitting as in use."""
 
 
 def score_logit(score: float) -> float:
-    """Return the logit of a score in [0, 1]; it is finite at the ends too."""
+    """Return the logit of a score in [0, 1]; it is finite at the ends too.
+
+    Parameters
+    ----------
+    score
+        At 0 and 1 it is moved inwards by `SCORE_MARGIN`.
+    """
     kept = min(max(score, SCORE_MARGIN), 1 - SCORE_MARGIN)
     return math.log(kept / (1 - kept))
 

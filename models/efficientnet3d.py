@@ -32,6 +32,11 @@ PADDING_SIDE = 256
 def block_strings(first_block_stride: int) -> list[str]:
     """Return the seven blocks as MONAI's EfficientNet takes them, as its ``blocks_args_str``.
 
+    Parameters
+    ----------
+    first_block_stride
+        1 or 2.
+
     Raises
     ------
     ValueError

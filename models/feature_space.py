@@ -26,6 +26,10 @@ EXPLAINED: Final = 0.9
 _FLOOR: Final = 1e-3
 """Smallest variance of an axis, as a share of the largest: few patients make the last axes too narrow."""
 _TINY: Final = 1e-12
+"""Smallest variance where all patients are alike: far below any that float32 features have."""
+_MATRIX: Final = 2
+_ROWS_MIN: Final = 2
+"""A variance needs two patients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def fit_feature_space(features: np.ndarray, components: int | None = None) -> Ax
         For fewer than two rows, numbers that are not finite, or no component.
     """
     values = np.asarray(features, dtype=np.float64)
-    if values.ndim != 2 or len(values) < 2 or not np.isfinite(values).all():
+    if values.ndim != _MATRIX or len(values) < _ROWS_MIN or not np.isfinite(values).all():
         raise ValueError(f"features of shape {values.shape}; two or more rows of finite numbers are needed")
     if components is not None and components < 1:
         raise ValueError(f"{components} components; at least one is needed")
@@ -98,6 +102,13 @@ def distance(axes: Axes, features: np.ndarray) -> float:
 def save_axes(path: Path, spaces: Mapping[Contrast, Axes]) -> None:
     """Write the feature spaces of T1W, T2W and FLAIR as one safetensors file, whole or not at all.
 
+    Parameters
+    ----------
+    path
+        In a folder that exists.
+    spaces
+        Of every contrast.
+
     Raises
     ------
     ValueError
@@ -115,6 +126,11 @@ def save_axes(path: Path, spaces: Mapping[Contrast, Axes]) -> None:
 
 def load_axes(path: Path) -> dict[Contrast, Axes]:
     """Return the feature spaces that `save_axes` wrote.
+
+    Parameters
+    ----------
+    path
+        Safetensors file of a verified bundle.
 
     Raises
     ------
@@ -142,4 +158,4 @@ def _enough(variances: np.ndarray) -> int:
 
 
 def _unfit(path: Path, what: str) -> ModelError:
-    return ModelError("feature_space_unfit", f"'{path.name}' does not hold the feature spaces of a bundle ({what}).")
+    return ModelError("feature_space_unfit", f"'{path.name}' does not contain the feature spaces of a bundle ({what}).")

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-_SLAB_BYTES: Final = 8 << 20
+SLAB_BYTES: Final = 8 << 20
 """Of widened features at a time: more is written to memory and read again, less pays for the calls."""
 
 _Planes = Callable[[int, int, torch.Tensor], None]
@@ -54,7 +54,7 @@ def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
     """
     if not isinstance(network, EfficientNet):
         raise TypeError(f"{type(network).__name__} is not MONAI's EfficientNet")
-    folded = _folded(network)
+    folded = without_normalisation(network)
     arranged = _SlabNetwork(folded) if device.type == "cpu" else folded
     return arranged.to(device).eval().requires_grad_(requires_grad=False)
 
@@ -95,8 +95,14 @@ def read(network: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return logits[:, 0].float(), pooled[0].flatten(1).float()
 
 
-def _folded(network: EfficientNet) -> EfficientNet:
-    """Return a copy without batch normalisation, whose activations work in place."""
+def without_normalisation(network: EfficientNet) -> EfficientNet:
+    """Return a copy whose batch normalisation is folded into its convolutions, and whose activations work in place.
+
+    Parameters
+    ----------
+    network
+        As made by `efficientnet3d_b0`; left as it is.
+    """
     folded = copy.deepcopy(network).eval()
     _fold(folded, "_conv_stem", "_bn0")
     _fold(folded, "_conv_head", "_bn1")
@@ -161,7 +167,7 @@ class _SlabBlock(nn.Module):
         widen = self._widen
 
         def planes(first: int, last: int, out: torch.Tensor) -> None:
-            _silu(widen(x[:, first:last]), out)
+            silu_into(widen(x[:, first:last]), out)
 
         return self.narrow(self.depthwise.in_slabs(planes, tuple(x.shape[:4])), x if self._skips else None)
 
@@ -194,7 +200,7 @@ class _Convolution(nn.Module):
             begin, end = first * self._stride - self._before[0], self._end(last) - self._before[0]
             known = x[:, max(begin, 0) : min(end, depth)]
             padded = F.pad(known, (0, 0, *in_plane, max(-begin, 0), max(end - depth, 0)))
-            _silu(self._apply_to(padded), out)
+            silu_into(self._apply_to(padded), out)
 
         return planes, (x.shape[0], *self._sizes(tuple(x.shape[1:4])))
 
@@ -216,7 +222,7 @@ class _Convolution(nn.Module):
                 planes(first, last, inside[:, first + self._before[0] - begin : last + self._before[0] - begin])
             slab[:, last + self._before[0] - begin :].zero_()
             known = end
-            _silu(self._apply_to(slab[:, : end - begin]), result[:, start:stop])
+            silu_into(self._apply_to(slab[:, : end - begin]), result[:, start:stop])
         return result
 
     def _step(self, shape: tuple[int, ...]) -> int:
@@ -224,7 +230,7 @@ class _Convolution(nn.Module):
         sides = [side + around for side, around in zip(shape[2:], self._around[1:], strict=True)]
         plane_bytes = 4 * math.prod((shape[0], *sides, self._convolution.in_channels))
         least = math.ceil((self._kernel - self._stride) / self._stride)
-        return max(least, min(self._sizes(shape[1:])[0], _SLAB_BYTES // (plane_bytes * self._stride)))
+        return max(least, min(self._sizes(shape[1:])[0], SLAB_BYTES // (plane_bytes * self._stride)))
 
     def _slab(self, shape: tuple[int, ...], planes: int) -> torch.Tensor:
         sides = [side + around for side, around in zip(shape[2:], self._around[1:], strict=True)]
@@ -269,5 +275,12 @@ def _pointwise(convolution: nn.Module) -> nn.Linear:
     return linear
 
 
-def _silu(x: torch.Tensor, out: torch.Tensor) -> None:
+def silu_into(x: torch.Tensor, out: torch.Tensor) -> None:
+    """Write the SiLU of each value into a tensor; no third one is held.
+
+    Parameters
+    ----------
+    x, out
+        float32 of equal shape; `out` may be part of another tensor.
+    """
     torch.ops.aten.silu.out(x, out=out)

@@ -28,6 +28,11 @@ _NEW_LAYER: Final = "_fc."
 
 _INFLATION: Final = "inflation"
 
+_KERNEL_3D: Final = 5
+"""Dimensions of a kernel (out, in, z, y, x); all other tensors of the network have fewer."""
+_COLOURS: Final = 3
+"""Input channels of ImageNet's networks: red, green and blue."""
+
 _COUNTER: Final = "num_batches_tracked"
 """Of batches seen in training; nothing is computed from it, and older checkpoints lack it."""
 
@@ -86,7 +91,7 @@ def inflate(state_2d: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
     places: dict[str, list[str]] = {"copied": [], "inflated": [], "reinitialised": []}
     for name, example in fresh.items():
         source = sources.get(name)
-        place = "reinitialised" if source is None else "inflated" if example.dim() == 5 else "copied"
+        place = "reinitialised" if source is None else "inflated" if example.dim() == _KERNEL_3D else "copied"
         state[name] = example if source is None else _inflated(name, source, example)
         places[place].append(name)
     return state, InflationReport(**{place: tuple(names) for place, names in places.items()})
@@ -105,8 +110,8 @@ def inflate_checkpoint(checkpoint: Path, out: Path) -> InflationReport:
     Raises
     ------
     ModelError
-        ``checkpoint_unreadable`` if it is missing, of another kind or holds more than tensors, ``checkpoint_unfit`` as
-        for `inflate`, ``output_exists`` if `out` is there.
+        ``checkpoint_unreadable`` if it is missing, of another kind or contains more than tensors,
+        ``checkpoint_unfit`` as for `inflate`, ``output_exists`` if `out` is there.
     """
     if out.exists():
         raise ModelError("output_exists", f"'{out.name}' is there already; remove it or name another file.")
@@ -119,10 +124,15 @@ def inflate_checkpoint(checkpoint: Path, out: Path) -> InflationReport:
 def refuse_unless_inflated(start: Path) -> None:
     """Raise unless a file is one that `inflate_checkpoint` wrote, whose weights have seen no patient.
 
+    Parameters
+    ----------
+    start
+        Safetensors file; nothing but its header is read.
+
     Raises
     ------
     ModelError
-        ``start_unknown``
+        ``start_unknown`` if the header does not say so, or there is no such file.
     """
     try:
         with safe_open(start, framework="pt") as tensors:
@@ -153,10 +163,12 @@ def _load(checkpoint: Path) -> dict[str, torch.Tensor]:
     except Exception:  # torch.load raises whatever its unpickler meets
         raise ModelError(
             "checkpoint_unreadable",
-            f"'{checkpoint.name}' is damaged or holds more than tensors; nothing of it was run. Fetch it again.",
+            f"'{checkpoint.name}' is damaged or contains more than tensors; nothing of it was run. Fetch it again.",
         ) from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError("checkpoint_unreadable", f"'{checkpoint.name}' holds no plain state dictionary; save one.")
+        raise ModelError(
+            "checkpoint_unreadable", f"'{checkpoint.name}' does not contain a plain state dictionary; save one."
+        )
     return state
 
 
@@ -192,16 +204,16 @@ def _more(names: list[str]) -> str:
 
 def _inflated(name: str, source: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
     """Return the 3-D tensor of a 2-D one; the colours of the first kernel are summed, as for a grey image."""
-    colours = 3 if name == "_conv_stem.weight" else None
+    colours = _COLOURS if name == "_conv_stem.weight" else None
     shape = list(example.shape)
-    if example.dim() == 5:
+    if example.dim() == _KERNEL_3D:
         shape = [shape[0], colours or shape[1], *shape[3:]]
     if list(source.shape) != shape:
         raise _unfit(f"has '{name}' of shape {tuple(source.shape)} instead of {tuple(shape)}")
     if not source.isfinite().all():
         raise _unfit(f"has values in '{name}' that are not finite")
     values = source.detach().to("cpu", example.dtype)
-    if example.dim() != 5:
+    if example.dim() != _KERNEL_3D:
         return values.clone()
     if colours:
         values = values.sum(dim=1, keepdim=True)

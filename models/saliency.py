@@ -2,6 +2,10 @@
 
 The features are the deepest ones that are at most `STRIDE` voxels apart: the last of all where the first block keeps
 the size, those before the last halving where it does not; that one would leave cubes of 64 voxels, a third of a brain.
+
+`monai.visualize.GradCAM` of MONAI 1.6.1 does not serve: it rectifies the map, which says as much below 0; it needs
+parameters with gradients, hence keeps the features of every layer, where only those behind the cut are kept here; and
+its hooks stay in the network that it is given. The modules have private names in MONAI (no upstream issue known).
 """
 
 from __future__ import annotations
@@ -59,7 +63,7 @@ def grad_cam(network: nn.Module, batch: torch.Tensor) -> ClassActivation:
     channels are summed with their mean gradients as weights. Their final rectification is left out: there is one
     logit, and what lowers it is what speaks for the other side (their counterfactual maps, in one with the map).
     """
-    following, stride, first = _cut(network)
+    following, stride, first = feature_layer(network)
     kept: list[torch.Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
@@ -79,14 +83,36 @@ def grad_cam(network: nn.Module, batch: torch.Tensor) -> ClassActivation:
 
 
 def mean_activation(activations: Sequence[ClassActivation]) -> ClassActivation:
-    """Return the mean of the maps of several networks of one architecture, whose features lie at the same places."""
+    """Return the mean of the maps of several networks of one architecture.
+
+    Parameters
+    ----------
+    activations
+        One at least, of equal shape, place and stride.
+
+    Returns
+    -------
+    ClassActivation
+        float32.
+    """
     first = activations[0]
     values_zyx = np.stack([activation.values_zyx for activation in activations]).mean(axis=0)
     return ClassActivation(values_zyx.astype(np.float32), first.first, first.stride)
 
 
-def _cut(network: nn.Module) -> tuple[nn.Module, int, float]:
-    """Return the module that takes the features, their stride, and the voxel around which the first one looks."""
+def feature_layer(network: nn.Module) -> tuple[nn.Module, int, float]:
+    """Return the module that takes the features, their stride, and the voxel around which the first one looks.
+
+    Parameters
+    ----------
+    network
+        EfficientNet3D-B0.
+
+    Returns
+    -------
+    tuple
+        The module; stride and place in voxels of the input, equal on all axes, counted from the middle of the first.
+    """
     stride, first = 1, 0.0
     for stage in (network.get_submodule("_conv_stem"), *network.get_submodule("_blocks").children()):
         at_stage = stride, first

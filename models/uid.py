@@ -11,5 +11,11 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 def is_uid(text: str) -> bool:
-    """Return whether a text is a UID, and therefore safe as a file name."""
+    """Return whether a text is a UID, and therefore safe as a file name.
+
+    Parameters
+    ----------
+    text
+        As a sender wrote it; nothing is stripped.
+    """
     return len(text) <= LONGEST and _UID.fullmatch(text) is not None

@@ -55,30 +55,38 @@ class WaeNet:
     device
         Where the networks run.
 
+    Attributes
+    ----------
+    reading, explained
+        The networks of each contrast, in the order of the folds: arranged for scores, and as they were trained, with
+        which gradients can be taken. A file that stands under several contrasts is one network.
+
     Raises
     ------
     ModelError
         ``weights_unfit`` if a weights file does not fit the architecture, ``feature_space_unfit`` if the axes of its
         feature space cannot be right, ``torch_unfit`` on torch 2.9, whose three-dimensional convolutions are wrong or
-        slow, ``grid_unfit`` if a side of the grid is no multiple of 64.
+        slow, ``grid_unfit`` if a side of the grid is not a multiple of 64.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         refuse_torch_2_9(torch.__version__)
         sides = bundle.metadata.grid.size_xyz
         if any(side % SIDE_MULTIPLE for side in sides):
-            raise ModelError("grid_unfit", f"The grid {sides} of the bundle is no multiple of {SIDE_MULTIPLE} voxels.")
+            raise ModelError(
+                "grid_unfit", f"The grid {sides} of the bundle is not a multiple of {SIDE_MULTIPLE} voxels."
+            )
         self.bundle = bundle
         self.device = device
         space = bundle.metadata.range.features
         self._axes = load_axes(bundle.folder / space.file) if space else {}
         # Both are kept: what reads fast has no gradients, and files may be replaced while this process lives.
-        self._explained = {
+        self.explained = {
             contrast: tuple(network.to(device).eval().requires_grad_(requires_grad=False) for network in networks)
             for contrast, networks in _networks(bundle)
         }
-        reading = {id(n): inference.for_inference(n, device) for networks in self._explained.values() for n in networks}
-        self._networks = {s: tuple(reading[id(n)] for n in networks) for s, networks in self._explained.items()}
+        arranged = {id(n): inference.for_inference(n, device) for networks in self.explained.values() for n in networks}
+        self.reading = {s: tuple(arranged[id(n)] for n in networks) for s, networks in self.explained.items()}
 
     @torch.inference_mode()
     @inference.full_float32()
@@ -98,7 +106,7 @@ class WaeNet:
             If a network returns a number that is not finite.
         """
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
-        logits, features = zip(*(inference.read(network, batch) for network in self._networks[contrast]), strict=True)
+        logits, features = zip(*(inference.read(network, batch) for network in self.reading[contrast]), strict=True)
         scores = torch.sigmoid(torch.cat(logits).double()).tolist()
         pooled = torch.cat(features).float().mean(dim=0).cpu().numpy()
         if not np.isfinite(scores).all() or not np.isfinite(pooled).all():
@@ -106,11 +114,31 @@ class WaeNet:
         return Reading(tuple(scores), pooled)
 
     def score(self, contrast: Contrast, tensor_zyx: np.ndarray) -> float:
-        """Return one contrast's score in [0, 1]; the parameters are those of `read`."""
+        """Return one contrast's score in [0, 1].
+
+        Parameters
+        ----------
+        contrast
+            Which networks.
+        tensor_zyx
+            float32 on the bundle's grid, z-scored inside the brain, 0 outside.
+
+        Raises
+        ------
+        RuntimeError
+            If a network returns a number that is not finite.
+        """
         return self.read(contrast, tensor_zyx).score
 
     def distance(self, contrast: Contrast, features: np.ndarray) -> float | None:
         """Return how far features lie from those of the cohort; None where the bundle has no feature space.
+
+        Parameters
+        ----------
+        contrast
+            Which feature space.
+        features
+            float32 (1280,), as `read` returns them.
 
         See Also
         --------
@@ -121,19 +149,45 @@ class WaeNet:
 
     @inference.full_float32()
     def saliency(self, contrast: Contrast, tensor_zyx: np.ndarray) -> ClassActivation:
-        """Return what one contrast's score depends on, as the mean over its networks, as the score is one."""
+        """Return what one contrast's score depends on, as the mean over its networks, as the score is one.
+
+        Parameters
+        ----------
+        contrast
+            Which networks.
+        tensor_zyx
+            float32 on the bundle's grid, z-scored inside the brain, 0 outside.
+        """
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
-        return mean_activation([grad_cam(network, batch) for network in self._explained[contrast]])
+        return mean_activation([grad_cam(network, batch) for network in self.explained[contrast]])
 
 
 def refuse_torch_2_9(version: str) -> None:
-    """Raise `ModelError` for torch 2.9 (pytorch issues 163539, 166122, 166643)."""
+    """Raise for torch 2.9, whose 3-D convolutions are wrong or slow (pytorch issues 163539, 166122, 166643).
+
+    Parameters
+    ----------
+    version
+        Of torch.
+
+    Raises
+    ------
+    ModelError
+        ``torch_unfit``
+    """
     if version.split(".")[:2] == ["2", "9"]:
         raise ModelError("torch_unfit", f"torch {version} computes 3-D convolutions wrongly; install the pinned one.")
 
 
 def load_network(path: Path, first_block_stride: int) -> nn.Module:
     """Return an EfficientNet3D-B0 with the weights of a safetensors file, as float32.
+
+    Parameters
+    ----------
+    path
+        Safetensors file, of half or single precision.
+    first_block_stride
+        1 or 2; the file does not say it.
 
     Raises
     ------
@@ -146,10 +200,10 @@ def load_network(path: Path, first_block_stride: int) -> nn.Module:
         network.load_state_dict(weights)
     except Exception as error:
         raise ModelError(
-            "weights_unfit", f"'{path.name}' does not hold weights of EfficientNet3D-B0 ({type(error).__name__})."
+            "weights_unfit", f"'{path.name}' does not contain weights of EfficientNet3D-B0 ({type(error).__name__})."
         ) from None
     if not all(value.isfinite().all() for value in weights.values()):
-        raise ModelError("weights_unfit", f"'{path.name}' holds numbers that are not finite: do not use it.")
+        raise ModelError("weights_unfit", f"'{path.name}' contains numbers that are not finite: do not use it.")
     return network
 
 

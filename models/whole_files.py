@@ -83,7 +83,15 @@ def write_new(file: Path, content: bytes, permissions: int = _ANYBODY) -> bool:
 
 
 def put_in_place(written: Path, file: Path) -> None:
-    """Give a file that was written elsewhere on the same disk its name, durably: for what is written piece by piece."""
+    """Give a file that was written piece by piece, elsewhere on the same disk, its name, durably.
+
+    Parameters
+    ----------
+    written
+        On the disk of `file`; gone afterwards.
+    file
+        Replaced if it is there.
+    """
     descriptor = os.open(written, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -94,7 +102,12 @@ def put_in_place(written: Path, file: Path) -> None:
 
 
 def drop_unfinished(folder: Path) -> int:
-    """Remove what writing had begun in a folder when its process was killed; no other process may write there.
+    """Remove what writing had begun in a folder when its process was killed.
+
+    Parameters
+    ----------
+    folder
+        No other process may write there.
 
     Returns
     -------
@@ -108,7 +121,13 @@ def drop_unfinished(folder: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Make the names in a folder survive a power cut.
+
+    Parameters
+    ----------
+    folder
+        Just changed.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -317,7 +317,7 @@ def test_mended_torch_takes_the_fast_kernel_for_small_inputs_too():
 
 
 def test_still_there_in_torch_and_numpy():
-    """Reaches into it: models.inference: _silu; models.brain_weights: _NUMPY_SCALARS."""
+    """Reaches into it: models.inference: silu_into; models.brain_weights: _NUMPY_SCALARS."""
     values, out = torch.randn(8), torch.empty(8)
     torch.ops.aten.silu.out(values, out=out)
     assert torch.equal(out, F.silu(values))

@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,11 +30,13 @@ from models.bundle import Grid, Intensity, ModelError
 from models.contrast import Contrast
 from models.whole_files import write_whole
 
-DESCRIPTION = "cohort.json"
-CASES = "cases.csv"
-TENSORS = "tensors"
-INCLUDED = "included"
-_ANSWERS = {"True": True, "False": False, "": None}
+DESCRIPTION: Final = "cohort.json"
+CASES: Final = "cases.csv"
+TENSORS: Final = "tensors"
+INCLUDED: Final = "included"
+_NAME_DIGITS: Final = 12
+"""Hexadecimal: 48 bits, so that a cohort of thousands has no two equal names."""
+_ANSWERS: Final = {"True": True, "False": False, "": None}
 
 
 class CohortDescription(BaseModel):
@@ -135,6 +138,13 @@ class Cohort:
     def tensor(self, case: Case, contrast: Contrast) -> np.ndarray:
         """Return the network input of one contrast.
 
+        Parameters
+        ----------
+        case
+            Included in the cohort.
+        contrast
+            Which of its images.
+
         Returns
         -------
         numpy.ndarray
@@ -152,20 +162,25 @@ class Cohort:
         except (OSError, SafetensorError) as error:
             raise _damaged(f"{file.name} cannot be read ({type(error).__name__})") from None
         if tensor_zyx.shape != self.description.grid.size_xyz[::-1] or tensor_zyx.dtype != np.float32:
-            raise _damaged(f"{file.name} does not hold float32 tensors on the cohort's grid")
+            raise _damaged(f"{file.name} does not contain float32 tensors on the cohort's grid")
         return tensor_zyx
 
 
 def open_cohort(folder: Path) -> Cohort:
     """Return the cohort of a folder.
 
+    Parameters
+    ----------
+    folder
+        As ``dicom-node cohort build`` writes it; tensors are not read yet.
+
     Raises
     ------
     ModelError
-        ``cohort_missing`` if the folder holds none, ``cohort_damaged`` if its files cannot be right.
+        ``cohort_missing`` if the folder does not contain one, ``cohort_damaged`` if its files cannot be right.
     """
     if not (folder / DESCRIPTION).is_file() or not (folder / CASES).is_file():
-        raise ModelError("cohort_missing", f"{folder} is no cohort: build one with `dicom-node cohort build`.")
+        raise ModelError("cohort_missing", f"{folder} is not a cohort: build one with `dicom-node cohort build`.")
     try:
         description = CohortDescription.model_validate_json((folder / DESCRIPTION).read_bytes())
         cases = tuple(read_cases(folder / CASES))
@@ -177,13 +192,32 @@ def open_cohort(folder: Path) -> Cohort:
 
 
 def read_cases(file: Path) -> list[Case]:
-    """Return the lines of a ``cases.csv``."""
+    """Return the lines of a ``cases.csv``.
+
+    Parameters
+    ----------
+    file
+        In UTF-8, with the columns of `Case`.
+
+    Raises
+    ------
+    KeyError, ValueError, csv.Error
+        If it is another table.
+    """
     with file.open(newline="", encoding="utf-8") as stream:
         return [_case(row) for row in csv.DictReader(stream)]
 
 
 def write_cases(folder: Path, cases: Iterable[Case]) -> None:
-    """Write ``cases.csv`` whole or not at all."""
+    """Write ``cases.csv`` whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Of the cohort.
+    cases
+        A line for each; None becomes an empty cell.
+    """
     names = [field.name for field in fields(Case)]
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
@@ -193,12 +227,29 @@ def write_cases(folder: Path, cases: Iterable[Case]) -> None:
 
 
 def write_description(folder: Path, description: CohortDescription) -> None:
-    """Write ``cohort.json`` whole or not at all."""
+    """Write ``cohort.json`` whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Of the cohort.
+    description
+        How its tensors are made.
+    """
     write_whole(folder / DESCRIPTION, (json.dumps(description.model_dump(), indent=2) + "\n").encode())
 
 
 def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Contrast, np.ndarray]) -> None:
     """Write the tensors of a case whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Of the cohort.
+    case
+        Names the file; see `case_name`.
+    tensors_zyx
+        float32 (z, y, x) of every contrast, on the cohort's grid.
 
     Raises
     ------
@@ -213,12 +264,28 @@ def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Contrast, np.nda
 
 
 def tensor_file(folder: Path, case: str) -> Path:
-    """Return where the tensors of a case lie."""
+    """Return where the tensors of a case lie.
+
+    Parameters
+    ----------
+    folder
+        Of the cohort.
+    case
+        Twelve hexadecimal digits.
+    """
     return folder / TENSORS / f"{case}.safetensors"
 
 
 def has_tensors(folder: Path, case: str) -> bool:
-    """Return whether the tensors of a case are there, of every contrast and not cut; their values are not read."""
+    """Return whether the tensors of a case are there, of every contrast and not cut; their values are not read.
+
+    Parameters
+    ----------
+    folder
+        Of the cohort.
+    case
+        Twelve hexadecimal digits.
+    """
     try:
         with safe_open(tensor_file(folder, case), framework="numpy") as tensors:
             return set(tensors.keys()) == set(Contrast)
@@ -227,8 +294,21 @@ def has_tensors(folder: Path, case: str) -> bool:
 
 
 def case_name(patient: str, study: str) -> str:
-    """Return the name of a case's files: a digest, since patients' pseudonyms are no file names."""
-    return hashlib.sha256(f"{patient}\n{study}".encode()).hexdigest()[:12]
+    """Return the name of a case's files: a digest, since patients' pseudonyms are not file names.
+
+    Parameters
+    ----------
+    patient
+        Pseudonym.
+    study
+        Folder as the table of the labels writes it.
+
+    Returns
+    -------
+    str
+        Twelve hexadecimal digits.
+    """
+    return hashlib.sha256(f"{patient}\n{study}".encode()).hexdigest()[:_NAME_DIGITS]
 
 
 def _case(row: Mapping[str, str]) -> Case:

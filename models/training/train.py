@@ -27,7 +27,7 @@ from models.inflate import refuse_unless_inflated
 from models.training.bundling.assemble import assemble
 from models.training.cohort import Case, Cohort, tensor_file
 from models.training.fit.folds import Split, split
-from models.training.fit.job import Job, fit
+from models.training.fit.job import Job, fit, group_name
 from models.training.fit.job_result import finished, read_result
 from models.training.fit.recipe import Recipe
 from models.training.trained import Trained
@@ -35,7 +35,8 @@ from models.wae_net import refuse_torch_2_9
 from models.whole_files import write_json
 
 IDENTITY: Final = "training.json"
-_POLL_S, _TELL_EVERY_S = 0.5, 60.0
+_POLL_S: Final = 0.5
+_REPORT_EVERY_S: Final = 60.0
 # mallopt(3): M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _NEVER = -1, -3, 2**31 - 1
 
@@ -94,14 +95,46 @@ def train(cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None]
 def run_jobs(
     jobs: Iterable[Job], cohort: Cohort, recipe: Recipe, work: Path, device: torch.device, tell: Callable[[str], None]
 ) -> None:
-    """Train those networks of a list that fall to this process."""
+    """Train those networks of a list that fall to this process.
+
+    Parameters
+    ----------
+    jobs
+        Every process has the same list.
+    cohort, recipe
+        On what to train, and how.
+    work
+        With a folder for each job.
+    device
+        Where the networks are trained.
+    tell
+        Takes a line about each epoch.
+
+    Raises
+    ------
+    ModelError
+        What `fit` raises.
+    """
     for number, job in enumerate(jobs):
         if number % _world() == _rank():
             fit(job, cohort, recipe, work / job.name, device, tell)
 
 
 def shuffled(cohort: Cohort, seed: int) -> Cohort:
-    """Return the cohort with labels exchanged between patients."""
+    """Return the cohort with labels exchanged between patients.
+
+    Parameters
+    ----------
+    cohort
+        Included cases with a label take part.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    Cohort
+        Every patient has the label of another one, or by chance its own, in all of its cases.
+    """
     labels: dict[str, int | None] = {}
     for case in cohort.included:
         if case.label is not None:
@@ -135,7 +168,7 @@ def _refuse(cohort: Cohort, out: Path, recipe: Recipe) -> None:
     sides = cohort.description.grid.size_xyz
     if any(side % SIDE_MULTIPLE for side in sides):
         raise ModelError(
-            "grid_unfit", f"The cohort's grid {sides} is no multiple of {SIDE_MULTIPLE} voxels: build it on another."
+            "grid_unfit", f"The cohort's grid {sides} is not a multiple of {SIDE_MULTIPLE} voxels: build it on another."
         )
     if recipe.start is not None:
         refuse_unless_inflated(recipe.start)
@@ -143,6 +176,11 @@ def _refuse(cohort: Cohort, out: Path, recipe: Recipe) -> None:
 
 def tensors_digest(cohort: Cohort) -> str:
     """Return the SHA-256 over the files of the included cases' tensors, in the order of their names.
+
+    Parameters
+    ----------
+    cohort
+        All tensor files are read.
 
     Raises
     ------
@@ -202,7 +240,7 @@ def claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
 
 
 def _fold_job(contrasts: tuple[Contrast, ...], fold: int, parts: Split, recipe: Recipe) -> Job:
-    name = f"{_named(contrasts)}_fold{fold}"
+    name = f"{group_name(contrasts)}_fold{fold}"
     return Job(name, contrasts, fold, parts.training(fold), parts.folds[fold], recipe.epochs)
 
 
@@ -210,11 +248,7 @@ def _refit_job(contrasts: tuple[Contrast, ...], done: list[Job], parts: Split, r
     """Return a job on all development patients, for as many epochs as the folds needed in the median."""
     needed = [read_result(work / job.name).epochs for job in done if job.contrasts == contrasts]
     epochs = max(1, round(median(needed)))
-    return Job(f"{_named(contrasts)}_refit", contrasts, recipe.folds, parts.development, (), epochs)
-
-
-def _named(contrasts: tuple[Contrast, ...]) -> str:
-    return contrasts[0] if len(contrasts) == 1 else "shared"
+    return Job(f"{group_name(contrasts)}_refit", contrasts, recipe.folds, parts.development, (), epochs)
 
 
 def _await(jobs: Iterable[Job], work: Path, tell: Callable[[str], None]) -> None:
@@ -222,7 +256,7 @@ def _await(jobs: Iterable[Job], work: Path, tell: Callable[[str], None]) -> None
     told = time.monotonic()
     for job in jobs:
         while not finished(work / job.name):
-            if time.monotonic() - told > _TELL_EVERY_S:
+            if time.monotonic() - told > _REPORT_EVERY_S:
                 told = time.monotonic()
                 tell(f"waiting for another process to finish {job.name}")
             time.sleep(_POLL_S)

@@ -46,9 +46,21 @@ class Trained:
         return self.cohort.description.synthetic is not None
 
     def network_file(self, job: Job) -> Path:
-        """Return where the weights of a job lie."""
+        """Return where the weights of a job lie.
+
+        Parameters
+        ----------
+        job
+            Of this training.
+        """
         return self.work / job.name / NETWORK
 
     def results(self, jobs: tuple[Job, ...]) -> dict[str, JobResult]:
-        """Return the results of jobs by name."""
+        """Return the results of jobs by name.
+
+        Parameters
+        ----------
+        jobs
+            Finished.
+        """
         return {job.name: read_result(self.work / job.name) for job in jobs}

@@ -3,7 +3,7 @@
 Beside what :mod:`models.training.cohort` describes, the folder holds ``records/<case>.json``: what was found out about
 a case, and the digest of the input it was found out from. A case whose input is the same is not read again, so a build
 that was stopped goes on, and a study that was mended is read anew. ``cases.csv`` is written last: without it the folder
-is no cohort yet.
+is not a cohort yet.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def build_cohort(
     _prepare(out, _description(labels, extractor, grid, intensity))
     records = dict(_records(labels.studies, making, extractor, workers, tell))
     cases = [_case(study, records.get(_name(study))) for study in labels.studies]
-    write_cases(out, _without_copies(cases, labels.studies, records))
+    write_cases(out, without_copies(cases, labels.studies, records))
     shutil.rmtree(out / WORK, ignore_errors=True)
     return open_cohort(out)
 
@@ -108,7 +108,7 @@ def _prepare(out: Path, description: CohortDescription) -> None:
     if (out / DESCRIPTION).exists():
         _refuse_other(out, description)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError("cohort_folder_taken", f"{out} holds something else than a cohort: name a new folder.")
+        raise ModelError("cohort_folder_taken", f"{out} contains something other than a cohort: name a new folder.")
     out.mkdir(parents=True, exist_ok=True)
     for folder in (out, out / TENSORS):
         drop_unfinished(folder)
@@ -136,7 +136,7 @@ def _records(
     workers: int,
     tell: Callable[[str], None],
 ) -> Iterator[tuple[str, Record]]:
-    """Yield the record of every study that meets the criteria, as it gets known."""
+    """Yield the record of every study that meets the criteria, as it becomes known."""
     wanted = {_name(study): study.folder for study in studies if study.excluded is None}
     left_out = len(studies) - len(wanted)
     tell(f"0 of {len(wanted)} studies read, {left_out} of {len(studies)} left out")
@@ -166,11 +166,20 @@ def _case(study: LabelledStudy, record: Record | None) -> Case:
     )
 
 
-def _without_copies(cases: list[Case], studies: Iterable[LabelledStudy], records: dict[str, Record]) -> list[Case]:
+def without_copies(cases: list[Case], studies: Iterable[LabelledStudy], records: dict[str, Record]) -> list[Case]:
     """Leave out images that stand in several lines: they would be learnt from and tested on at once.
 
     Of one patient's copies the first stays. Of copies under several patients none does, since nobody knows whose they
     are.
+
+    Parameters
+    ----------
+    cases
+        One for each line of the table.
+    studies
+        The lines.
+    records
+        By case, of the included ones at least.
     """
     lines = {_name(study): study.line for study in studies}
     alike: dict[str, list[Case]] = defaultdict(list)

@@ -12,14 +12,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from models.bundle import ModelError
 
 SYNTHETIC = "synthetic.json"
 """Beside ``labels.csv`` where the studies are made; `statement` in it says how the labels came about."""
 REQUIRED = ("patient", "study", "label")
-FOLLOW_UP_MONTHS = 12.0
-_OLDEST_YEARS = 120.0
+FOLLOW_UP_MONTHS: Final = 12.0
+"""After the start of medication, for the outcome to be known (CN114170162A [0056])."""
+_OLDEST_YEARS: Final = 120.0
+"""A greater age is a mistake."""
 _YES_NO = {"yes": True, "no": False, "1": True, "0": False}
 
 
@@ -70,7 +73,7 @@ class LabelledStudy:
     label
         1: seizures not controlled at one year of anti-seizure medication, 0: controlled, None: not known.
     age_years
-        At the examination; None where the file does not tell it.
+        At the examination; None where the file does not state it.
     excluded
         Code and sentence of the criterion that is not met; None where all that are given are met.
     """

@@ -23,7 +23,7 @@ _extractor: BrainExtractor | None = None
 def read_all(
     folders: dict[str, Path], making: Making, extractor: BrainExtractor, workers: int
 ) -> Iterator[tuple[str, Record]]:
-    """Yield the record of every study with its case, as each gets known; see `read_study`.
+    """Yield the record of every study with its case, as each becomes known; see `read_study`.
 
     Parameters
     ----------

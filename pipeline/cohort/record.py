@@ -60,9 +60,9 @@ class Record:
     content
         SHA-256 of the tensors; empty if there are none.
     age_years
-        As the header tells it; None where it does not.
+        As the header states it; None where it does not.
     field_strength_t
-        Of the three series; None where they differ or one does not tell it.
+        Of the three series; None where they differ or one does not state it.
     contrast_agent
         Whether one was given before the T1W series, as the node judges it; None where there are no tensors.
     """
@@ -85,11 +85,27 @@ def read_study(case: str, folder: Path, making: Making, extractor: BrainExtracto
     """Return the record of a study, whose tensors are in the cohort's folder if it is included.
 
     A study of which the same input was read before is not read again.
+
+    Parameters
+    ----------
+    case
+        Names the tensors and the record.
+    folder
+        With the DICOM files of one study, in any depth.
+    making
+        How the tensors are made.
+    extractor
+        Finds the brain.
+
+    Returns
+    -------
+    Record
+        Of an included study, or the code and the sentence of why it is left out; a bad study raises nothing.
     """
     try:
         files = [path for path in folder.rglob("*") if path.is_file()]
         if not files:
-            return Record("", "study_missing", "The folder is not there, or holds no files.")
+            return Record("", "study_missing", "The folder is not there, or contains no files.")
         selection = select_study(files, making.rules)
     except OSError as error:
         return Record("", "study_unreadable", f"A file cannot be read ({error.strerror}).")

@@ -52,7 +52,7 @@ def test_scores_and_features_equal_those_of_monai(network: nn.Module):
 def test_the_size_of_a_slab_does_not_matter(network: nn.Module, monkeypatch: pytest.MonkeyPatch, slab_bytes: int):
     arranged, batch = for_inference(network, CPU), volumes()
     whole = arranged(batch)
-    monkeypatch.setattr(models.inference, "_SLAB_BYTES", slab_bytes)
+    monkeypatch.setattr(models.inference, "SLAB_BYTES", slab_bytes)
     torch.testing.assert_close(arranged(batch), whole, rtol=1e-4, atol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_the_image_and_the_first_network_stay_as_they_are(network: nn.Module):
 
 @torch.inference_mode()
 def test_the_arrangement_for_other_devices_is_equal_too(network: nn.Module):
-    folded = models.inference._folded(network)
+    folded = models.inference.without_normalisation(network)
     assert not [module for module in folded.modules() if isinstance(module, nn.BatchNorm3d)]
     for ours, expected in zip(read(folded, volumes(2)), read(network, volumes(2)), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
@@ -95,14 +95,14 @@ def test_the_arrangement_for_other_devices_is_equal_too(network: nn.Module):
 
 def test_it_never_holds_a_whole_widened_tensor(network: nn.Module, monkeypatch: pytest.MonkeyPatch):
     largest = []
-    silu = models.inference._silu
+    silu = models.inference.silu_into
 
     def measured(x: torch.Tensor, out: torch.Tensor) -> None:
         largest.append(x.numel() * x.element_size())
         silu(x, out)
 
-    monkeypatch.setattr(models.inference, "_silu", measured)
-    monkeypatch.setattr(models.inference, "_SLAB_BYTES", 1 << 20)
+    monkeypatch.setattr(models.inference, "silu_into", measured)
+    monkeypatch.setattr(models.inference, "SLAB_BYTES", 1 << 20)
     with torch.inference_mode():
         for_inference(network, CPU)(volumes())
     # At stride 1 the second block widens to 96 channels of 32 x 32 x 64 voxels, 25 MB.

@@ -184,7 +184,7 @@ def test_the_feature_space_holds_the_patients_that_the_bundle_was_made_with(
 ):
     """Whatever the networks of the folds say: their distances are not the bundle's, and may be far smaller."""
     shutil.copytree(trained.with_name("bundle.work"), tmp_path / "bundle.work")
-    monkeypatch.setattr(feature_limits, "_left_out", lambda *_: np.zeros(3))
+    monkeypatch.setattr(feature_limits, "left_out_distances", lambda *_: np.zeros(3))
     bundle = train(cohort, tmp_path / "bundle", QUICK, lambda line: None)
     limit = open_bundle(bundle).metadata.range.features.limits["FLAIR"]
     assert limit == pytest.approx(max(own_distances(bundle, cohort)), rel=1e-2)

@@ -95,7 +95,7 @@ def test_no_pass_may_round_to_tf32(ensemble: WaeNet, monkeypatch: pytest.MonkeyP
     allowed: list[bool] = []
     hooks = [
         network.register_forward_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
-        for network in {*ensemble._networks["T1W"], *ensemble._explained["T1W"]}
+        for network in {*ensemble.reading["T1W"], *ensemble.explained["T1W"]}
     ]
     ensemble.read("T1W", VOLUME)
     assert allowed == [False, False]
@@ -116,7 +116,7 @@ def test_a_file_that_stands_under_several_sequences_is_loaded_once(folder: Path)
     shared = {sequence: ["models/0.safetensors"] for sequence in Contrast}
     change(folder, network_files=shared)
     ensemble = WaeNet(open_bundle(folder), CPU)
-    assert len({id(ensemble._networks[sequence][0]) for sequence in Contrast}) == 1
+    assert len({id(ensemble.reading[sequence][0]) for sequence in Contrast}) == 1
     assert len({ensemble.score(sequence, VOLUME) for sequence in Contrast}) == 1
 
 

@@ -21,7 +21,7 @@ from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.training.cohort import Case, Cohort, case_name, open_cohort, tensor_file
 from models.wae_net import WaeNet
-from pipeline.cohort.build import FULL, PERCENTILES, SMALL, _without_copies, build_cohort
+from pipeline.cohort.build import FULL, PERCENTILES, SMALL, build_cohort, without_copies
 from pipeline.cohort.labels import LabelledStudy, read_labels
 from pipeline.cohort.record import Record
 from pipeline.select import SiteRules, select_study
@@ -367,7 +367,7 @@ def lines() -> Callable[..., list[tuple[str, str]]]:
         ]
         cases = [Case(case_name(s.patient, s.study), s.patient, 1, "included") for s in studies]
         records = {case.case: Record("", "included", content=of[n][1]) for n, case in enumerate(cases)}
-        return [(case.status, case.sentence) for case in _without_copies(cases, studies, records)]
+        return [(case.status, case.sentence) for case in without_copies(cases, studies, records)]
 
     return statuses
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from models.contrast import Contrast
 from models.efficientnet3d import demonstration_network, efficientnet3d_b0
-from models.saliency import STRIDE, ClassActivation, _cut, grad_cam
+from models.saliency import STRIDE, ClassActivation, feature_layer, grad_cam
 from pipeline.activation import placed
 from pipeline.report import tri_planar, write_results, write_saliency
 from pipeline.report.pen import NOTICE_FILL
@@ -95,7 +95,7 @@ def averaging(stride: int) -> nn.Module:
 @pytest.mark.parametrize("first_block_stride", [1, 2])
 def test_features_look_around_the_voxels_that_they_are_said_to(first_block_stride):
     network = averaging(first_block_stride)
-    following, stride, first = _cut(network)
+    following, stride, first = feature_layer(network)
     assert stride == STRIDE
     answers: list[torch.Tensor] = []
     following.register_forward_pre_hook(lambda _, inputs: answers.append(inputs[0].abs().sum(dim=(0, 1, 2, 4))))

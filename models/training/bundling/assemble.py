@@ -44,7 +44,7 @@ from models.training.fit.job import Tell
 from models.training.fit.recipe import Recipe
 from models.training.fit.training_log import Epoch, training_plot
 from models.training.trained import Trained
-from models.whole_files import write_whole
+from models.whole_files import sync_folder, write_whole
 
 FEATURES: Final = "models/features.safetensors"
 
@@ -90,7 +90,9 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> P
     write_whole(folder / "docs" / "training.png", _plot(trained, metadata))
     write_bundle(folder, metadata, record, model_card(metadata, record, evaluation))
     open_bundle(folder)
-    return folder.rename(out)
+    folder.rename(out)
+    sync_folder(out.parent)
+    return out
 
 
 def out_of_fold(trained: Trained) -> Predictions:
@@ -115,7 +117,7 @@ def _begin(trained: Trained) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "models").mkdir(parents=True)
     for job in trained.member_jobs:
-        shutil.copyfile(trained.network_file(job), folder / "models" / f"{job.name}.safetensors")
+        write_whole(folder / "models" / f"{job.name}.safetensors", trained.network_file(job).read_bytes())
     return folder
 
 
@@ -227,7 +229,8 @@ def _chosen_on(recipe: Recipe) -> ChosenOn:
 
 def _plot(trained: Trained, metadata: Metadata) -> bytes:
     panels: dict[str, dict[str, tuple[Epoch, ...]]] = {}
-    for name, result in trained.results(trained.jobs).items():
-        panel, _, network = name.partition("_")
-        panels.setdefault(panel, {})[network] = result.history
+    results = trained.results(trained.jobs)
+    for job in trained.jobs:
+        network = f"fold{job.fold}" if job.validation else "refit"
+        panels.setdefault(job.group, {})[network] = results[job.name].history
     return training_plot(panels, f"{metadata.name} {metadata.version}: {metadata.notice}")

@@ -154,7 +154,7 @@ def _model(metadata: Metadata) -> str:
 def _training(recipe: Recipe | None) -> str:
     if recipe is None:
         return NOT_STATED
-    # Where the start weights lay is nobody's business; their name stands under initialisation.
+    # A path does not belong in a bundle; the name of the start weights stands under initialisation.
     return _pairs({name: value for name, value in recipe.as_json().items() if name != "start"})
 
 

@@ -97,7 +97,7 @@ def measure_feature_space(trained: Trained, device: torch.device) -> FeatureLimi
         bundle = np.mean(members, axis=0)
         spaces[contrast] = fit_feature_space(bundle[: len(development)])
         left_out = [
-            _left_out(read[job.name][contrast][: len(development)], job, development)
+            left_out_distances(read[job.name][contrast][: len(development)], job, development)
             for job in trained.fold_jobs
             if contrast in job.contrasts
         ]
@@ -122,8 +122,23 @@ def _features(trained: Trained, job: Job, cases: tuple[Case, ...], device: torch
     return {contrast: np.stack([pooled(case, contrast) for case in cases]) for contrast in job.contrasts}
 
 
-def _left_out(features: np.ndarray, job: Job, cases: tuple[Case, ...]) -> np.ndarray:
-    """Return how far the fold that a job left out lies from the cases that trained it; features (n, C) of all cases."""
+def left_out_distances(features: np.ndarray, job: Job, cases: tuple[Case, ...]) -> np.ndarray:
+    """Return how far the fold that a job left out lies from the cases that trained it.
+
+    Parameters
+    ----------
+    features
+        float32 (n, C), by the job's network.
+    job
+        Which fold it left out.
+    cases
+        The n development cases.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, a Mahalanobis distance for each case of the fold, in the order of `cases`.
+    """
     names = {case.case for case in job.validation}
     unseen = np.array([case.case in names for case in cases])
     return _distances(fit_feature_space(features[~unseen]), features[unseen])

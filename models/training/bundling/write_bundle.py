@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +41,7 @@ def write_bundle(folder: Path, metadata: Metadata, training: TrainingRecord, car
     write_json(folder / INFERENCE, inference(metadata), allow_nan=False)
     write_json(folder / TRAINING, training.as_json(), allow_nan=False)
     write_whole(folder / "docs" / "README.md", card.encode())
-    shutil.copyfile(LICENSE, folder / "LICENSE")
+    write_whole(folder / "LICENSE", LICENSE.read_bytes())
     write_checksums(folder)
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from models.contrast import Contrast
 from models.training.cohort import Case, Cohort
 from models.training.evaluation.evaluated import Evaluation
 from models.training.evaluation.held_out import EvaluationSet, choose_evaluation_set
-from models.training.evaluation.intervals import RESAMPLES, bootstrap_estimate
+from models.training.evaluation.intervals import RESAMPLES, Estimate, bootstrap_estimate
 from models.training.evaluation.metrics import Summary, auc, summarise
 from models.training.evaluation.page import evaluation_page
 from models.training.evaluation.plots import reliability_plot, roc_plot
@@ -26,9 +27,10 @@ from models.training.evaluation.roc_area import auc_estimate
 from models.wae_net import WaeNet
 from models.whole_files import write_json, write_whole
 
-EQUAL: dict[Contrast, float] = dict.fromkeys(tuple(Contrast), 1 / len(tuple(Contrast)))
-_SOFTWARE = ("torch", "monai", "numpy", "scipy", "scikit-learn")
-_TELL_EVERY = 10
+EQUAL: Final[dict[Contrast, float]] = dict.fromkeys(tuple(Contrast), 1 / len(tuple(Contrast)))
+_SOFTWARE: Final = ("torch", "monai", "numpy", "scipy", "scikit-learn")
+_REPORT_EVERY: Final = 10
+"""Studies."""
 
 
 def evaluate(
@@ -77,7 +79,20 @@ def evaluate(
 
 
 def refuse_other_tensors(metadata: Metadata, cohort: Cohort) -> None:
-    """Raise `ModelError` ``grid_unfit`` unless the cohort's tensors are what the bundle's networks expect."""
+    """Raise unless the cohort's tensors are what the bundle's networks expect.
+
+    Parameters
+    ----------
+    metadata
+        Of the bundle that is to read them.
+    cohort
+        Its grid and clip percentiles are compared.
+
+    Raises
+    ------
+    ModelError
+        ``grid_unfit``
+    """
     description = cohort.description
     if (description.grid, description.intensity) != (metadata.grid, metadata.intensity):
         raise ModelError(
@@ -90,11 +105,23 @@ def refuse_other_tensors(metadata: Metadata, cohort: Cohort) -> None:
 def predict(
     bundle: Bundle, cohort: Cohort, cases: tuple[Case, ...], tell: Callable[[str], None], device: torch.device | str
 ) -> Predictions:
-    """Return the scores of the bundle's networks for cases."""
+    """Return the scores of the bundle's networks for cases.
+
+    Parameters
+    ----------
+    bundle
+        Verified bundle.
+    cohort, cases
+        Whose tensors are read; they fit the bundle.
+    tell
+        Takes a line about the progress.
+    device
+        Where the networks run.
+    """
     networks = WaeNet(bundle, torch.device(device))
     scores = np.empty((len(tuple(Contrast)), len(cases)))
     for number, case in enumerate(cases):
-        if number % _TELL_EVERY == 0:
+        if number % _REPORT_EVERY == 0:
             tell(f"reading study {number + 1} of {len(cases)}")
         scores[:, number] = [networks.score(contrast, cohort.tensor(case, contrast)) for contrast in Contrast]
     return Predictions(cases, dict(zip(tuple(Contrast), scores, strict=True)))
@@ -103,13 +130,29 @@ def predict(
 def judge(
     bundle: Bundle, cohort: Cohort, chosen: EvaluationSet, predictions: Predictions, *, seed: int, resamples: int
 ) -> Evaluation:
-    """Return the evaluation of predictions; the parameters are those of `evaluate`."""
-    metadata = bundle.metadata
-    labels, patients = predictions.labels, predictions.patients
+    """Return the evaluation of predictions.
+
+    Parameters
+    ----------
+    bundle
+        Whose weights, threshold and calibration are judged.
+    cohort, chosen
+        Where the cases come from, and how they were chosen.
+    predictions
+        Of the chosen cases, of both classes.
+    seed, resamples
+        Of the bootstrap.
+
+    Raises
+    ------
+    ValueError
+        Unless both classes are there.
+    """
+    metadata, labels = bundle.metadata, predictions.labels
     ensemble, equal = predictions.ensemble(metadata.weights), predictions.ensemble(EQUAL)
 
     def summary(scores: np.ndarray, threshold: float = metadata.threshold) -> Summary:
-        return summarise(labels, scores, patients, threshold, seed, count=resamples)
+        return summarise(labels, scores, predictions.patients, threshold, seed, count=resamples)
 
     probability = calibrated_scores(metadata, ensemble)
     return Evaluation(
@@ -127,36 +170,61 @@ def judge(
         weights_chosen_on=metadata.evidence.weights_chosen_on if metadata.evidence else None,
         ensemble=summary(ensemble),
         sequences={contrast: summary(scores) for contrast, scores in predictions.scores.items()},
-        calibrated=None
-        if probability is None
-        else summary(probability, float(np.asarray(calibrated_scores(metadata, np.array([metadata.threshold])))[0])),
+        calibrated=None if probability is None else summary(probability, _calibrated_threshold(metadata)),
         two_sequences={
             " + ".join(mode.weights): summary(predictions.ensemble(mode.weights), mode.threshold)
             for mode in metadata.two_sequences
         },
-        equal_weights_auc=auc_estimate(labels, equal, patients, seed, resamples),
-        gain_over_equal_weights=bootstrap_estimate(
-            lambda y, s: auc(y, s[:, 0]) - auc(y, s[:, 1]),
-            labels,
-            np.stack([ensemble, equal], axis=1),
-            patients,
-            seed,
-            count=resamples,
-        ),
+        equal_weights_auc=auc_estimate(labels, equal, predictions.patients, seed, resamples),
+        gain_over_equal_weights=_gain(predictions, ensemble, equal, seed, resamples),
         resamples=resamples,
         seed=seed,
         software={name: version(name) for name in _SOFTWARE},
     )
 
 
+def _calibrated_threshold(metadata: Metadata) -> float:
+    return float(np.asarray(calibrated_scores(metadata, np.array([metadata.threshold])))[0])
+
+
+def _gain(predictions: Predictions, scores: np.ndarray, others: np.ndarray, seed: int, resamples: int) -> Estimate:
+    """Return by how much the AUC of some scores is greater than that of others, paired by patient."""
+    return bootstrap_estimate(
+        lambda labels, both: auc(labels, both[:, 0]) - auc(labels, both[:, 1]),
+        predictions.labels,
+        np.stack([scores, others], axis=1),
+        predictions.patients,
+        seed,
+        count=resamples,
+    )
+
+
 def calibrated_scores(metadata: Metadata, scores: np.ndarray) -> np.ndarray | None:
-    """Return calibrated scores (n,); None if the bundle has no calibration."""
+    """Return calibrated scores (n,); None if the bundle has no calibration.
+
+    Parameters
+    ----------
+    metadata
+        Of the bundle.
+    scores
+        (n,) ensemble scores in [0, 1].
+    """
     calibration = metadata.calibration
     return None if calibration is None else np.array([calibrated(calibration, float(score)) for score in scores])
 
 
 def write_evaluation(out: Path, evaluation: Evaluation, predictions: Predictions, metadata: Metadata) -> None:
-    """Write everything that a reader or a later analysis needs, each file whole or not at all."""
+    """Write everything that a reader or a later analysis needs, each file whole or not at all.
+
+    Parameters
+    ----------
+    out
+        Folder; made if missing.
+    evaluation, predictions
+        Of the same cases.
+    metadata
+        Of the bundle.
+    """
     labels, ensemble = predictions.labels, predictions.ensemble(metadata.weights)
     notice = f"{evaluation.bundle} {evaluation.version}: {evaluation.notice}"
     if evaluation.synthetic is not None:

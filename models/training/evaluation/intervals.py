@@ -1,19 +1,22 @@
 """Estimates with intervals over patients: a patient is drawn with all of its studies.
 
-An interval that the data cannot give is None, never a guess.
+An interval that the data do not determine is None, never a guess.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-RESAMPLES = 2000
-_UNDEFINED_SHARE_MAX = 0.05
+RESAMPLES: Final = 2000
+"""Enough for the ends of an interval of 95 % (Efron and Tibshirani 1993 ask for 1000 or more)."""
+_UNDEFINED_SHARE_MAX: Final = 0.05
+"""Resamples without the statistic, beyond which those that have it no longer stand for all."""
 Statistic = Callable[[np.ndarray, np.ndarray], float | None]
 
 
@@ -115,7 +118,24 @@ def bootstrap_estimate(
     count: int = RESAMPLES,
     stratified: bool = True,
 ) -> Estimate:
-    """Return a statistic with its `bootstrap_interval`; the parameters are the same."""
+    """Return a statistic with its `bootstrap_interval` of 95 %.
+
+    Parameters
+    ----------
+    statistic
+        Of labels and scores; None where it is not defined.
+    labels, patients
+        (n,) label and patient of each study.
+    scores
+        (n,) or (n, k).
+    seed, count, stratified
+        Of the resampling; see `resamples`.
+
+    Returns
+    -------
+    Estimate
+        Without bounds where `bootstrap_interval` gives none.
+    """
     value = statistic(np.asarray(labels), np.asarray(scores))
     if value is None:
         return Estimate(None)
@@ -126,7 +146,17 @@ def bootstrap_estimate(
 def share_estimate(
     right: np.ndarray, among: np.ndarray, patients: np.ndarray, positive: np.ndarray, seed: int, count: int
 ) -> Estimate:
-    """Return the share of `right` among `among`; Wilson's interval if each patient has one study there."""
+    """Return the share of `right` among `among`; Wilson's interval if each patient has one study there.
+
+    Parameters
+    ----------
+    right, among
+        bool (n,): which studies count, and among which.
+    patients, positive
+        (n,) patient of each study, and whether it had the event.
+    seed, count
+        Of the bootstrap.
+    """
     total, hits = int(among.sum()), int((right & among).sum())
     if total == 0:
         return Estimate(None)

@@ -1,7 +1,7 @@
 """How well scores tell labels apart, with intervals that take patients, not studies, as the unit.
 
 Point estimates are over studies. Where every patient has one study, intervals are DeLong's and Wilson's; otherwise
-patients are resampled with all their studies. An interval that the data cannot give is None, never a guess.
+patients are resampled with all their studies. An interval that the data do not determine is None, never a guess.
 """
 
 from __future__ import annotations
@@ -80,13 +80,26 @@ class Summary:
 
 
 def logits(scores: ArrayLike) -> np.ndarray:
-    """Return the logits of scores in [0, 1], float64; `SCORE_MARGIN` keeps them finite."""
+    """Return the logits of scores in [0, 1], float64; `SCORE_MARGIN` keeps them finite.
+
+    Parameters
+    ----------
+    scores
+        Any shape.
+    """
     kept: np.ndarray = np.clip(np.asarray(scores, float), SCORE_MARGIN, 1 - SCORE_MARGIN)
     return np.asarray(logit(kept))
 
 
 def calibration_intercept(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the calibration in the large: the shift of all logits that makes the mean probability the share of events.
+
+    Parameters
+    ----------
+    labels
+        (n,), 0 or 1.
+    scores
+        (n,) in [0, 1].
 
     Raises
     ------
@@ -102,6 +115,18 @@ def calibration_slope(labels: ArrayLike, scores: ArrayLike) -> float | None:
     """Return the slope of a logistic regression of the label on the logit of the score; None where it has none.
 
     A threshold that separates the classes (or all but equal scores) leaves the likelihood without a maximum.
+
+    Parameters
+    ----------
+    labels
+        (n,), 0 or 1.
+    scores
+        (n,) in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        Unless both classes are there.
     """
     positive, x = both_classes(labels), logits(scores)
     if separated(positive, x):
@@ -111,7 +136,15 @@ def calibration_slope(labels: ArrayLike, scores: ArrayLike) -> float | None:
 
 
 def separated(positive: np.ndarray, x: np.ndarray) -> bool:
-    """Return whether one cut divides the classes but for equal values (Albert and Anderson, Biometrika 1984;71:1)."""
+    """Return whether one cut divides the classes but for equal values (Albert and Anderson, Biometrika 1984;71:1).
+
+    Parameters
+    ----------
+    positive
+        bool (n,), of both classes.
+    x
+        (n,) scores or their logits.
+    """
     events, others = x[positive], x[~positive]
     return bool(others.max() <= events.min() or events.max() <= others.min())
 

@@ -1,9 +1,10 @@
-"""ROC and reliability plots as PNG, in colours that colour-blind readers tell apart (Okabe and Ito)."""
+"""ROC and reliability plots as PNG, in colours that colour-blind readers distinguish (Okabe and Ito)."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +13,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
-LINES = ((ORANGE, "--"), (GREEN, "-."), (VERMILION, ":"))
-GROUPS_MAX = 10
-GROUP_SIZE_MIN = 8
+LINES: Final = ((ORANGE, "--"), (GREEN, "-."), (VERMILION, ":"))
+GROUPS_MAX: Final = 10
+"""Tenths, as Hosmer and Lemeshow have them."""
+GROUP_SIZE_MIN: Final = 8
+"""Studies of a group: with fewer the interval of a share is most of the axis."""
 
 
 def roc_plot(

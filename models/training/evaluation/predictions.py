@@ -37,5 +37,11 @@ class Predictions:
         return np.array([case.patient for case in self.cases], str)
 
     def ensemble(self, weights: Mapping[Contrast, float]) -> np.ndarray:
-        """Return the weighted sums of the scores, float64 (n,), at most 1; weights are never renormalised."""
+        """Return the weighted sums of the scores, float64 (n,), at most 1; weights are never renormalised.
+
+        Parameters
+        ----------
+        weights
+            Of two contrasts or three; they sum to 1.
+        """
         return np.minimum(1.0, sum(weight * self.scores[contrast] for contrast, weight in weights.items()))

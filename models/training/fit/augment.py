@@ -6,6 +6,7 @@ Every draw depends on the key that it is given and on nothing else, so that an i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -21,11 +22,18 @@ from monai.transforms import (
 from scipy.spatial.transform import Rotation
 from torch.nn import functional as F
 
-ROTATION_MAX_DEG = 12.0
+ROTATION_MAX_DEG: Final = 12.0
 """About each axis; heads lie less skew than this in the scanner."""
-CROP_MIN = 0.88
+CROP_MIN: Final = 0.88
 """Smallest share of a side that a crop keeps; the rest is filled with 0 evenly, which also moves the brain."""
-_MR_PROBABILITY = 0.5
+_MR_PROBABILITY: Final = 0.5
+_GAMMA: Final = (0.7, 1.5)
+"""The range of nnU-Net (Isensee et al., Nat Methods 2021;18:203)."""
+_BIAS_MAX: Final = 0.15
+_NOISE_STD: Final = 0.15
+"""Somewhat more than MONAI's defaults of 0.1, and not tuned; noise is in standard deviations of the brain."""
+_VOXELS_MIN: Final = 2
+"""A standard deviation needs two voxels."""
 
 
 def augmented(
@@ -80,16 +88,16 @@ def _other_scanner(image: torch.Tensor, random: np.random.Generator) -> torch.Te
     brain = image != 0
     transform = Compose(
         [
-            RandBiasField(prob=_MR_PROBABILITY, coeff_range=(0.0, 0.15)),
-            RandAdjustContrast(prob=_MR_PROBABILITY, gamma=(0.7, 1.5)),
-            RandGaussianNoise(prob=_MR_PROBABILITY, std=0.15),
+            RandBiasField(prob=_MR_PROBABILITY, coeff_range=(0.0, _BIAS_MAX)),
+            RandAdjustContrast(prob=_MR_PROBABILITY, gamma=_GAMMA),
+            RandGaussianNoise(prob=_MR_PROBABILITY, std=_NOISE_STD),
         ]
     )
     # Bias and gamma act on grey values from 0 up, which z-scores are not.
     low = image.min()
     changed = _drawn(transform, image - low, random) + low
     inside = changed[brain]
-    if inside.numel() < 2 or not float(inside.std()) > 0:
+    if inside.numel() < _VOXELS_MIN or not float(inside.std()) > 0:
         return image.contiguous()
     return torch.where(brain, (changed - inside.mean()) / inside.std(), 0.0).contiguous()
 

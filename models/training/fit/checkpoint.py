@@ -38,7 +38,15 @@ class Progress:
 
 
 def save_progress(file: Path, progress: Progress) -> None:
-    """Write a checkpoint: tensors, numbers and strings alone."""
+    """Write a checkpoint: tensors, numbers and strings alone.
+
+    Parameters
+    ----------
+    file
+        Replaced if it is there.
+    progress
+        Of one network.
+    """
     stream = io.BytesIO()
     history = [asdict(epoch) for epoch in progress.history]
     torch.save(
@@ -50,6 +58,11 @@ def save_progress(file: Path, progress: Progress) -> None:
 
 def load_progress(file: Path) -> Progress | None:
     """Return the checkpoint of a file; None if there is none. Nothing in it is executed.
+
+    Parameters
+    ----------
+    file
+        Of `save_progress`.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -13,7 +14,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from models.bundle import ModelError
 from models.training.cohort import Case
 
-_PARTITIONS_TRIED = 64
+OUTCOMES: Final = (0, 1)
+"""Labels of a case that trains or tests."""
+_PARTITIONS_TRIED: Final = 64
+"""Draws before a cohort counts as too small; a draw takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,13 @@ class Split:
         return tuple(case for fold in self.folds for case in fold)
 
     def training(self, fold: int) -> tuple[Case, ...]:
-        """Return the development cases outside one fold."""
+        """Return the development cases outside one fold.
+
+        Parameters
+        ----------
+        fold
+            Number from 0; one that no fold has leaves none out.
+        """
         return tuple(case for number, cases in enumerate(self.folds) if number != fold for case in cases)
 
 
@@ -62,7 +72,7 @@ def split(cases: Sequence[Case], *, test_share: float, folds: int, seed: int) ->
         ``cohort_one_class`` if all cases have one label, ``cohort_too_small`` if a part would lack one.
     """
     known = tuple(sorted((c for c in cases if c.included and c.label is not None), key=lambda case: case.case))
-    if len({case.label for case in known}) < 2:
+    if len({case.label for case in known}) < len(OUTCOMES):
         raise ModelError("cohort_one_class", "All cases have the same label: a cohort needs both outcomes.")
     test, *others = _partition(known, round(1 / test_share), seed, f"a test share of {test_share:g}")
     rest = tuple(case for part in others for case in part)
@@ -72,12 +82,12 @@ def split(cases: Sequence[Case], *, test_share: float, folds: int, seed: int) ->
 def _partition(cases: tuple[Case, ...], parts: int, seed: int, purpose: str) -> tuple[tuple[Case, ...], ...]:
     """Return the first of several drawn partitions in which every part has both labels."""
     blocks, labels = _blocks(cases), np.array([case.label for case in cases])
-    if min(len(set(blocks[labels == label])) for label in (0, 1)) >= parts:
+    if min(len(set(blocks[labels == label])) for label in OUTCOMES) >= parts:
         for attempt in range(_PARTITIONS_TRIED):
             drawn = np.random.SeedSequence([seed, parts, attempt]).generate_state(1)[0]
             splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=int(drawn))
             found = [chosen for _, chosen in splitter.split(labels, labels, blocks)]
-            if all(len(set(labels[rows])) == 2 for rows in found):
+            if all(len(set(labels[rows])) == len(OUTCOMES) for rows in found):
                 return tuple(tuple(cases[row] for row in rows) for rows in found)
     raise ModelError(
         "cohort_too_small",

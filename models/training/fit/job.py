@@ -8,10 +8,10 @@ weights are then equal bit for bit.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from models.efficientnet3d import efficientnet3d_b0
 from models.inference import full_float32
 from models.training.cohort import Case, Cohort
 from models.training.fit.checkpoint import Progress, load_progress, save_network, save_progress
-from models.training.fit.job_result import JobResult, finished, write_result
+from models.training.fit.job_result import Ended, JobResult, finished, write_result
 from models.training.fit.recipe import Recipe
 from models.training.fit.samples import Batch, Samples
 from models.training.fit.training_log import Epoch, write_log
@@ -34,8 +34,11 @@ from models.whole_files import drop_unfinished
 
 NETWORK: Final = "network.safetensors"
 CHECKPOINT: Final = "checkpoint.pt"
-_VALIDATIONS = 20
-_LOADER_WORKERS = 6
+SHARED: Final = "shared"
+_VALIDATIONS: Final = 20
+"""How often a network is judged on the fold left out where nothing depends on it."""
+_LOADER_WORKERS: Final = 6
+"""Processes that augment for one GPU."""
 Tell = Callable[[str], None]
 
 
@@ -63,6 +66,27 @@ class Job:
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
     epochs: int
+
+    @property
+    def group(self) -> str:
+        """The contrast that the network is for, or ``shared``."""
+        return group_name(self.contrasts)
+
+
+def group_name(contrasts: tuple[Contrast, ...]) -> str:
+    """Return what a network is for, as files and plots name it.
+
+    Parameters
+    ----------
+    contrasts
+        One, or all for a shared network.
+
+    Returns
+    -------
+    str
+        The contrast, or ``shared``.
+    """
+    return contrasts[0] if len(contrasts) == 1 else SHARED
 
 
 def fit(job: Job, cohort: Cohort, recipe: Recipe, folder: Path, device: torch.device, tell: Tell) -> None:
@@ -94,7 +118,7 @@ def fit(job: Job, cohort: Cohort, recipe: Recipe, folder: Path, device: torch.de
         if progress is not None:
             training.restore(progress)
             tell(f"{job.name}: going on after epoch {training.epoch}")
-        while not training.over:
+        while training.ended is None:
             training.run_epoch()
             save_progress(folder / CHECKPOINT, training.progress())
             write_log(folder / "log.csv", training.history)
@@ -129,19 +153,14 @@ class _Training:
         return 1 + min(range(len(losses)), key=lambda number: losses[number] or 0.0)
 
     @property
-    def ended(self) -> str:
-        """What ended the training; empty while it goes on."""
+    def ended(self) -> Ended | None:
+        """What ended the training; None while it goes on."""
         threshold, patience = self.recipe.loss_threshold, self.recipe.patience
         if self.history and threshold is not None and self.history[-1].training_loss <= threshold:
-            return "loss_threshold"
+            return Ended.LOSS_THRESHOLD
         if self.history and patience is not None and self.epoch - self.kept_epoch >= patience:
-            return "patience"
-        return "epochs" if self.epoch >= self.job.epochs else ""
-
-    @property
-    def over(self) -> bool:
-        """Whether no epoch is left."""
-        return bool(self.ended)
+            return Ended.PATIENCE
+        return Ended.EPOCHS if self.epoch >= self.job.epochs else None
 
     def run_epoch(self) -> None:
         """Train for an epoch, and judge the network on the fold left out where that is due."""
@@ -152,7 +171,7 @@ class _Training:
         samples = self._samples(self.job.training, number, self.recipe.copies)
         loss = self._descend(samples.batches(drawn.permutation(len(samples)), self._workers))
         self.history.append(Epoch(number + 1, loss, None, None, 0.0))
-        validation_loss, auc = self._judge() if self.over or self._due(number) else (None, None)
+        validation_loss, auc = self._judge() if self.ended or self._due(number) else (None, None)
         self.history[-1] = Epoch(number + 1, loss, validation_loss, auc, time.monotonic() - began)
         if self.recipe.patience is not None and self.job.validation and self.kept_epoch == self.epoch:
             self._best = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -188,7 +207,7 @@ class _Training:
             self._cohort, cases, self.job.contrasts, self.recipe, fold=self.job.fold, epoch=epoch, copies=copies
         )
 
-    def _descend(self, batches: Any) -> float:
+    def _descend(self, batches: Iterable[Batch]) -> float:
         self.network.train()
         total, count = 0.0, 0
         for images, labels in self._moved(batches):
@@ -255,7 +274,7 @@ class _Training:
             )
         return loss
 
-    def _moved(self, batches: Any) -> Iterator[Batch]:
+    def _moved(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for images, labels in batches:
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
@@ -264,6 +283,13 @@ def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     """Return the type that passes are computed in besides float32; None for float32 alone.
 
     bfloat16 has the range of float32, so that no loss need be scaled.
+
+    Parameters
+    ----------
+    recipe
+        Its `mixed_precision` decides.
+    device
+        Where the network is trained.
     """
     if recipe.mixed_precision == "off":
         return None
@@ -296,6 +322,7 @@ def _finish(training: _Training, folder: Path) -> None:
     save_network(folder / NETWORK, training.keep(), half=recipe.half)
     # The scores are those of the weights that the bundle will hold, after rounding.
     stored = load_network(folder / NETWORK, recipe.first_block_stride).to(training.device)
+    assert training.ended is not None
     result = JobResult(training.kept_epoch, training.ended, tuple(training.history), training.scores(stored))
     write_result(folder, result)
     (folder / CHECKPOINT).unlink(missing_ok=True)

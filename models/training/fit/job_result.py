@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,14 @@ from models.training.fit.training_log import Epoch
 from models.whole_files import write_json
 
 RESULT: Final = "result.json"
+
+
+class Ended(StrEnum):
+    """What ends the training of a network: all epochs done, a loss small enough, or no progress for too long."""
+
+    EPOCHS = "epochs"
+    LOSS_THRESHOLD = "loss_threshold"
+    PATIENCE = "patience"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +33,7 @@ class JobResult:
     epochs
         That the weights were trained for.
     ended
-        What ended the training: ``epochs``, ``loss_threshold`` or ``patience``.
+        What ended the training.
     history
         Every epoch; read from a file, they do not state their seconds.
     scores
@@ -32,7 +41,7 @@ class JobResult:
     """
 
     epochs: int
-    ended: str
+    ended: Ended
     history: tuple[Epoch, ...]
     scores: Mapping[Contrast, Mapping[str, float]]
 
@@ -68,7 +77,7 @@ def read_result(folder: Path) -> JobResult:
     content = json.loads((folder / RESULT).read_text("utf-8"))
     history = tuple(Epoch(**epoch) for epoch in content["history"])
     scores = {Contrast(name): found for name, found in content["scores"].items()}
-    return JobResult(content["epochs"], content["ended"], history, scores)
+    return JobResult(content["epochs"], Ended(content["ended"]), history, scores)
 
 
 def write_result(folder: Path, result: JobResult) -> None:

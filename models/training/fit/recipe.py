@@ -1,4 +1,8 @@
-"""How a bundle is trained; the defaults are the patent's (CN114170162A [0061], [0081]-[0082]) where it states them."""
+"""How a bundle is trained; the defaults are the patent's (CN114170162A [0061], [0081]-[0082]) where it states them.
+
+The checks are not pydantic's: a dataclass of its own raises before it could refuse with our code and sentence, and the
+rules about two choices at once would stay as long as they are.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from models.training.bundling.fit_calibration import Method
 
 OPERATIONS: Final = ("crop", "rotation", "flip")
 """The augmentations that the patent names ([0061])."""
+TEST_SHARE_MAX: Final = 0.5
+"""Beyond it more patients would test than train."""
 # What is only decided once the networks are trained; it may change without training again.
 _AFTERWARDS: Final = frozenset(
     {"calibrate", "features_action", "members", "name", "reproduce_patent_selection", "two_sequences", "version"}
@@ -129,8 +135,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 yield f"{name} is {value}, and must be above 0"
-        if not 0 < self.test_share <= 0.5:
-            yield f"test_share is {self.test_share}, and must be above 0 and at most 0.5"
+        if not 0 < self.test_share <= TEST_SHARE_MAX:
+            yield f"test_share is {self.test_share}, and must be above 0 and at most {TEST_SHARE_MAX}"
         if self.patience is not None and self.patience < 1:
             yield f"patience is {self.patience}, and 1 is the least"
         yield from self._wrong_words()

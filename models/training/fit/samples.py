@@ -59,12 +59,28 @@ class Samples(Dataset[Batch]):
         return augmented(tensor_zyx, operation, key, spacing, mr=self._recipe.mr)[None], label
 
     def batches(self, order: np.ndarray, workers: int) -> DataLoader[Batch]:
-        """Return a loader of all samples in an order; see `divided`."""
+        """Return a loader of all samples in an order, in the batches of `divided`.
+
+        Parameters
+        ----------
+        order
+            int (n,): places of the samples.
+        workers
+            Processes that make them; 0: this one.
+        """
         return DataLoader(
             self, batch_sampler=divided(order, self._recipe.batch), num_workers=workers, pin_memory=workers > 0
         )
 
 
 def divided(order: np.ndarray, batch: int) -> list[list[int]]:
-    """Return batches of at least `batch` samples, or all: batch normalisation cannot learn from a last single one."""
+    """Return batches of at least `batch` samples, or all: batch normalisation cannot learn from a last single one.
+
+    Parameters
+    ----------
+    order
+        int (n,): places of the samples.
+    batch
+        2 or more.
+    """
     return [part.tolist() for part in np.array_split(order, max(1, len(order) // batch))]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from models.whole_files import write_whole
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666")
-"""Of the folds, and of a network trained on all; told apart by colour-blind readers (Okabe and Ito)."""
+"""Of the folds, and of a network trained on all; distinguished by colour-blind readers (Okabe and Ito)."""
 _LOSS_OF_CHANCE: Final = 0.6931
 """Of a score of one half, in nats: ln 2."""
 
