@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from models.contrast import Contrast
 from pipeline.errors import HoldReason
-from pipeline.headers import Problem
+from pipeline.headers import Problem, ProblemCode
 from pipeline.select import Candidate, SelectedSeries, Selection, Verdict
 
 
@@ -102,12 +102,12 @@ class UnusedFile:
     """A file that was not used: its name, a code and a sentence."""
 
     file: str
-    code: str
+    code: ProblemCode
     sentence: str
 
     def as_json(self) -> dict[str, str]:
         """Return the fields by name."""
-        return {"file": self.file, "code": self.code, "sentence": self.sentence}
+        return {"file": self.file, "code": self.code.value, "sentence": self.sentence}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,10 @@ class SelectionTable:
             stored["sentence"],
             {Contrast(name): _stored_choice(series) for name, series in stored["roles"].items()},
             tuple(map(_stored_row, stored["series"])),
-            tuple(UnusedFile(file["file"], file["code"], file["sentence"]) for file in stored["ignored_files"]),
+            tuple(
+                UnusedFile(file["file"], ProblemCode(file["code"]), file["sentence"])
+                for file in stored["ignored_files"]
+            ),
         )
 
 

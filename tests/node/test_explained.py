@@ -15,6 +15,7 @@ from models.contrast import Contrast
 from pipeline.brain import MaskFacts
 from pipeline.errors import HoldReason
 from pipeline.explain import ChosenSeries, JudgedSeries, NamedSeries, SelectionTable, UnusedFile
+from pipeline.headers import ProblemCode
 from pipeline.out_of_range import OutOfRange
 from pipeline.plausibility import MaskFlag
 from pipeline.predict import Category, Finding
@@ -46,7 +47,7 @@ def ready(*rows: JudgedSeries, number: int, evidence: tuple[str, ...] = (LONG,))
 
 @pytest.mark.parametrize("width", [72, 80, 200])
 def test_no_word_is_lost_at_any_width(width: int):
-    ignored = (UnusedFile("a.dcm", "file_empty", LONG),)
+    ignored = (UnusedFile("a.dcm", ProblemCode.FILE_EMPTY, LONG),)
     table = held(row(3, "T2W"), row(None, "none", volumes=3, description=""), ignored_files=ignored)
     lines = list(explained(table, width))
     assert max(len(line) for line in lines) <= width
