@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,12 @@ import pytest
 
 from dicom_node.config import Config, SelectionSection
 from dicom_node.engine import worker
+from dicom_node.engine.contract import Value
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
 from models.contrast import Contrast
 from pipeline.result import Outcome
 from pipeline.select import Selection, select_study
-from pipeline.study import run_now
 from pipeline.synthetic import localizer_tags
 from tests.support.services import SEEDED
 from tests.support.studies import SECOND_T2W, T2_SPACE, TRIPLET, receive_study, series_uid
@@ -121,6 +122,11 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[Selection]:
     return given
 
 
+def at_once(_name: str, function: Callable[[], Value]) -> Value:
+    """Run a step and remember nothing."""
+    return function()
+
+
 def test_a_study_is_selected_once_and_again_after_a_restart(
     spool: Spool, sent: Path, readings: list[Selection], monkeypatch: pytest.MonkeyPatch
 ):
@@ -134,9 +140,9 @@ def test_a_study_is_selected_once_and_again_after_a_restart(
     monkeypatch.setattr(inputs, "select_study", select)
     one = hands(spool)
     digest = one.select(UID)["input_digest"]
-    one.read(UID, digest, run_now)
+    one.read(UID, digest, at_once)
     assert len(selected) == 1
-    hands(spool).read(UID, digest, run_now)
+    hands(spool).read(UID, digest, at_once)
     assert len(selected) == 2
     assert readings[0] == readings[1]
     assert readings[0].digest == digest
@@ -149,5 +155,5 @@ def test_a_late_bystander_does_not_replace_what_was_pinned(spool: Spool, sent: P
     files = tuple(study.instances())
     receive_study(spool, sent, UID, localizer_tags(22))
     assert one.select(UID)["input_digest"] == digest
-    one.read(UID, digest, run_now)
+    one.read(UID, digest, at_once)
     assert readings[0].files == files
