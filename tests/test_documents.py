@@ -130,7 +130,7 @@ def node_codes() -> set[str]:
 
 def keys() -> dict[str, FieldInfo]:
     """Return every configuration key as section.key."""
-    found = {}
+    found: dict[str, FieldInfo] = {}
     for name, field in Config.model_fields.items():
         section = config_text.section_of(field)
         assert section is not None
@@ -356,7 +356,7 @@ def test_transfer_syntaxes_are_those_accepted_in_this_order():
 
 
 def test_decoded_transfer_syntaxes_are_those_that_pydicom_decodes_here():
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     def decoded(uid: str) -> str:
         try:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -263,7 +264,8 @@ def test_mended_monai_rotates_in_millimetres():
     """Works around it: models.training.fit.augment: _rotated."""
     image, rotate = torch.rand(1, 8, 8, 8), Rotate(angle=(0.3, 0.0, 0.0))
     flat = MetaTensor(image, affine=torch.diag(torch.tensor([1.0, 1.0, 3.0, 1.0])))
-    assert torch.equal(rotate(flat).as_tensor(), rotate(MetaTensor(image)).as_tensor())
+    turned: list[Any] = [rotate(flat), rotate(MetaTensor(image))]
+    assert torch.equal(turned[0].as_tensor(), turned[1].as_tensor())
 
 
 def test_still_there_in_monais_efficientnet():
@@ -321,7 +323,7 @@ def test_still_there_in_torch_and_numpy():
     values, out = torch.randn(8), torch.empty(8)
     torch.ops.aten.silu.out(values, out=out)
     assert torch.equal(out, F.silu(values))
-    make = np.float64(0).__reduce__()[0]
+    make: Any = np.float64(0).__reduce__()[0]
     assert f"{make.__module__}.{make.__name__}" == "numpy._core.multiarray.scalar"
 
 

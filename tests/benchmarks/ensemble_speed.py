@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -106,9 +107,7 @@ class _Kind:
         import torch
 
         self.cost.peak_gb = torch.cuda.max_memory_allocated() / 1e9
-        self.cost.moved_gb = (
-            sum(moved_bytes(n, lambda n=n: self._logits(n, self.volumes[0])) for n in self.networks) / 1e9
-        )
+        self.cost.moved_gb = sum(moved_bytes(n, partial(self._logits, n, self.volumes[0])) for n in self.networks) / 1e9
         batch = self.volumes[0].expand(_CUDA_BATCH, -1, -1, -1, -1).contiguous()
         self._logits(self.networks[0], batch)
         started_s = time.perf_counter()
@@ -177,8 +176,8 @@ def write_tensors(path: Path) -> None:
         mask = sitk.Cast(mask > 0, sitk.sitkUInt8)
         model_grid = Grid(size_xyz=(256, 256, 128), spacing_xyz_mm=(1.0, 1.0, 1.5), centre="brain")
         grid = brain_centred(mask, model_grid)
-        arrays = [sitk.GetArrayFromImage(resample(one, grid, nearest=one is mask)) for one in (image, mask)]
-        tensors.append(standardise(*arrays))
+        volume, brain = (sitk.GetArrayFromImage(resample(one, grid, nearest=one is mask)) for one in (image, mask))
+        tensors.append(standardise(volume, brain))
     np.save(path, np.stack(tensors))
 
 

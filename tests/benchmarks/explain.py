@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import SimpleITK as sitk
+from pydicom.uid import UID
 
 from models.contrast import Contrast
 from pipeline.synthetic import SeriesTags, StudyTags, derive_uid, series_tags, write_series
@@ -58,7 +59,7 @@ def _copy_series(source: list[Path], slices: int, folder: Path, tags: SeriesTags
     for number, path in enumerate(source[: slices * every : every]):
         dataset = pydicom.dcmread(path)
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = STUDY.study_uid, series_uid
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = derive_uid(series_uid, number)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(derive_uid(series_uid, number))
         dataset.SeriesNumber, dataset.SeriesDescription = tags.number, tags.description
         dataset.ProtocolName, dataset.SequenceName = tags.protocol, tags.sequence_name
         dataset.RepetitionTime, dataset.EchoTime, dataset.InversionTime = tags.tr_ms, tags.te_ms, tags.ti_ms
@@ -108,7 +109,10 @@ def _python(code: str, study: Path) -> None:
 
 
 def _run(*command: str | Path) -> Callable[[Path], None]:
-    return lambda _: subprocess.run(command, capture_output=True, check=False) and None
+    def run(_: Path) -> None:
+        subprocess.run(command, capture_output=True, check=False)
+
+    return run
 
 
 PARTS: dict[str, Callable[[Path], None]] = {

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -99,9 +100,9 @@ def measure(name: str, instances: Path, *, nodelay: bool) -> float:
             return time.monotonic() - start_s
 
 
-def compare(count: int) -> list[dict[str, object]]:
+def compare(count: int) -> list[dict[str, Any]]:
     """Measure all receivers both ways."""
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         size_bytes = make_instances(Path(folder), count)
         for nodelay in (False, True):
@@ -123,7 +124,7 @@ def compare(count: int) -> list[dict[str, object]]:
     return rows
 
 
-def print_table(rows: list[dict[str, object]]) -> None:
+def print_table(rows: list[dict[str, Any]]) -> None:
     """Print the rows for people."""
     print(f"{'receiver':12} {'sender':22} {'instances/s':>12} {'MB/s':>8} {'node faster by':>15}")
     for row in rows:

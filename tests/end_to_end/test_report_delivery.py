@@ -58,7 +58,8 @@ class Storescp:
         )
         with held_port() as port:
             peer = cls(folder / "sent" / name, port)
-            command = [STORESCP, "-aet", name.upper(), "-xf", configuration, "Peer", "-od", peer.folder, str(port)]
+            to = ["-od", str(peer.folder), str(port)]
+            command: list[str | Path] = [STORESCP, "-aet", name.upper(), "-xf", configuration, "Peer", *to]
             with started(command, folder / f"{name}.log", port):
                 yield peer
 
@@ -122,7 +123,7 @@ def test_each_destination_gets_the_best_that_it_takes(hospital: Hospital, quick_
     assert f"Enhanced SR Storage: {NOT_SUPPORTED}" in shown
 
     (in_pacs,) = hospital.pacs.instances(study_uid, "SR")
-    reports = {"pacs": pydicom.dcmread(hospital.pacs.fetch(in_pacs, tmp_path / "pacs.dcm"))}
+    reports: dict[str, Dataset] = {"pacs": pydicom.dcmread(hospital.pacs.fetch(in_pacs, tmp_path / "pacs.dcm"))}
     for name, peer in hospital.peers.items():
         (reports[name],) = peer.stored(study_uid, "SR")
         assert [len(peer.stored(study_uid, modality)) for modality in ("OT", "DOC")] == [1, 1]
@@ -145,7 +146,7 @@ def test_a_held_study_tells_every_destination_once(hospital: Hospital, quick_stu
     assert node.wait_state(study_uid, "held", "failed") == "held"
     node.wait_event(study_uid, "verified", 3)
     (in_pacs,) = hospital.pacs.instances(study_uid, "SR")
-    reports = [pydicom.dcmread(hospital.pacs.fetch(in_pacs, tmp_path / "held.dcm"))]
+    reports: list[Dataset] = [pydicom.dcmread(hospital.pacs.fetch(in_pacs, tmp_path / "held.dcm"))]
     reports += [report for peer in hospital.peers.values() for report in peer.stored(study_uid, "SR")]
     assert len(reports) == 3
     for report in reports:

@@ -44,8 +44,8 @@ def evaluation(folder: Path) -> Evaluation:
     labels = np.array([case.label for case in cases])
     random = np.random.default_rng(0)
     # In T2W and FLAIR one half of either class is high: an AUC of a half at most.
-    nothing = {s: np.arange(12) // 2 % 2 * 0.01 + random.random(12) * 1e-6 for s in ("T2W", "FLAIR")}
-    scores = {"T1W": labels * 0.5 + random.random(12) * 0.1, **nothing}
+    nothing = {s: np.arange(12) // 2 % 2 * 0.01 + random.random(12) * 1e-6 for s in (Contrast.T2W, Contrast.FLAIR)}
+    scores = {Contrast.T1W: labels * 0.5 + random.random(12) * 0.1, **nothing}
     chosen = EvaluationSet(cases, Basis.HELD_OUT, 0)
     bundle = Bundle(folder, metadata(), "0" * 64)
     return judge(bundle, Cohort(folder, description, cases), chosen, Predictions(cases, scores), seed=0, resamples=20)

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from models.bundle import SHIPPED, ModelError, open_bundle, sha256, write_checksums
+from models.bundle_metadata import Check
 from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.wae_net import WaeNet, refuse_torch_2_9
@@ -76,11 +77,11 @@ def test_a_digest_covers_every_member(full: Path, weights: dict[str, torch.Tenso
     (full / "models" / "second.safetensors").write_bytes((full / "models" / "T1W.safetensors").read_bytes())
     both = {sequence: [*FILES[sequence], "models/second.safetensors"] for sequence in Contrast}
     change_metadata(full, network_files=both)
-    two = open_bundle(full).network_digest("T1W")
+    two = open_bundle(full).network_digest(Contrast.T1W)
     assert two not in one.values()
     save_file(weights | {"_fc.bias": torch.ones(1, dtype=torch.int8)}, full / "models" / "second.safetensors")
     write_checksums(full)
-    assert open_bundle(full).network_digest("T1W") not in {two, *one.values()}
+    assert open_bundle(full).network_digest(Contrast.T1W) not in {two, *one.values()}
 
 
 def test_the_digest_of_a_network_is_of_what_was_verified(full: Path, weights: dict[str, torch.Tensor]):
@@ -89,7 +90,7 @@ def test_the_digest_of_a_network_is_of_what_was_verified(full: Path, weights: di
     save_file(weights | {"_fc.bias": torch.ones(1, dtype=torch.int8)}, full / "models" / "T1W.safetensors")
     write_checksums(full)
     assert {sequence: opened.network_digest(sequence) for sequence in Contrast} == before
-    assert open_bundle(full).network_digest("T1W") != before["T1W"]
+    assert open_bundle(full).network_digest(Contrast.T1W) != before[Contrast.T1W]
 
 
 def test_words_of_monai_are_taken_and_typed(bundle: Path):
@@ -107,7 +108,7 @@ def test_words_of_monai_are_taken_and_typed(bundle: Path):
 
 
 def test_what_a_study_outside_gets(bundle: Path):
-    checks = ("age", "contrast", "field_strength", "features", "brain_weights")
+    checks: tuple[Check, ...] = ("age", "contrast", "field_strength", "features", "brain_weights")
     change_metadata(bundle, range={})
     assert [open_bundle(bundle).metadata.range.action(check) for check in checks] == ["withhold"] * 3 + ["flag"] * 2
     change_metadata(bundle, range={"actions": {"age": "flag", "features": "withhold"}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def metadata(**facts: object) -> Metadata:
     return Metadata.model_validate(content)
 
 
-def case(number: int, **facts: object) -> Case:
+def case(number: int, **facts: Any) -> Case:
     return replace(
         Case(f"{number:012x}", f"P{number}", number % 2, INCLUDED, age_years=float(number), field_strength_t=3.0),
         **facts,

@@ -133,7 +133,7 @@ def test_tensors_that_are_not_what_they_should_be(cohort: Cohort, damage: str):
 
 def test_a_case_needs_all_sequences(cohort: Cohort):
     with pytest.raises(ValueError, match="FLAIR"):
-        write_tensors(cohort.folder, "0" * 12, {"T1W": np.zeros((8, 12, 16), np.float32)})
+        write_tensors(cohort.folder, "0" * 12, {Contrast.T1W: np.zeros((8, 12, 16), np.float32)})
     assert not tensor_file(cohort.folder, "0" * 12).exists()
 
 

@@ -95,9 +95,9 @@ def test_one_class_cannot_choose():
 
 def test_the_ensemble_is_the_weighted_sum():
     given = predictions([0, 1], T1W=[0.2, 1.0], T2W=[0.4, 1.0], FLAIR=[0.6, 1.0])
-    assert given.ensemble({"T1W": 0.1, "T2W": 0.2, "FLAIR": 0.7}) == pytest.approx([0.52, 1.0])
-    assert given.ensemble({"T2W": 0.5, "FLAIR": 0.5}) == pytest.approx([0.5, 1.0])
-    assert max(given.ensemble({"T1W": 0.1, "T2W": 0.1, "FLAIR": 0.8})) <= 1
+    assert given.ensemble({Contrast.T1W: 0.1, Contrast.T2W: 0.2, Contrast.FLAIR: 0.7}) == pytest.approx([0.52, 1.0])
+    assert given.ensemble({Contrast.T2W: 0.5, Contrast.FLAIR: 0.5}) == pytest.approx([0.5, 1.0])
+    assert max(given.ensemble({Contrast.T1W: 0.1, Contrast.T2W: 0.1, Contrast.FLAIR: 0.8})) <= 1
 
 
 def test_a_candidate_names_the_nearest_float():

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -89,7 +90,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cohort: Cohort) -> Bundle:
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory, trained: Bundle, cohort: Cohort):
-    out, told = tmp_path_factory.mktemp("out") / "result", []
+    out = tmp_path_factory.mktemp("out") / "result"
+    told: list[str] = []
     return evaluate(trained, cohort, out, told.append, resamples=40), out, told
 
 
@@ -208,7 +210,7 @@ def test_a_training_record_that_cannot_be_read(cohort: Cohort, tmp_path: Path):
         {"intensity": {"clip_percentiles": [1, 99]}},
     ],
 )
-def test_other_tensors_are_refused(cohort: Cohort, tmp_path: Path, facts: dict[str, object]):
+def test_other_tensors_are_refused(cohort: Cohort, tmp_path: Path, facts: dict[str, Any]):
     bundle = write_bundle(tmp_path / "bundle", cohort, **facts)
     with pytest.raises(ModelError) as caught:
         evaluate(bundle, cohort, tmp_path / "out", lambda _: None)
@@ -234,7 +236,7 @@ def test_better_weights_show_in_the_paired_difference(trained: Bundle, cohort: C
     assert gain.value == pytest.approx(found.ensemble.auc.value - found.equal_weights_auc.value)
     assert gain.low > 0
     assert gain.high - gain.low < found.ensemble.auc.high - found.ensemble.auc.low  # paired
-    assert found.sequences["FLAIR"].auc.value > found.sequences["T1W"].auc.value + 0.2
+    assert found.sequences[Contrast.FLAIR].auc.value > found.sequences[Contrast.T1W].auc.value + 0.2
 
 
 def test_the_gravest_caution_comes_first(evaluated):

@@ -85,7 +85,7 @@ def test_a_file_holds_the_spaces_of_all_sequences(tmp_path: Path):
         assert distance(read[sequence], cohort()[0]) == distance(spaces[sequence], cohort()[0])
     assert [path.name for path in tmp_path.iterdir()] == ["features.safetensors"]
     with pytest.raises(ValueError, match="FLAIR"):
-        save_axes(tmp_path / "other.safetensors", {"T1W": spaces["T1W"]})
+        save_axes(tmp_path / "other.safetensors", {Contrast.T1W: spaces[Contrast.T1W]})
 
 
 @pytest.mark.parametrize(

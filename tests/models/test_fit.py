@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.bundle import ModelError
+from models.contrast import Contrast
 from models.training.cohort import Cohort
 from models.training.fit.augment import CROP_MIN, augmented
 from models.training.fit.job import NETWORK, Job, autocast_dtype, fit
@@ -33,7 +34,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 @pytest.fixture(scope="module")
 def job(cohort: Cohort) -> Job:
-    return Job("T1W_fold0", ("T1W",), 0, cohort.included[:6], cohort.included[6:], 2)
+    return Job("T1W_fold0", (Contrast.T1W,), 0, cohort.included[:6], cohort.included[6:], 2)
 
 
 def run(job: Job, cohort: Cohort, folder: Path, recipe: Recipe = QUICK) -> tuple[JobResult, list[str]]:
@@ -109,13 +110,13 @@ def test_another_scanner_leaves_the_outside_at_0_and_the_inside_z_scored():
 
 def test_every_image_comes_as_the_original_and_with_each_augmentation(cohort: Cohort):
     cases = cohort.included[:2]
-    samples = Samples(cohort, cases, ("T1W", "T2W"), Recipe(), fold=0, epoch=0, copies=4)
+    samples = Samples(cohort, cases, (Contrast.T1W, Contrast.T2W), Recipe(), fold=0, epoch=0, copies=4)
     assert len(samples) == 2 * 2 * 4
     original, flipped = samples[0][0][0].numpy(), samples[3][0][0].numpy()
-    assert np.array_equal(original, cohort.tensor(cases[0], "T1W"))
+    assert np.array_equal(original, cohort.tensor(cases[0], Contrast.T1W))
     assert np.array_equal(flipped, original[:, :, ::-1])
     assert [float(samples[n][1]) for n in (0, 8)] == [0, 1]
-    later = Samples(cohort, cases, ("T1W", "T2W"), Recipe(), fold=0, epoch=2, copies=2)
+    later = Samples(cohort, cases, (Contrast.T1W, Contrast.T2W), Recipe(), fold=0, epoch=2, copies=2)
     assert np.array_equal(later[1][0][0].numpy(), original[:, :, ::-1])
 
 
@@ -135,8 +136,8 @@ def test_a_finished_network_leaves_weights_scores_and_a_log(done: Path, cohort: 
     network = load_network(done / NETWORK, 2).eval()
     for case in job.validation:
         with torch.inference_mode():
-            logit = network(torch.from_numpy(cohort.tensor(case, "T1W"))[None, None]).double()
-        assert result.scores["T1W"][case.case] == pytest.approx(float(torch.sigmoid(logit)), abs=1e-6)
+            logit = network(torch.from_numpy(cohort.tensor(case, Contrast.T1W))[None, None]).double()
+        assert result.scores[Contrast.T1W][case.case] == pytest.approx(float(torch.sigmoid(logit)), abs=1e-6)
 
 
 def test_kernels_are_stored_in_half_precision_and_statistics_are_not(done: Path):
@@ -151,7 +152,7 @@ def test_batch_normalisation_is_settled_on_the_training_images(done: Path, cohor
     network = load_network(done / NETWORK, 2)
     seen: list[torch.Tensor] = []
     network.get_submodule("_conv_stem").register_forward_hook(lambda _, __, output: seen.append(output))
-    images = torch.stack([torch.from_numpy(cohort.tensor(case, "T1W"))[None] for case in job.training])
+    images = torch.stack([torch.from_numpy(cohort.tensor(case, Contrast.T1W))[None] for case in job.training])
     with torch.inference_mode():
         network.eval()(images)
     assert torch.allclose(stored["_bn0.running_mean"], seen[0].mean((0, 2, 3, 4)), atol=1e-3)
@@ -180,7 +181,7 @@ def test_patience_keeps_the_best_epoch(cohort: Cohort, job: Job, tmp_path: Path)
     losses = [epoch.validation_loss for epoch in result.history]
     assert result.epochs == 1 + losses.index(min(losses))
     assert result.ended == "patience" or result.epochs == 6
-    scores = [result.scores["T1W"][case.case] for case in job.validation]
+    scores = [result.scores[Contrast.T1W][case.case] for case in job.validation]
     labels = [case.label for case in job.validation]
     found = np.mean([-np.log(s if label else 1 - s) for s, label in zip(scores, labels, strict=True)])
     assert found == pytest.approx(min(losses), rel=0.02, abs=0.01)

@@ -41,7 +41,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hd_bet(home: Path, image: Path, out: Path) -> np.ndarray:
     """Return the mask that the command writes."""
-    command = [HD_BET, "-i", image, "-o", out / "out.nii.gz", "-device", "cpu", "--disable_tta"]
+    command: list[str | Path] = [HD_BET, "-i", image, "-o", out / "out.nii.gz", "-device", "cpu", "--disable_tta"]
     done = subprocess.run(
         [*command, "--save_bet_mask", "--no_bet_image"],
         env={**os.environ, "HOME": str(home)}, capture_output=True, text=True, timeout=300, check=False,

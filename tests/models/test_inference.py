@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
-from monai.networks.nets.efficientnet import EfficientNetBN
+from monai.networks.nets.efficientnet import EfficientNet, EfficientNetBN
 from torch import nn
 
 import models.inference
@@ -24,7 +26,7 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
         norm.bias.data.normal_(0, 0.3, generator=generator)
         norm.running_mean.normal_(0, 0.3, generator=generator)
         norm.running_var.uniform_(0.5, 1.5, generator=generator)
-    network.get_submodule("_fc").weight.data.normal_(0, 0.1, generator=generator)
+    network.get_parameter("_fc.weight").data.normal_(0, 0.1, generator=generator)
     return network
 
 
@@ -87,7 +89,7 @@ def test_the_image_and_the_first_network_stay_as_they_are(network: nn.Module):
 
 @torch.inference_mode()
 def test_the_arrangement_for_other_devices_is_equal_too(network: nn.Module):
-    folded = models.inference.without_normalisation(network)
+    folded = models.inference.without_normalisation(cast(EfficientNet, network))
     assert not [module for module in folded.modules() if isinstance(module, nn.BatchNorm3d)]
     for ours, expected in zip(read(folded, volumes(2)), read(network, volumes(2)), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)

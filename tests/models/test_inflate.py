@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.networks.nets.efficientnet import EfficientNetBN
+from monai.networks.nets.efficientnet import EfficientNet, EfficientNetBN
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -23,7 +23,7 @@ State = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
-def flat() -> nn.Module:
+def flat() -> EfficientNet:
     """Return MONAI's 2-D network with random weights and random statistics."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
@@ -39,7 +39,7 @@ def other_names(state: State) -> State:
     return {re.sub(r"^(_blocks)\.\d+(\.\d+\.)", r"\1\2", name): value for name, value in state.items()}
 
 
-def test_every_tensor_is_accounted_for(flat: nn.Module):
+def test_every_tensor_is_accounted_for(flat: EfficientNet):
     state, report = inflate(flat.state_dict())
     assert [len(names) for names in (report.copied, report.inflated, report.reinitialised)] == [277, 81, 2]
     assert report.reinitialised == ("_fc.weight", "_fc.bias")
@@ -50,14 +50,14 @@ def test_every_tensor_is_accounted_for(flat: nn.Module):
         efficientnet3d_b0(stride).load_state_dict(state)
 
 
-def test_both_spellings_of_the_names_give_the_same_weights(flat: nn.Module):
+def test_both_spellings_of_the_names_give_the_same_weights(flat: EfficientNet):
     other = other_names(flat.state_dict())
     assert "_blocks.5._depthwise_conv.weight" in other
     one, again = inflate(flat.state_dict())[0], inflate(other)[0]
     assert all(torch.equal(one[name], again[name]) for name in one)
 
 
-def test_copied_is_equal_and_inflated_sums_to_the_flat_kernel(flat: nn.Module):
+def test_copied_is_equal_and_inflated_sums_to_the_flat_kernel(flat: EfficientNet):
     source = flat.state_dict()
     state, report = inflate(source)
     assert all(torch.equal(state[name], source[name]) for name in report.copied)
@@ -68,13 +68,13 @@ def test_copied_is_equal_and_inflated_sums_to_the_flat_kernel(flat: nn.Module):
 
 
 @torch.inference_mode()
-def test_a_volume_constant_along_depth_is_seen_as_its_slice(flat: nn.Module):
+def test_a_volume_constant_along_depth_is_seen_as_its_slice(flat: EfficientNet):
     deep = efficientnet3d_b0(1).eval()
     deep.load_state_dict(inflate(flat.state_dict())[0])
     image = torch.rand((1, 1, 64, 64), generator=torch.Generator().manual_seed(1))
     volume = image[:, :, None].expand(-1, -1, 64, -1, -1)
     seen_flat = flat._conv_stem(flat._conv_stem_padding(image.expand(-1, 3, -1, -1)))
-    seen_deep = deep._conv_stem(deep._conv_stem_padding(volume))
+    seen_deep = deep.get_submodule("_conv_stem")(deep.get_submodule("_conv_stem_padding")(volume))
     assert seen_deep.shape[2] == 32
     # The last plane looks at the zeros behind the volume.
     assert float((seen_deep[:, :, :-1] - seen_flat[:, :, None]).abs().max()) <= 6e-7
@@ -169,7 +169,7 @@ def test_a_larger_relative_is_refused():
     assert refused.value.code == "checkpoint_unfit"
 
 
-def test_a_checkpoint_without_batch_counters_is_taken_and_said_to_lack_them(flat: nn.Module):
+def test_a_checkpoint_without_batch_counters_is_taken_and_said_to_lack_them(flat: EfficientNet):
     state = {name: value for name, value in flat.state_dict().items() if not name.endswith("num_batches_tracked")}
     _, report = inflate(state)
     assert [len(names) for names in (report.copied, report.inflated, report.reinitialised)] == [228, 81, 51]

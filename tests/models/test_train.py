@@ -148,9 +148,9 @@ def test_the_range_is_where_the_development_patients_lay(trained: Path, cohort: 
     assert limits.brain_weights_digest == cohort.description.brain_weights["digest"]
     networks = WaeNet(open_bundle(trained), torch.device("cpu"))
     axes = load_axes(trained / limits.features.file)
-    features = [networks.read("FLAIR", cohort.tensor(case, "FLAIR")).features for case in cases]
-    assert np.allclose(axes["FLAIR"].mean, np.mean(features, axis=0), rtol=1e-3, atol=1e-3)
-    assert limits.features.limits["FLAIR"] > 0
+    features = [networks.read(Contrast.FLAIR, cohort.tensor(case, Contrast.FLAIR)).features for case in cases]
+    assert np.allclose(axes[Contrast.FLAIR].mean, np.mean(features, axis=0), rtol=1e-3, atol=1e-3)
+    assert limits.features.limits[Contrast.FLAIR] > 0
 
 
 def test_the_feature_space_ends_where_patients_lie_whom_neither_network_nor_axes_have_seen(
@@ -163,13 +163,13 @@ def test_the_feature_space_ends_where_patients_lie_whom_neither_network_nor_axes
 
         def pooled(name: str, network: nn.Module = network) -> np.ndarray:
             case = next(case for case in cohort.included if case.case == name)
-            volume = torch.from_numpy(cohort.tensor(case, "FLAIR"))[None, None]
+            volume = torch.from_numpy(cohort.tensor(case, Contrast.FLAIR))[None, None]
             with torch.inference_mode():
                 return read(network, volume)[1][0].numpy()
 
         axes = fit_feature_space(np.stack([pooled(n) for n in said["development_cases"] if n not in left_out]))
         distances += [distance(axes, pooled(name)) for name in left_out]
-    limit = open_bundle(trained).metadata.range.features.limits["FLAIR"]
+    limit = open_bundle(trained).metadata.range.features.limits[Contrast.FLAIR]
     own = own_distances(trained, cohort)
     assert limit == pytest.approx(max(*distances, *own), rel=1e-2)
     found = said["feature_space"]
@@ -186,15 +186,15 @@ def test_the_feature_space_holds_the_patients_that_the_bundle_was_made_with(
     shutil.copytree(trained.with_name("bundle.work"), tmp_path / "bundle.work")
     monkeypatch.setattr(feature_limits, "left_out_distances", lambda *_: np.zeros(3))
     bundle = train(cohort, tmp_path / "bundle", QUICK, lambda line: None)
-    limit = open_bundle(bundle).metadata.range.features.limits["FLAIR"]
+    limit = open_bundle(bundle).metadata.range.features.limits[Contrast.FLAIR]
     assert limit == pytest.approx(max(own_distances(bundle, cohort)), rel=1e-2)
 
 
 def own_distances(bundle: Path, cohort: Cohort) -> list[float]:
     """Return how far the bundle itself finds the FLAIR images of the patients that it was made with."""
     networks, cases = WaeNet(open_bundle(bundle), torch.device("cpu")), record(bundle)["development_cases"]
-    tensors = (cohort.tensor(case, "FLAIR") for case in cohort.included if case.case in cases)
-    return [networks.distance("FLAIR", networks.read("FLAIR", tensor).features) for tensor in tensors]
+    tensors = (cohort.tensor(case, Contrast.FLAIR) for case in cohort.included if case.case in cases)
+    return [networks.distance(Contrast.FLAIR, networks.read(Contrast.FLAIR, tensor).features) for tensor in tensors]
 
 
 def test_no_pseudonym_travels(trained: Path, cohort: Cohort):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.contrast import Contrast
 from models.training.cohort import Cohort
 from models.training.fit.job import CHECKPOINT, NETWORK, Job, fit
 from models.training.fit.job_result import finished
@@ -39,7 +40,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 
 def job(cohort: Cohort) -> Job:
-    return Job("FLAIR_fold1", ("FLAIR",), 1, cohort.included[:4], cohort.included[4:], RECIPE.epochs)
+    return Job("FLAIR_fold1", (Contrast.FLAIR,), 1, cohort.included[:4], cohort.included[4:], RECIPE.epochs)
 
 
 def train(cohort: Cohort, folder: Path, recipe: Recipe = RECIPE) -> list[str]:

@@ -22,9 +22,9 @@ CPU = torch.device("cpu")
 VOLUME = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
 GRID = {"size_xyz": [64, 64, 64], "spacing_xyz_mm": [3.0, 3.0, 3.0], "centre": "brain"}
 TWO_FOLDS: dict[Contrast, list[str]] = {
-    "T1W": ["models/0.safetensors", "models/1.safetensors"],
-    "T2W": ["models/1.safetensors", "models/0.safetensors"],
-    "FLAIR": ["models/0.safetensors", "models/1.safetensors"],
+    Contrast.T1W: ["models/0.safetensors", "models/1.safetensors"],
+    Contrast.T2W: ["models/1.safetensors", "models/0.safetensors"],
+    Contrast.FLAIR: ["models/0.safetensors", "models/1.safetensors"],
 }
 SPACE = fit_feature_space(np.random.default_rng(1).normal(size=(9, 1280)), 4)
 
@@ -38,7 +38,7 @@ def network(seed: int) -> torch.nn.Module:
     noise = torch.randn((1, 1, 64, 128, 128), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         made(noise)
-        made.get_submodule("_fc").weight.mul_(0.005)
+        made.get_parameter("_fc.weight").mul_(0.005)
     return made.eval()
 
 
@@ -68,7 +68,8 @@ def expected() -> list[tuple[float, np.ndarray]]:
     """Score and features of either network, straight from MONAI's modules."""
     batch, found = torch.from_numpy(VOLUME)[None, None], []
     for seed in (0, 1):
-        made, kept = network(seed), []
+        made = network(seed)
+        kept: list[torch.Tensor] = []
         made.get_submodule("_avg_pooling").register_forward_hook(lambda *args, kept=kept: kept.append(args[2]))
         with torch.inference_mode():
             score = float(torch.sigmoid(made(batch).double()))
@@ -79,13 +80,13 @@ def expected() -> list[tuple[float, np.ndarray]]:
 def test_a_score_is_the_mean_of_the_folds_in_their_order(ensemble: WaeNet, expected: list[tuple[float, np.ndarray]]):
     (first, _), (second, _) = expected
     assert abs(first - second) > 0.001
-    assert ensemble.read("T1W", VOLUME).member_scores == pytest.approx((first, second), abs=1e-4)
-    assert ensemble.read("T2W", VOLUME).member_scores == pytest.approx((second, first), abs=1e-4)
-    assert ensemble.score("T1W", VOLUME) == pytest.approx((first + second) / 2, abs=1e-4)
+    assert ensemble.read(Contrast.T1W, VOLUME).member_scores == pytest.approx((first, second), abs=1e-4)
+    assert ensemble.read(Contrast.T2W, VOLUME).member_scores == pytest.approx((second, first), abs=1e-4)
+    assert ensemble.score(Contrast.T1W, VOLUME) == pytest.approx((first + second) / 2, abs=1e-4)
 
 
 def test_features_are_the_mean_of_what_the_last_layers_see(ensemble: WaeNet, expected: list[tuple[float, np.ndarray]]):
-    features = ensemble.read("FLAIR", VOLUME).features
+    features = ensemble.read(Contrast.FLAIR, VOLUME).features
     assert (features.shape, features.dtype) == ((1280,), np.float32)
     assert features == pytest.approx((expected[0][1] + expected[1][1]) / 2, rel=1e-3, abs=1e-3)
 
@@ -95,11 +96,11 @@ def test_no_pass_may_round_to_tf32(ensemble: WaeNet, monkeypatch: pytest.MonkeyP
     allowed: list[bool] = []
     hooks = [
         network.register_forward_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
-        for network in {*ensemble.reading["T1W"], *ensemble.explained["T1W"]}
+        for network in {*ensemble.reading[Contrast.T1W], *ensemble.explained[Contrast.T1W]}
     ]
-    ensemble.read("T1W", VOLUME)
+    ensemble.read(Contrast.T1W, VOLUME)
     assert allowed == [False, False]
-    ensemble.saliency("T1W", VOLUME)
+    ensemble.saliency(Contrast.T1W, VOLUME)
     assert set(allowed) == {False}
     assert torch.backends.cudnn.allow_tf32
     for hook in hooks:
@@ -109,7 +110,7 @@ def test_no_pass_may_round_to_tf32(ensemble: WaeNet, monkeypatch: pytest.MonkeyP
 def test_saliency_is_the_mean_of_the_folds(ensemble: WaeNet):
     batch = torch.from_numpy(VOLUME)[None, None]
     maps = [grad_cam(network(seed).requires_grad_(requires_grad=False), batch).values_zyx for seed in (0, 1)]
-    assert ensemble.saliency("T1W", VOLUME).values_zyx == pytest.approx((maps[0] + maps[1]) / 2, abs=1e-6)
+    assert ensemble.saliency(Contrast.T1W, VOLUME).values_zyx == pytest.approx((maps[0] + maps[1]) / 2, abs=1e-6)
 
 
 def test_a_file_that_stands_under_several_sequences_is_loaded_once(folder: Path):
@@ -122,12 +123,12 @@ def test_a_file_that_stands_under_several_sequences_is_loaded_once(folder: Path)
 
 def test_the_distance_is_that_of_the_bundles_feature_space(folder: Path, ensemble: WaeNet):
     features = np.ones(1280, dtype=np.float32)
-    assert ensemble.distance("T1W", features) is None
+    assert ensemble.distance(Contrast.T1W, features) is None
     space = {"file": "models/features.safetensors", "limits": dict.fromkeys(tuple(Contrast), 40.0)}
     change(
         folder, network_files={sequence: ["models/0.safetensors"] for sequence in Contrast}, range={"features": space}
     )
-    assert WaeNet(open_bundle(folder), CPU).distance("T1W", features) == pytest.approx(distance(SPACE, features))
+    assert WaeNet(open_bundle(folder), CPU).distance(Contrast.T1W, features) == pytest.approx(distance(SPACE, features))
 
 
 def test_half_precision_files_are_computed_in_full(folder: Path):
@@ -139,7 +140,7 @@ def test_half_precision_files_are_computed_in_full(folder: Path):
     full.load_state_dict({name: value.float() for name, value in halves.items()})
     with torch.inference_mode():
         score = float(torch.sigmoid(full(torch.from_numpy(VOLUME)[None, None]).double()))
-    assert WaeNet(open_bundle(folder), CPU).score("T1W", VOLUME) == pytest.approx(score, abs=1e-4)
+    assert WaeNet(open_bundle(folder), CPU).score(Contrast.T1W, VOLUME) == pytest.approx(score, abs=1e-4)
 
 
 def test_numbers_that_are_not_finite_are_refused(folder: Path):
@@ -154,4 +155,4 @@ def test_numbers_that_are_not_finite_are_refused(folder: Path):
 
 def test_an_image_that_breaks_a_network_gets_no_score(ensemble: WaeNet):
     with pytest.raises(RuntimeError, match="finite"):
-        ensemble.read("T1W", np.full((64, 64, 64), np.nan, dtype=np.float32))
+        ensemble.read(Contrast.T1W, np.full((64, 64, 64), np.nan, dtype=np.float32))

@@ -130,7 +130,7 @@ def held(config: Path, sent: Path) -> Study:
     """Return a study of this node that is held for two equally good T2W series."""
     spool = Spool(config.parent / "data")
     study = receive_study(spool, sent, "2.25.7001", *TRIPLET, SECOND_T2W)
-    Worker(load(config), spool, models=None).select(study.uid)  # type: ignore[arg-type]
+    Worker(load(config), spool, models=None).select(study.uid)
     return study
 
 
@@ -146,7 +146,7 @@ def test_release_queues_a_study_with_the_chosen_series(config: Path, held: Study
     assert command(*release, "--role", f"T2W={series_uid(held.uid, 5)}") == "Queued as attempt 1.\n"
     assert held.timeline().events == ["selected", "released", "retried", "queued"]
     assert held.state() == "queued"
-    Worker(load(config), Spool(config.parent / "data"), models=None).select(held.uid)  # type: ignore[arg-type]
+    Worker(load(config), Spool(config.parent / "data"), models=None).select(held.uid)
     assert "T2W = series 5, t2_tse_tra, chosen by hand" in command("show", held.uid, "--config", str(config))
     assert "Forgotten" in command(*release, "--forget")
     assert held.choices() == {}

@@ -122,7 +122,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[Selection]:
     return given
 
 
-def at_once(_name: str, function: Callable[[], Value]) -> Value:
+def at_once(name: str, function: Callable[[], Value]) -> Value:
     """Run a step and remember nothing."""
     return function()
 

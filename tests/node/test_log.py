@@ -101,9 +101,9 @@ def test_our_own_messages_and_causes_are_kept_guarded(lines: Lines):
             raise SpoolError(f"Study {STUDY} cannot be read.") from error
     except SpoolError:
         logger.exception("failed")
-    error = lines()[0]["error"]
-    assert error["message"] == f"Study {log.Pseudonym(KEY)(STUDY)} cannot be read."
-    assert error["cause"]["type"] == "FileNotFoundError"
+    written = lines()[0]["error"]
+    assert written["message"] == f"Study {log.Pseudonym(KEY)(STUDY)} cannot be read."
+    assert written["cause"]["type"] == "FileNotFoundError"
 
 
 def test_libraries_and_warnings_give_category_and_place_only(lines: Lines):

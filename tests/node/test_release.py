@@ -84,7 +84,7 @@ def test_a_choice_outranks_the_rules_of_the_site(study: Study):
 
 def test_the_worker_holds_to_a_choice_when_other_series_come_late(study: Study, sent: Path):
     spool = Spool(study.folder.parents[1])
-    hands = Worker(Config.offline(), spool, models=None)  # type: ignore[arg-type]
+    hands = Worker(Config.offline(), spool, models=None)
     held = hands.select(UID)
     release(study, {Contrast.T2W: series_uid(UID, 5)}, BUILT_IN)
     released = hands.select(UID)

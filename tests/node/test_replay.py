@@ -13,6 +13,7 @@ from dicom_node.engine import worker
 from dicom_node.studies.replay import replay, summary
 from dicom_node.studies.spool import Spool
 from models.contrast import Contrast
+from pipeline.explain import NamedSeries
 from pipeline.select import SiteRules
 from tests.support.services import command
 from tests.support.studies import SECOND_T2W, T2_SPACE, TRIPLET, receive_study, series_uid
@@ -26,7 +27,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("replay")
     (folder / "node.toml").write_text('[node]\ndata_dir = "data"\n[receive]\naccept = "any"\n')
     spool = Spool(folder / "data")
-    hands = worker.Worker(load(folder / "node.toml"), spool, models=None)  # type: ignore[arg-type]
+    hands = worker.Worker(load(folder / "node.toml"), spool, models=None)
     for uid, extra in ((PLAIN, ()), (SPACE, (T2_SPACE,)), (TIE, (SECOND_T2W,))):
         receive_study(spool, folder / "sent", uid, *TRIPLET, *extra)
         hands.select(uid)
@@ -88,7 +89,9 @@ def test_a_choice_counts_as_it_is_stored_now(config: Path):
     spool = Spool(config.parent / "data")
     spool.study(TIE).choose({Contrast.T2W: series_uid(TIE, 5)})
     (row,) = replay(spool, SiteRules(), 1)
-    assert row.changes["T2W"].new.series_number == 5
+    new = row.changes["T2W"].new
+    assert isinstance(new, NamedSeries)
+    assert new.series_number == 5
 
 
 def test_studies_that_cannot_be_judged_are_said_so(config: Path):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
@@ -48,7 +49,7 @@ def any_port(folder: Path) -> NodeSection:
     return NodeSection(bind="127.0.0.1", data_dir=folder).model_copy(update={"port": 0})
 
 
-def settings(folder: Path, **receive: object) -> Config:
+def settings(folder: Path, **receive: Any) -> Config:
     def peer(name: str, host: str, *roles: PeerRole) -> Peer:
         return Peer(name=name, ae_title=name.upper(), host=host, port=104, roles=roles)
 
@@ -112,11 +113,11 @@ def make_instance(kind: UID = MRImageStorage, syntax: UID = ExplicitVRLittleEndi
 
 
 def associate(
-    receiver: Receiver, calling: str = "PACS", called: str = "TSCNODE", contexts: object = None, **more: object
+    receiver: Receiver, calling: str = "PACS", called: str = "TSCNODE", contexts: Any = None, **more: Any
 ) -> Association:
     entity = AE(calling)
     entity.acse_timeout = entity.dimse_timeout = 8
-    contexts = contexts or [build_context(sop_class.Verification), build_context(MRImageStorage)]
+    contexts = contexts or [build_context(sop_class.Verification), build_context(MRImageStorage)]  # type: ignore[attr-defined]
     return entity.associate("127.0.0.1", receiver.port, contexts, ae_title=called, **more)
 
 
@@ -396,7 +397,7 @@ def test_a_port_in_use_is_said(receiver: Receiver, spool: Spool):
 
 
 def test_the_result_of_a_storage_commitment_is_kept(receiver: Receiver, spool: Spool):
-    model = sop_class.StorageCommitmentPushModel
+    model = sop_class.StorageCommitmentPushModel  # type: ignore[attr-defined]
     association = associate(
         receiver, contexts=[build_context(model)], ext_neg=[build_role(model, scu_role=False, scp_role=True)]
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
@@ -84,7 +85,7 @@ class Pacs:
 def serving(*kinds: str, status: int = 0x0000, title: str = "PACS", syntax: str = ImplicitVRLittleEndian):
     entity = AE(title)
     entity.require_called_aet = True
-    for kind in kinds or (MRImageStorage, sop_class.Verification):
+    for kind in kinds or (MRImageStorage, sop_class.Verification):  # type: ignore[attr-defined]
         entity.add_supported_context(kind, syntax)
     found = Pacs(pacs(104), status)
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, found.store)])
@@ -311,7 +312,7 @@ def test_orthanc_sends_a_study_back_when_asked(hospital: Hospital):
 
 
 def test_a_result_on_the_association_of_the_request_is_kept(tmp_path: Path):
-    model = sop_class.StorageCommitmentPushModel
+    model = sop_class.StorageCommitmentPushModel  # type: ignore[attr-defined]
     entity = AE("PACS")
     entity.add_supported_context(model)
 
@@ -331,7 +332,7 @@ def test_a_result_on_the_association_of_the_request_is_kept(tmp_path: Path):
         association.send_n_event_report(result, 1, model, sop_class.StorageCommitmentPushModelInstance)
 
     answers: list[tuple[object, Dataset]] = []
-    handlers = [(evt.EVT_N_ACTION, commit), (evt.EVT_DIMSE_SENT, report)]
+    handlers: list[Any] = [(evt.EVT_N_ACTION, commit), (evt.EVT_DIMSE_SENT, report)]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     peer = pacs(server.server_address[1])
     config = settings(tmp_path, peer)

@@ -3,6 +3,7 @@
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_the_timeline_keeps_facts_and_the_last_state(spool: Spool):
     study.note(Event.QUEUED, State.QUEUED, path=Path("x"))
     study.note(Event.RELEASED)
     assert study.timeline().events == ["queued", "released"]
-    assert study.timeline().entries[0].as_json()["time"].endswith("+00:00")
+    assert str(study.timeline().entries[0].as_json()["time"]).endswith("+00:00")
     assert study.state() == "queued"
 
 
@@ -167,7 +168,8 @@ def test_many_writers_of_a_timeline_keep_every_line(spool: Spool):
     study = spool.study(STUDY)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: study.note(Event.ASSOCIATION, number=number), range(80)))
-    assert sorted(entry.facts["number"] for entry in study.timeline()) == list(range(80))
+    numbers: list[Any] = [entry.facts["number"] for entry in study.timeline()]
+    assert sorted(numbers) == list(range(80))
 
 
 def test_a_run_folder_stays_inside_the_study(spool: Spool):

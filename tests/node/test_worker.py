@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from dicom_node.studies.replay import replay
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import Event, Kind, State
 from models.bundle import TwoSequences
+from models.contrast import Contrast
 from pipeline.brain import WeightsIdentity
 from pipeline.result import RESULT_FILE
 from pipeline.select import SiteRules, select_study
@@ -35,7 +37,7 @@ def study(tmp_path: Path) -> Study:
 
 @pytest.fixture
 def hands(tmp_path: Path, study: Study) -> worker.Worker:
-    return worker.Worker(Config.offline(), Spool(tmp_path / "data"), models=None)  # type: ignore[arg-type]
+    return worker.Worker(Config.offline(), Spool(tmp_path / "data"), models=None)
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_an_executor_name_is_held_by_one_process(tmp_path: Path):
 
 def test_a_run_counts_as_scored_when_these_models_left_all_objects(tmp_path: Path):
     bundle = SimpleNamespace(digest="aa")
-    models = SimpleNamespace(bundle=bundle, brain_weights=WeightsIdentity("embedded", "bb"))
+    models: Any = SimpleNamespace(bundle=bundle, brain_weights=WeightsIdentity("embedded", "bb"))
     result = {"state": "scored", "model": {"digest": "aa"}, "brain_weights": {"digest": "bb"}}
     (tmp_path / RESULT_FILE).write_text(json.dumps(result))
     for name in run_folder.OBJECTS:
@@ -157,7 +159,7 @@ def test_saliency_is_four_objects_that_an_earlier_run_may_lack(tmp_path: Path, s
 
 @pytest.mark.parametrize("validated", [True, False])
 def test_a_late_bystander_selects_the_same_run_of_two_sequences(tmp_path: Path, sent: Path, validated: bool):
-    mode = TwoSequences(weights={"T1W": 0.5, "T2W": 0.5}, threshold=0.5, patients=19, auc=0.7)
+    mode = TwoSequences(weights={Contrast.T1W: 0.5, Contrast.T2W: 0.5}, threshold=0.5, patients=19, auc=0.7)
     metadata = SimpleNamespace(two_sequences=(mode,) if validated else ())
     spool, models = Spool(tmp_path / "data"), SimpleNamespace(bundle=SimpleNamespace(metadata=metadata))
     hands = worker.Worker(Config.offline(), spool, models)  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ def test_made_studies_say_so_or_are_refused(tmp_path: Path, content: str):
 # --- the cohort -------------------------------------------------------------------------------------------------------
 
 
-class NoExtractor:
+class NoExtractor(BrainExtractor):
     """Weights and device of an extractor; a study that is read although it need not be makes it fail."""
 
     def __init__(self, extractor: BrainExtractor) -> None:
@@ -157,7 +157,7 @@ class Built:
     told: tuple[str, ...]
 
     def again(self, extractor: Any = None, **changes: Any) -> Cohort:
-        settings = {"extractor": extractor or NoExtractor(self.extractor), "grid": SMALL} | changes
+        settings: dict[str, Any] = {"extractor": extractor or NoExtractor(self.extractor), "grid": SMALL} | changes
         return build_cohort(self.labels, settings.pop("out", self.cohort.folder), **settings)
 
 
@@ -182,7 +182,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_study: Any, extractor:
         "P4,whole/T1W,1,yes,",
     )
     (folder / "synthetic.json").write_text(json.dumps({"statement": STATEMENT}))
-    out, told = tmp_path_factory.mktemp("cohorts") / "cohort", []
+    out = tmp_path_factory.mktemp("cohorts") / "cohort"
+    told: list[str] = []
     cohort = build_cohort(labels, out, extractor=extractor, grid=SMALL, tell=told.append)
     return Built(labels, cohort, extractor, tuple(told))
 

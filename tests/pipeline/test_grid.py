@@ -240,7 +240,7 @@ def test_interpolation_is_linear(direction):
 
 
 def test_interpolation_cannot_ring():
-    step = sitk.GetImageFromArray(np.repeat(np.float32([0, 0, 0, 1000, 1000, 1000]), 64).reshape(6, 8, 8))
+    step = sitk.GetImageFromArray(np.repeat(np.array([0, 0, 0, 1000, 1000, 1000], np.float32), 64).reshape(6, 8, 8))
     target = empty((8, 8, 41), (0.8, 0.8, 0.11), middle_mm=(3.5, 3.5, 2.5))
     found = sitk.GetArrayFromImage(resample(step, target))
     assert (found.min(), found.max()) == (0, 1000)

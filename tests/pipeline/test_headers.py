@@ -324,7 +324,7 @@ def test_names_and_order_of_files_mean_nothing(sent, seed):
 
 def test_copy_of_an_instance_counts_once(sent):
     files = write(sent)
-    copy = shutil.copy(files[0], sent / "copy.dcm")
+    copy = Path(shutil.copy(files[0], sent / "copy.dcm"))
     headers = read_headers([*files, copy])
     assert headers.conflicts == frozenset()
     assert len(headers.volumes[0].frames) == len(files)
@@ -397,7 +397,8 @@ def test_copy_whose_pixels_cannot_be_decoded_is_a_conflict(sent):
 @pytest.mark.parametrize("name", ["0000.dcm", "zzzz.dcm"])
 def test_conflict_over_two_series_is_seen_from_both_whatever_the_names(sent, name):
     files = write(sent)
-    stray = edit(shutil.copy(files[0], sent / name), SeriesInstanceUID=derive_uid("another series"), SeriesNumber=99)
+    stray = Path(shutil.copy(files[0], sent / name))
+    edit(stray, SeriesInstanceUID=derive_uid("another series"), SeriesNumber=99)
     headers = read_headers([*files, stray])
     assert len(headers.conflicts) == 1
     for volume in headers.volumes:
@@ -421,4 +422,4 @@ def test_content_digest_ignores_the_file_meta_and_nothing_else(sent):
     other[-1] ^= 1
     (sent / "pixel.dcm").write_bytes(other)
     assert content_digest(sent / "pixel.dcm") != digest
-    assert content_digest(edit(shutil.copy(file, sent / "tag.dcm"), SeriesDescription="other")) != digest
+    assert content_digest(edit(Path(shutil.copy(file, sent / "tag.dcm")), SeriesDescription="other")) != digest

@@ -25,7 +25,7 @@ def scan(
     direction = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     size = np.round(np.array(size_mm) / spacing_mm).astype(int)
     origin = -direction @ ((size - 1) * spacing_mm / 2)
-    indices = np.stack(np.indices(size[::-1])[::-1], -1)
+    indices = np.moveaxis(np.indices(size[::-1])[::-1], 0, -1)
     points = (indices * spacing_mm) @ direction.T + origin - middle_mm
     image = sitk.GetImageFromArray((((points / radii_mm) ** 2).sum(-1) <= 1).astype(np.uint8))
     image.SetSpacing(spacing_mm)

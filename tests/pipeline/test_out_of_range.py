@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
 from models.bundle import FeatureSpace, Range
+from models.bundle_metadata import Action, Check
 from models.contrast import Contrast
 from pipeline.errors import StudyHeld
 from pipeline.headers import Frame, Volume
@@ -17,10 +19,10 @@ from pipeline.out_of_range import check_brain_weights, check_features, check_hea
 from pipeline.select import Candidate, Verdict
 from tests.support.reports import mr_header, write_header
 
-FLAG_ALL = {"age": "flag", "contrast": "flag", "field_strength": "flag", "features": "flag"}
+FLAG_ALL: dict[Check, Action] = {"age": "flag", "contrast": "flag", "field_strength": "flag", "features": "flag"}
 
 
-def volume(path: Path, role: Contrast = Contrast.T1W, **facts: object) -> Volume:
+def volume(path: Path, role: Contrast = Contrast.T1W, **facts: Any) -> Volume:
     """Return a volume of one image whose header is in `path`."""
     frame = Frame(path, 0, "1.2", None, None, None, 1, 1)
     plain = Volume(

@@ -88,12 +88,12 @@ def converted(folder: Path, out: Path) -> list[Image]:
     """Return every volume that dcm2niix makes of a folder."""
     require(DCM2NIIX)
     # -g i: no defaults file of the user's home may change what is compared.
-    command = [DCM2NIIX, "-g", "i", "-b", "n", "-z", "n", "-f", "%s_%r_%p", "-o", out, folder]
+    command: list[str | Path] = [DCM2NIIX, "-g", "i", "-b", "n", "-z", "n", "-f", "%s_%r_%p", "-o", out, folder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     images = []
     for file in sorted(out.glob("*.nii")):
-        image = nibabel.load(file)
+        image = nibabel.Nifti1Image.from_filename(file)
         values = np.asarray(image.dataobj)
         volumes = [values] if values.ndim == 3 else list(np.moveaxis(values, -1, 0))
         images += [Image(volume, image.affine) for volume in volumes]
@@ -185,7 +185,7 @@ def test_series_is_as_dcm2niix_has_it(tmp_path, case):
     folder = real_data(*case.split("/"))
     theirs = converted(folder, tmp_path)
     headers = read_headers(path for path in folder.rglob("*") if path.is_file())
-    codes = {problem.code for problem in headers.problems}
+    codes: set[str] = {problem.code for problem in headers.problems}
     used: list[int] = []
     for volume in headers.volumes:
         try:

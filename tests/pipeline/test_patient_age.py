@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from pipeline.patient_age import read_age_years
 from tests.support.services import real_data
@@ -18,7 +18,7 @@ def written(folder: Path, age: str | None, birth: str | None, study: str | None)
     """Write a header with values as they are, legal or not."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, MRImageStorage
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     header = FileDataset(str(folder / "a.dcm"), Dataset(), file_meta=meta, preamble=b"\0" * 128)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from models.contrast import Contrast
@@ -86,7 +88,7 @@ def test_times_that_field_maps_and_echo_planar_series_share_decide_nothing_alone
 
 
 def test_the_protocol_speaks_where_the_description_names_nothing():
-    spin_echo = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": SE}
+    spin_echo: dict[str, Any] = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": SE}
     named = judge(volume("Kopf", protocol="t1_se_tra", **spin_echo))
     assert named.scores[Contrast.T1W] == 1.0
     assert "protocol names T1W" in text(named)
@@ -95,7 +97,7 @@ def test_the_protocol_speaks_where_the_description_names_nothing():
 
 
 def test_another_body_part_is_never_chosen():
-    spin_echo = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": SE}
+    spin_echo: dict[str, Any] = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": SE}
     assert judge(volume("t1_tse_sag", body_part="CSPINE", **spin_echo)).verdict is Verdict.NONE
     assert judge(volume("t1_tse_sag", body_part="HEAD", **spin_echo)).verdict is Verdict.T1W
 

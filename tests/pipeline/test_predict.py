@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -23,7 +25,7 @@ EQUAL = dict.fromkeys(Contrast, 1 / 3)
 UNIT = st.floats(0, 1)
 
 
-def by_role(values) -> dict[Contrast, float]:
+def by_role(values) -> dict[Contrast, Any]:
     return dict(zip(Contrast, values, strict=True))
 
 
@@ -138,8 +140,8 @@ def test_next_to_the_threshold_both_scales_decide_alike_but_for_what_no_double_t
 @settings(max_examples=100, deadline=None, database=None)
 @given(scores=scores_of_three, weights=weights_of_three, order=st.permutations(list(Contrast)))
 def test_the_order_of_the_sequences_does_not_count(scores, weights, order):
-    turned = ({role: values[role] for role in order} for values in (scores, weights))
-    assert combine(*turned, 0.5, MODEL).score == combine(scores, weights, 0.5, MODEL).score
+    turned_scores, turned_weights = ({role: values[role] for role in order} for values in (scores, weights))
+    assert combine(turned_scores, turned_weights, 0.5, MODEL).score == combine(scores, weights, 0.5, MODEL).score
 
 
 def test_equal_scores_on_the_threshold_reach_it_whatever_the_weights():
@@ -257,8 +259,8 @@ def test_tensor_runs_from_left_to_right():
 def test_order_of_stored_axes_does_not_change_the_tensor(orientation):
     volume, mask = head()
     expected = model_tensor(volume, mask, GRID, (0.5, 99.5))
-    turned = (sitk.DICOMOrient(image, orientation) for image in (volume, mask))
-    np.testing.assert_allclose(model_tensor(*turned, GRID, (0.5, 99.5)), expected, atol=1e-3)
+    turned_volume, turned_mask = (sitk.DICOMOrient(image, orientation) for image in (volume, mask))
+    np.testing.assert_allclose(model_tensor(turned_volume, turned_mask, GRID, (0.5, 99.5)), expected, atol=1e-3)
 
 
 def test_brain_beyond_the_grid_is_refused():

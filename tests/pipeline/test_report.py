@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,8 +56,9 @@ def test_every_number_comes_back(inputs, tmp_path):
 
 
 def test_float32_shows_no_digits_that_it_does_not_have(inputs):
-    scores = {role: np.float32(score) for role, score in FINDING.scores.items()}
-    report = report_of(inputs, finding=dataclasses.replace(FINDING, scores=scores, score=np.float32(0.7266)))
+    scores: dict[Contrast, Any] = {role: np.float32(score) for role, score in FINDING.scores.items()}
+    score: Any = np.float32(0.7266)
+    report = report_of(inputs, finding=dataclasses.replace(FINDING, scores=scores, score=score))
     assert numbers(report, report_codes.ENSEMBLE_SCORE) == [0.7266]
     assert named(report, report_codes.ENSEMBLE_SCORE)[0].MeasuredValueSequence[0].FloatingPointValue == 0.7266
     assert numbers(report, report_codes.SEQUENCE_SCORE) == [0.61, 0.7321, 0.81]
@@ -97,7 +99,7 @@ def test_basic_text_says_the_same_in_words(inputs, title):
     assert text.ConceptNameCodeSequence[0].CodeValue == "TSC000"
     assert {item.ValueType for item in content_items(text)} == {"CONTAINER", "TEXT", "CODE", "UIDREF"}
     pairs = list(zip(content_items(full), content_items(text), strict=True))
-    written_out = {}
+    written_out: dict[str, list[str]] = {}
     for original, plain in pairs:
         assert original.ConceptNameCodeSequence == plain.ConceptNameCodeSequence
         assert original.RelationshipType == plain.RelationshipType

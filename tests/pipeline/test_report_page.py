@@ -80,8 +80,8 @@ def landmark(place_lps_mm: tuple[float, float, float], direction: str) -> tuple[
     mask = sitk.Image((100, 100, 100), sitk.sitkUInt8)
     mask.CopyInformation(volume)
     mask[10:90, 10:90, 10:90] = 1
-    stored = (sitk.DICOMOrient(image, direction) for image in (volume, mask))
-    return tuple(canonical(image) for image in stored)
+    stored = [sitk.DICOMOrient(image, direction) for image in (volume, mask)]
+    return canonical(stored[0]), canonical(stored[1])
 
 
 def brightest(picture: Image.Image) -> tuple[float, float]:

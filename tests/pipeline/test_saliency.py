@@ -65,7 +65,7 @@ def test_where_the_last_features_are_used_the_map_adds_up_to_the_score(batch):
     activation = grad_cam(network, small)
     with torch.inference_mode():
         logit = float(network(small))
-    bias = float(network.get_submodule("_fc").bias)
+    bias = float(network.get_parameter("_fc.bias"))
     assert activation.values_zyx.sum() == pytest.approx(logit - bias, abs=1e-4)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -27,14 +28,13 @@ from tests.benchmarks.selection import ROLES, measure, read_rows
 from tests.support.services import SEEDED, real_data
 
 STUDY = StudyTags(study_uid=derive_uid("test select"), **SEEDED)
-T1, T2, FLAIR, UNKNOWN = (
-    {"tr_ms": 2300.0, "te_ms": 2.9, "ti_ms": 900.0, "scanning_sequence": ("GR", "IR")},
-    {"tr_ms": 4500.0, "te_ms": 95.0, "scanning_sequence": ("SE",)},
-    {"tr_ms": 9000.0, "te_ms": 120.0, "ti_ms": 2500.0, "scanning_sequence": ("SE", "IR")},
-    {},
-)
-T1_SPIN_ECHO = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": ("SE",)}
-T1_FLAIR = {"tr_ms": 2200.0, "te_ms": 12.0, "ti_ms": 860.0, "scanning_sequence": ("SE", "IR")}
+Facts = dict[str, Any]
+T1: Facts = {"tr_ms": 2300.0, "te_ms": 2.9, "ti_ms": 900.0, "scanning_sequence": ("GR", "IR")}
+T2: Facts = {"tr_ms": 4500.0, "te_ms": 95.0, "scanning_sequence": ("SE",)}
+FLAIR: Facts = {"tr_ms": 9000.0, "te_ms": 120.0, "ti_ms": 2500.0, "scanning_sequence": ("SE", "IR")}
+UNKNOWN: Facts = {}
+T1_SPIN_ECHO: Facts = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": ("SE",)}
+T1_FLAIR: Facts = {"tr_ms": 2200.0, "te_ms": 12.0, "ti_ms": 860.0, "scanning_sequence": ("SE", "IR")}
 
 
 def volume(description: str = "", slices: int = 30, step_mm: float = 5.0, **facts) -> Volume:
@@ -43,7 +43,7 @@ def volume(description: str = "", slices: int = 30, step_mm: float = 5.0, **fact
         Frame(Path(f"{i}"), 0, f"1.{i}", (0.0, 0.0, i * step_mm), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1.0, 1.0), 256, 256)
         for i in range(slices)
     )
-    unknown = {
+    unknown: Facts = {
         "study_uid": "1", "series_uid": "1.1", "series_number": 1, "protocol": "", "modality": "MR",
         "sop_class_uid": "", "manufacturer": "", "image_type": ("ORIGINAL", "PRIMARY"), "scanning_sequence": (),
         "sequence_variant": (), "scan_options": (), "acquisition_type": "2D", "tr_ms": None, "te_ms": None,
@@ -374,7 +374,7 @@ def test_files_of_two_studies_are_held(sent):
 @pytest.mark.parametrize("name", ["0.dcm", "z.dcm"])
 def test_selected_instance_with_two_contents_is_held(sent, name):
     files = triplet(sent)
-    other = edit(shutil.copy(files[Contrast.FLAIR][0], sent / name), PixelData=bytes(16 * 20 * 2))
+    other = edit(Path(shutil.copy(files[Contrast.FLAIR][0], sent / name)), PixelData=bytes(16 * 20 * 2))
     selection = select_study([*flat(files), other])
     assert held(selection) == "conflicting_instances"
     assert "FLAIR" in selection.held.sentence
@@ -383,7 +383,7 @@ def test_selected_instance_with_two_contents_is_held(sent, name):
 @pytest.mark.parametrize("name", ["0.dcm", "z.dcm"])
 def test_selected_instance_that_another_series_claims_too_is_held(sent, name):
     files = triplet(sent)
-    stray = shutil.copy(files[Contrast.FLAIR][0], sent / name)
+    stray = Path(shutil.copy(files[Contrast.FLAIR][0], sent / name))
     edit(stray, SeriesInstanceUID=derive_uid("another series"), SeriesNumber=99)
     assert held(select_study([*flat(files), stray])) == "conflicting_instances"
 
@@ -391,7 +391,7 @@ def test_selected_instance_that_another_series_claims_too_is_held(sent, name):
 def test_conflict_in_a_bystander_is_no_reason(sent):
     files = triplet(sent)
     localizer = write(sent, localizer_tags(9))
-    other = edit(shutil.copy(localizer[0], sent / "other.dcm"), PixelData=bytes(16 * 20 * 2))
+    other = edit(Path(shutil.copy(localizer[0], sent / "other.dcm")), PixelData=bytes(16 * 20 * 2))
     assert select_study([*flat(files), *localizer, other]).held is None
 
 

@@ -308,7 +308,7 @@ def test_maps_that_are_none_are_refused(tmp_path, number, code):
     labels[2:4, 2:4, 2:4] = number
     sitk.WriteImage(labels, str(tmp_path / "map.nii.gz"))
     (tmp_path / "broken.nii.gz").write_bytes(b"no map")
-    broken, wrong = sorted(base_anatomies(tmp_path, 1), key=lambda base: base.source.name)
+    broken, wrong = sorted(base_anatomies(tmp_path, 1), key=lambda base: str(base.source))
     for base, expected in ((wrong, code), (broken, "label_map_unreadable")):
         with pytest.raises(ModelError) as error:
             read_base(base)

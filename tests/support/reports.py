@@ -75,7 +75,11 @@ FINDING = Finding(
     category=Category.AT_OR_ABOVE,
     model=MODEL,
 )
-FOLDS = {Contrast.T1W: (0.5, 0.6, 0.73), Contrast.T2W: (0.7, 0.73, 0.7663), Contrast.FLAIR: (0.8, 0.78, 0.85)}
+FOLDS: dict[Contrast, tuple[float, ...]] = {
+    Contrast.T1W: (0.5, 0.6, 0.73),
+    Contrast.T2W: (0.7, 0.73, 0.7663),
+    Contrast.FLAIR: (0.8, 0.78, 0.85),
+}
 FULL = replace(
     FINDING,
     model=replace(
@@ -95,7 +99,7 @@ FULL = replace(
     ),
 )  # fmt: skip
 """A finding with everything that a trained bundle adds."""
-MODE = TwoSequences(weights={"T2W": 0.4, "FLAIR": 0.6}, threshold=0.4, patients=19, auc=0.8)
+MODE = TwoSequences(weights={Contrast.T2W: 0.4, Contrast.FLAIR: 0.6}, threshold=0.4, patients=19, auc=0.8)
 TWO = combine(
     {Contrast.T2W: 0.5, Contrast.FLAIR: 0.7}, {Contrast.T2W: 0.4, Contrast.FLAIR: 0.6}, 0.4, MODEL, two_sequences=MODE
 )
@@ -235,7 +239,7 @@ HELD = StudyHeld(HoldReason.MISSING_ROLE, "No series of the study is FLAIR; acqu
 
 def held_of(inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE) -> dict[str, Dataset]:
     """The reports of a study whose FLAIR is missing, by SOP class."""
-    found = {role: series for role, series in inputs.items() if role is not Contrast.FLAIR}
+    found: dict[Contrast, SelectedSeries] = {role: inputs[role] for role in inputs if role is not Contrast.FLAIR}
     header = header_of_study([path for series in found.values() for path in series.files], STUDY_UID)
     assert header is not None
     return build_held_reports(Run(MODEL, provenance, found, Sources(header, {})), HELD)
@@ -428,7 +432,7 @@ def _run(tool: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], 
     program = Path("/usr/bin") / tool
     require(program)
     environment = {**os.environ, "JAVA_TOOL_OPTIONS": _JAVA}
-    command = [program, *arguments]
+    command: list[str | Path] = [program, *arguments]
     result = subprocess.run(
         command, capture_output=True, text=True, errors="replace", check=False, env=environment, timeout=300
     )

@@ -265,7 +265,7 @@ commitment_timeout_s = 30
         """Send the files of one folder in one association with Debian's storescu."""
         require(STORESCU)
         peer = ["-aet", calling, "-aec", "TSCNODE", "127.0.0.1", str(self.port)]
-        command_line = [STORESCU, "+sd", *peer, folder]
+        command_line: list[str | Path] = [STORESCU, "+sd", *peer, folder]
         sent = subprocess.run(command_line, capture_output=True, text=True, timeout=300, check=False)
         assert (sent.returncode == 0) == (code == 0), sent.stderr
 
