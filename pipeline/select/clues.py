@@ -46,6 +46,7 @@ class Unsuited(StrEnum):
     DOUBLE_OR_SHORT_INVERSION = "double or short inversion"
     BALANCED = "balanced gradient echo"
     BODY_PART = "another body part"
+    FAT = "fat image"
 
 
 class ClueKind(StrEnum):

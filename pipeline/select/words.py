@@ -11,12 +11,20 @@ from importlib.resources import files
 from models.contrast import Contrast
 from pipeline.select.clues import Clue, ClueKind, Unsuited
 
-_WEIGHTING = r"(?<![a-z0-9])(?:[a-z]|fs|ir|se|tse|fse|ax|axi|axial|sag|cor|tra|trs|wip|vwip|[23]d)?t{}(?!\d)"
+_WEIGHTING = (
+    r"(?<![a-z0-9])(?:[a-z]|ss|sss|vs|fs|ce|gd|km|ir|se|tse|fse|ax|axi|axial|sag|cor|tra|trs|wip|vwip|[23]d)?t{}(?!\d)"
+)
 """T1 or T2 with the prefixes that are written without a space before it."""
+
+_LETTER = "[a-zß-öø-žα-ωά-ώа-яё]"
+"""Of the alphabets that put spaces between words."""
+_LOOKALIKES = str.maketrans({"İ": "i", "ı": "i"})
+_CYRILLIC = re.compile(r"Т(?=[12])|(?<=\+)С|(?<=\+ )С|С(?=\+)", re.IGNORECASE)
+"""Letters that some consoles write in place of a T or C, which look the same."""
 
 
 def _pattern(block: Mapping[str, Sequence[str]]) -> re.Pattern[str]:
-    words = [rf"(?<![a-z])(?:{word})(?![a-z])" for word in block.get("words", ())]
+    words = [rf"(?<!{_LETTER})(?:{word})(?!{_LETTER})" for word in block.get("words", ())]
     text = "|".join([*block.get("parts", ()), *words])
     return re.compile(text.replace("{t1}", _WEIGHTING.format(1)).replace("{t2}", _WEIGHTING.format(2)), re.IGNORECASE)
 
@@ -29,7 +37,8 @@ _CONTRAST, _NO_CONTRAST = _pattern(_TABLE["contrast"]), _pattern(_TABLE["no_cont
 
 def _fold(description: str) -> str:
     """Return a description in the letters of the patterns: some consoles write a wide or Cyrillic T."""
-    return unicodedata.normalize("NFKC", description).replace("\u0422", "T")
+    text = unicodedata.normalize("NFKC", description).translate(_LOOKALIKES)
+    return _CYRILLIC.sub(lambda letter: "T" if letter.group(0) in "Тт" else "C", text)
 
 
 def read_description(description: str) -> tuple[Contrast | None, Clue]:
