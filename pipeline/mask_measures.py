@@ -5,11 +5,13 @@ The numbers are of the method and were chosen here; `pipeline.plausibility` name
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 _BLOCK_MM = 3.0
 """Voxels are averaged up to about this size: noise then is independent from voxel to voxel, tissue is not."""
@@ -23,6 +25,10 @@ _MIN_WEIGHT = 1e-3
 """Least share of mask around a voxel: no division by nothing far outside."""
 _HALF = 0.5
 """Share of mask from which a block is inside."""
+
+_SKULL_PERCENTILE = 25
+"""Of the depths at the rim of a mask, the one that skull and scalp have: below the brain the head is deeper, and where
+it is cut it has no end."""
 
 _REGION_MM = 30.0
 """Edge of the cubes in which contrast is looked for: a brain shows several tissues in each."""
@@ -45,6 +51,13 @@ class MaskMeasures:
     border_share
         Largest share that the mask takes of a border of the volume, the lower one left out: slices often end below the
         cerebellum.
+    end_share
+        Section of the mask at the worst of its six ends, of the largest section along that axis; small where a brain
+        ends of itself.
+    beyond_share
+        The same of what lies as deep in the head as brain does, at the ends of the field of view, the lower one left
+        out, where the neck goes on: networks round a mask off before the images end. It is the larger one: the head's
+        surface beyond the images is not known.
     head_share
         Share of the head that is mask; the head is what is not air around the mask.
     inside_share
@@ -61,6 +74,8 @@ class MaskMeasures:
     main_share: float
     shortest_mm: float
     border_share: float
+    end_share: float
+    beyond_share: float
     head_share: float
     inside_share: float
     symmetry: float
@@ -95,6 +110,8 @@ def measure_mask(volume: sitk.Image, mask: sitk.Image, main_share: float) -> Mas
         main_share=main_share,
         shortest_mm=float((extent_voxels[::-1] * mask.GetSpacing()).min()),
         border_share=max(float(face.mean()) for face in _borders(mask_zyx)),
+        end_share=max(_end_shares(inside_zyx), default=0.0),
+        beyond_share=_beyond_share(blocks, inside_zyx, head_zyx),
         head_share=shared / max(in_head, 1),
         inside_share=shared / max(in_mask, 1),
         symmetry=_symmetry(mask_zyx),
@@ -122,6 +139,41 @@ def _head(blocks: sitk.Image, air: float) -> NDArray[np.bool_]:
 
 def _borders(mask_zyx: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], ...]:
     return mask_zyx[-1], mask_zyx[:, 0], mask_zyx[:, -1], mask_zyx[:, :, 0], mask_zyx[:, :, -1]
+
+
+def _end_shares(inside_zyx: NDArray[np.bool_]) -> Iterator[float]:
+    for axis in range(inside_zyx.ndim):
+        areas = _sections(inside_zyx, axis)
+        marked = areas[areas > 0]
+        if marked.size:
+            yield float(max(marked[0], marked[-1]) / marked.max())
+
+
+def _beyond_share(blocks: sitk.Image, inside_zyx: NDArray[np.bool_], head_zyx: NDArray[np.bool_]) -> float:
+    field = _field(sitk.GetArrayViewFromImage(blocks))
+    inside, head = inside_zyx[field], head_zyx[field]
+    if not inside.any():
+        return 0.0
+    # Where the field ends inside the head, the head goes on: the distance is that to air within the field.
+    depth_mm = distance_transform_edt(head, blocks.GetSpacing()[::-1])
+    skull_mm = float(np.percentile(depth_mm[inside & ~binary_erosion(inside)], _SKULL_PERCENTILE))
+    deep = depth_mm > skull_mm
+    shares = []
+    for axis in range(inside.ndim):
+        areas = _sections(deep & inside.any(axis, keepdims=True), axis)
+        shares.append(float(max(areas[-1], areas[0] if axis else 0) / _sections(inside, axis).max()))
+    return max(shares)
+
+
+def _sections(mask_zyx: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
+    """Return how many voxels each plane across an axis has in a mask."""
+    return np.asarray(mask_zyx.sum(tuple(a for a in range(mask_zyx.ndim) if a != axis)))
+
+
+def _field(image_zyx: NDArray[np.float32]) -> tuple[slice, ...]:
+    """Return the field of view without the zeros that it may be padded with."""
+    there = np.argwhere(image_zyx != 0)
+    return tuple(slice(low, high + 1) for low, high in zip(there.min(0), there.max(0), strict=True))
 
 
 def _symmetry(mask_zyx: NDArray[np.bool_]) -> float:

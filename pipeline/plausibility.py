@@ -28,6 +28,11 @@ _MIN_MAIN_SHARE, _ODD_MAIN_SHARE = 0.70, 0.98
 """Heads: 0.99 and more; phantoms cut into three planes: 0.71 to 0.76."""
 _MAX_BORDER_SHARE, _ODD_BORDER_SHARE = 0.40, 0.02
 """Whole heads: 0 to 0.03. A brain that fills much of a face of the volume is cut through its middle."""
+_MAX_END_SHARE, _ODD_END_SHARE = 0.80, 0.50
+_MAX_BEYOND_SHARE, _ODD_BEYOND_SHARE = 0.90, 0.60
+"""Nine whole heads: 0 to 0.16 and 0 to 0.23. Two heads cut where the brain has 0.39 to 0.50 of its largest section, 5
+to 10 % in: 0.52 to 0.69 beyond; where it has 0.70 to 0.77, a fifth in: 0.78 to 0.90; through its middle: 0.93 to
+0.99."""
 _MIN_INSIDE_SHARE = 0.70
 """Heads: 1.0. A mask that lies in the air beside the head is no brain."""
 _ODD_HEAD_SHARES = 0.15, 0.65
@@ -69,6 +74,7 @@ class MaskFlag(StrEnum):
         "touches_border",
         "the brain reaches a border of the images; slices that end below the cerebellum do not count",
     )
+    CUT_OFF = "cut_off", "the field of view ends where the brain has more than half of its largest section"
     ASYMMETRIC = "asymmetric", "left and right differ much"
     LITTLE_OF_THE_HEAD = "little_of_the_head", "the mask is less than 15 % of what the images show"
     MUCH_OF_THE_HEAD = "much_of_the_head", "it is more than 65 %: little or no skull around it"
@@ -107,6 +113,7 @@ def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[Mask
     odd: Mapping[MaskFlag, bool] = {
         MaskFlag.FRAGMENTED: measures.main_share < _ODD_MAIN_SHARE,
         MaskFlag.TOUCHES_BORDER: measures.border_share > _ODD_BORDER_SHARE,
+        MaskFlag.CUT_OFF: measures.end_share > _ODD_END_SHARE or measures.beyond_share > _ODD_BEYOND_SHARE,
         MaskFlag.ASYMMETRIC: measures.symmetry < _ODD_SYMMETRY,
         MaskFlag.LITTLE_OF_THE_HEAD: measures.head_share < _ODD_HEAD_SHARES[0],
         MaskFlag.MUCH_OF_THE_HEAD: measures.head_share > _ODD_HEAD_SHARES[1],
@@ -145,6 +152,8 @@ def _refuse_shape(measures: MaskMeasures) -> None:
         measures.main_share < _MIN_MAIN_SHARE
         or measures.symmetry < _MIN_SYMMETRY
         or measures.border_share > _MAX_BORDER_SHARE
+        or measures.end_share > _MAX_END_SHARE
+        or measures.beyond_share > _MAX_BEYOND_SHARE
         or measures.inside_share < _MIN_INSIDE_SHARE
     )
     if wrong:

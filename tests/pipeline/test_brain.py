@@ -153,13 +153,48 @@ def test_age_decides_what_is_too_small():
     assert not {"30", "650"} & set(error.value.sentence.split()), "the sentence tells the age"
 
 
-def test_half_a_brain_is_told_or_held():
-    whole = ball(70)
-    half = whole & (np.indices(whole.shape)[2] < 25)
-    _, facts = extract_brain(head(), Drawn(half))
-    assert facts.volume_ml < 800
-    with pytest.raises(StudyHeld):
-        extract_brain(head(), Drawn(ball(60) & (np.indices(whole.shape)[2] < 25)), 30.0)
+def test_half_a_brain_is_held():
+    for radius_mm in (60, 70):
+        half = ball(radius_mm) & (np.indices(SIZE_XYZ[::-1])[2] < 25)
+        assert held(half).code == "brain_mask_implausible"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("upper", [False, True])
+def test_a_mask_that_ends_in_a_large_section_is_told_or_held(axis: int, upper: bool):
+    """Whatever the images show beyond it; at half of the radius a section has three quarters of the largest."""
+
+    def cut(at_mm: float) -> np.ndarray:
+        step_mm, size = SPACING_XYZ_MM[::-1][axis], SIZE_XYZ[::-1][axis]
+        place_mm = (np.indices(SIZE_XYZ[::-1])[axis] - (size - 1) / 2) * step_mm
+        return ball(65) & ((place_mm if upper else -place_mm) < at_mm)
+
+    assert extract_brain(head(), Drawn(cut(60)))[1].flags == ()
+    assert extract_brain(head(), Drawn(cut(40)))[1].flags == ("cut_off",)
+    assert held(cut(10)).code == "brain_mask_implausible"
+
+
+@pytest.mark.parametrize(("axis", "upper"), [(0, False), (0, True), (1, False), (1, True), (2, True)])
+def test_a_head_that_the_images_cut_through_the_brain_is_told_or_held(axis: int, upper: bool):
+    """A mask that is rounded off before the images end does not hide it."""
+
+    def rounded(beyond_mm: float) -> tuple[sitk.Image, Drawn]:
+        middle_mm = [0.0, 0.0, 0.0]
+        reach_mm = SIZE_XYZ[axis] * SPACING_XYZ_MM[axis] / 2
+        middle_mm[axis] = (1 if upper else -1) * (reach_mm + beyond_mm - 65)
+        short_mm = [value - (1 if upper else -1) * 12 * (index == axis) for index, value in enumerate(middle_mm)]
+        edge = np.indices(SIZE_XYZ[::-1])[2 - axis]
+        inner = (edge < SIZE_XYZ[axis] - 2) if upper else (edge >= 2)
+        return head(tuple(middle_mm)), Drawn(ball(65, middle_mm) & ball(65, short_mm) & inner)
+
+    volume, drawn = rounded(0)
+    assert "cut_off" not in extract_brain(volume, drawn)[1].flags
+    volume, drawn = rounded(25)
+    assert "cut_off" in extract_brain(volume, drawn)[1].flags
+    volume, drawn = rounded(55)
+    with pytest.raises(StudyHeld) as error:
+        extract_brain(volume, drawn)
+    assert error.value.code == "brain_mask_implausible"
 
 
 def test_a_lopsided_mask_is_told():
