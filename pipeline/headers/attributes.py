@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.headers.unknown import is_unknown
+
 Value = tuple[float, ...] | tuple[str, ...]
 """Every value is a tuple; an attribute that is absent, empty or unreadable is not there."""
 Values = Mapping[str, Value]
@@ -19,6 +21,7 @@ WANTED: dict[str, tuple[int, str]] = {
     "SeriesDate": (0x00080021, "DA"),
     "AcquisitionDate": (0x00080022, "DA"),
     "AcquisitionDateTime": (0x0008002A, "DT"),
+    "StudyTime": (0x00080030, "TM"),
     "SeriesTime": (0x00080031, "TM"),
     "AcquisitionTime": (0x00080032, "TM"),
     "Modality": (0x00080060, "CS"),
@@ -39,6 +42,9 @@ WANTED: dict[str, tuple[int, str]] = {
     "EchoNumbers": (0x00180086, "IS"),
     "MagneticFieldStrength": (0x00180087, "DS"),
     "ProtocolName": (0x00181030, "LO"),
+    "ContrastBolusVolume": (0x00181041, "DS"),
+    "ContrastBolusTotalDose": (0x00181044, "DS"),
+    "ContrastBolusIngredient": (0x00181048, "CS"),
     "TriggerTime": (0x00181060, "DS"),
     "FlipAngle": (0x00181314, "DS"),
     "PulseSequenceName": (0x00189005, "SH"),
@@ -157,6 +163,22 @@ class Facts:
         value = self._first(keywords)
         return value[0] if value and isinstance(value[0], float) else None
 
+    def positive(self, *keywords: str) -> float | None:
+        """Return the first number above zero: of times, spacings and doses zero is what programs write for none.
+
+        Parameters
+        ----------
+        keywords
+            Of attributes, in the order of preference.
+
+        Returns
+        -------
+        float or None
+            None where none of them holds one.
+        """
+        values = (value for keyword in keywords for value in self.values.get(keyword, ()))
+        return next((value for value in values if isinstance(value, float) and value > 0), None)
+
     def vector(self, keyword: str, length: int) -> tuple[float, ...] | None:
         """Return the numbers of an attribute that holds several.
 
@@ -177,7 +199,7 @@ class Facts:
         return numbers if len(numbers) == len(value) == length else None
 
     def text(self, *keywords: str) -> str:
-        """Return the first attribute that is there as one text.
+        """Return the first attribute that is there as one text; one that stands for no value is not there.
 
         Parameters
         ----------
@@ -189,7 +211,8 @@ class Facts:
         str
             Several values are joined by backslashes as in the file (PS3.5 6.4); empty where no attribute is there.
         """
-        return "\\".join(map(str, self._first(keywords) or ()))
+        texts = ("\\".join(map(str, self.values.get(keyword, ()))) for keyword in keywords)
+        return next((text for text in texts if text and not is_unknown(text)), "")
 
     def terms(self, *keywords: str) -> tuple[str, ...]:
         """Return the values of the first attribute that is there as terms.
@@ -202,9 +225,11 @@ class Facts:
         Returns
         -------
         tuple of str
-            In upper case, without empty values; empty where no attribute is there.
+            In upper case, without empty values and those that stand for none; empty where no attribute is there.
+            ``NONE`` stays: of several terms it says that something was not done.
         """
-        return tuple(str(part).upper() for part in self._first(keywords) or () if part)
+        terms = (str(part).upper() for part in self._first(keywords) or () if part)
+        return tuple(term for term in terms if term == "NONE" or not is_unknown(term))
 
     def _first(self, keywords: tuple[str, ...]) -> Value | None:
         for keyword in keywords:

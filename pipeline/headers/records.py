@@ -23,6 +23,10 @@ class Volume:
         ``2D``, ``3D`` or empty.
     contrast_agent
         True if the header says that one was given.
+    agent_denied
+        True if the header says that none was given; it may say neither.
+    echo_number
+        EchoNumbers, None where unknown.
     sequence_name
         SequenceName or PulseSequenceName, as stored; empty where unknown.
     body_part
@@ -64,6 +68,8 @@ class Volume:
     complex_component: str = ""
     field_strength_t: float | None = None
     acquired: str | None = None
+    agent_denied: bool = False
+    echo_number: int | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:

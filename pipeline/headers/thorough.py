@@ -47,8 +47,10 @@ def read_thoroughly(path: Path) -> Header:
     """
     dataset, pixel_bytes = open_dataset(path, pixels=False)
     values = _plain(dataset)
-    if "ContrastBolusAgent" not in values and (agents := dataset.get("ContrastBolusAgentSequence")):
-        values["ContrastBolusAgent"] = (str(agents[0].get("CodeMeaning") or "named by a code"),)
+    if agents := dataset.get("ContrastBolusAgentSequence"):
+        named = map(str, values.get("ContrastBolusAgent", ()))
+        coded = (str(agent.get("CodeMeaning") or "named by a code") for agent in agents)
+        values["ContrastBolusAgent"] = (*named, *coded)
     try:
         shared = dataset.get("SharedFunctionalGroupsSequence") or []
         frames = dataset.get("PerFrameFunctionalGroupsSequence") or []

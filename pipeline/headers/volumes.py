@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from datetime import datetime, timedelta
 from itertools import combinations
 
 from pipeline.dicom_file import Vector
 from pipeline.headers.attributes import Facts
+from pipeline.headers.contrast_agent import agent_given
 from pipeline.headers.instance import Plane
 from pipeline.headers.records import Volume
+from pipeline.headers.unknown import known_clock, known_date
 
-_NO_AGENT = frozenset({"", "NO", "NONE", "N", "NIL", "0", "OFF"})
-"""What scanners write as ContrastBolusAgent where none was given."""
-_DATE_DIGITS, _TIME_DIGITS = 8, 4
-"""``YYYYMMDD``, and the hours and minutes that a time has at least (PS3.5 6.2)."""
+_DATE_DIGITS = 8
+"""``YYYYMMDD`` (PS3.5 6.2)."""
+_HALF_A_DAY_H = 12.0
+"""No study lasts longer: a clock that runs back farther has passed midnight. Chosen here."""
 _TURNED = 0.1
 """Difference of direction cosines above which planes belong to different volumes."""
 
@@ -81,14 +84,38 @@ def _parallel(one: Vector | None, other: Vector | None) -> bool:
 
 def _acquired(facts: Facts) -> str | None:
     """Return when the acquisition began; the date and time of the series stand in for those of the acquisition."""
-    digits = _digits(facts.text("FrameAcquisitionDateTime", "AcquisitionDateTime"))
-    if len(digits) >= _DATE_DIGITS + _TIME_DIGITS:
-        return digits
+    for moment in ("FrameAcquisitionDateTime", "AcquisitionDateTime"):
+        digits = _digits(facts.text(moment))
+        if known_date(digits[:_DATE_DIGITS]) and known_clock(digits[_DATE_DIGITS:]):
+            return digits
     for date, time in (("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "SeriesTime")):
-        day, clock = _digits(facts.text(date, "SeriesDate", "StudyDate")), _digits(facts.text(time))
-        if len(day) == _DATE_DIGITS and len(clock) >= _TIME_DIGITS:
+        clock = known_clock(_digits(facts.text(time)))
+        if clock and (day := known_date(_digits(facts.text(date))) or _day_of(clock, facts)):
             return day + clock
     return None
+
+
+def _day_of(clock: str, facts: Facts) -> str:
+    """Return the day of a time without a date: that of the series or study, or the next one after midnight."""
+    for date, time in (("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime")):
+        if day := known_date(_digits(facts.text(date))):
+            began = known_clock(_digits(facts.text(time)))
+            passed_midnight = began and _hours(began) - _hours(clock) > _HALF_A_DAY_H
+            # A series may be dated when its images were made, its acquisition before midnight.
+            dated_late = date == "SeriesDate" and began and _hours(clock) - _hours(began) > _HALF_A_DAY_H
+            return _shifted(day, int(bool(passed_midnight)) - int(bool(dated_late)))
+    return ""
+
+
+def _hours(clock: str) -> float:
+    return int(clock[:2]) + int(clock[2:4]) / 60
+
+
+def _shifted(day: str, days: int) -> str:
+    try:
+        return (datetime.strptime(day, "%Y%m%d") + timedelta(days)).strftime("%Y%m%d") if days else day
+    except (ValueError, OverflowError):
+        return ""
 
 
 def _digits(text: str) -> str:
@@ -99,7 +126,7 @@ def _digits(text: str) -> str:
 
 _REPEATS: tuple[Callable[[Facts], Hashable], ...] = (
     lambda facts: facts.number("TemporalPositionIndex", "TemporalPositionIdentifier"),
-    lambda facts: facts.number("InversionTimes", "InversionTime"),
+    lambda facts: facts.positive("InversionTimes", "InversionTime"),
     lambda facts: facts.number("NominalCardiacTriggerDelayTime", "TriggerTime"),
     lambda facts: facts.number("FrameAcquisitionNumber", "AcquisitionNumber"),
     lambda facts: facts.number("EchoNumbers"),
@@ -134,7 +161,7 @@ def _place(plane: Plane) -> Vector | None:
 
 def _volume(planes: list[Plane]) -> Volume:
     facts = planes[0].facts
-    number = facts.number("SeriesNumber")
+    number, agent, echo = facts.number("SeriesNumber"), agent_given(facts), facts.positive("EchoNumbers")
     return Volume(
         study_uid=facts.text("StudyInstanceUID"),
         series_uid=facts.text("SeriesInstanceUID"),
@@ -149,19 +176,21 @@ def _volume(planes: list[Plane]) -> Volume:
         sequence_variant=facts.terms("SequenceVariant"),
         scan_options=facts.terms("ScanOptions"),
         acquisition_type=facts.text("MRAcquisitionType").upper(),
-        tr_ms=facts.number("RepetitionTime"),
+        tr_ms=facts.positive("RepetitionTime"),
         te_ms=_echo_time(facts),
-        ti_ms=facts.number("InversionTime", "InversionTimes"),
-        flip_deg=facts.number("FlipAngle"),
+        ti_ms=facts.positive("InversionTime", "InversionTimes"),
+        flip_deg=facts.positive("FlipAngle"),
         b_value=facts.number("DiffusionBValue"),
-        contrast_agent=_contrast_agent(facts),
+        contrast_agent=agent is True,
         samples_per_pixel=int(facts.number("SamplesPerPixel") or 1),
         frames=tuple(plane.frame for plane in planes),
         sequence_name=facts.text("SequenceName") or facts.text("PulseSequenceName"),
         body_part=facts.text("BodyPartExamined").upper(),
         complex_component=facts.text("ComplexImageComponent").upper(),
-        field_strength_t=facts.number("MagneticFieldStrength"),
+        field_strength_t=facts.positive("MagneticFieldStrength"),
         acquired=min(filter(None, (_acquired(plane.facts) for plane in planes)), default=None),
+        agent_denied=agent is False,
+        echo_number=None if echo is None else int(echo),
     )
 
 
@@ -181,7 +210,7 @@ def _image_type(facts: Facts) -> tuple[str, ...]:
 
 
 def _echo_time(facts: Facts) -> float | None:
-    return facts.number("EffectiveEchoTime", "EchoTime")
+    return facts.positive("EffectiveEchoTime", "EchoTime")
 
 
 def _sequence_of_enhanced(facts: Facts) -> tuple[str, ...]:
@@ -190,11 +219,3 @@ def _sequence_of_enhanced(facts: Facts) -> tuple[str, ...]:
     terms.append("IR" if facts.text("InversionRecovery") == "YES" else "")
     terms.append("EP" if facts.text("EchoPlanarPulseSequence") == "YES" else "")
     return tuple(term for term in terms if term)
-
-
-def _contrast_agent(facts: Facts) -> bool:
-    """Return whether a frame shows contrast agent: an agent may be named before it is given (PS3.3 C.7.6.16.2.12)."""
-    administered = facts.text("ContrastBolusAgentAdministered").upper()
-    if administered in {"YES", "NO"}:
-        return administered == "YES"
-    return facts.text("ContrastBolusAgent").upper() not in _NO_AGENT

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.headers import Volume
+from pipeline.select.body_parts import names_another_part
 from pipeline.select.clues import Clue, ClueKind, Unsuited
 from pipeline.select.rules import SiteRules
 from pipeline.select.words import exclusions
@@ -40,12 +41,6 @@ _IMAGE_TYPES = {
 
 _COMPONENTS = {"PHASE": Unsuited.PHASE, "REAL": Unsuited.REAL, "IMAGINARY": Unsuited.IMAGINARY}
 """Of the complex signal (PS3.3 C.8.13.3.1.1); MAGNITUDE is what is wanted."""
-
-_BODY_PARTS = (
-    "SPINE", "NECK", "SHOULDER", "KNEE", "HIP", "ANKLE", "FOOT", "HAND", "WRIST", "ELBOW", "ABDOMEN", "PELVIS", "LIVER",
-    "BREAST", "PROSTATE", "HEART", "CHEST", "THORAX", "CARDIAC", "EXTREMITY", "ORBIT", "LEG", "ARM",
-)  # fmt: skip
-"""Looked for anywhere in BodyPartExamined (PS3.16 Annex L), which vendors combine: CSPINE, HEADNECK."""
 
 
 def reasons_against(volume: Volume, rules: SiteRules) -> list[Clue]:
@@ -84,7 +79,7 @@ def _by_description(volume: Volume, rules: SiteRules) -> Iterator[Clue]:
 
 
 def _by_acquisition(volume: Volume) -> Iterator[Clue]:
-    if any(part in volume.body_part for part in _BODY_PARTS):
+    if names_another_part(volume.body_part):
         yield Clue(ClueKind.BODY_PART, {"body_part": volume.body_part}, Unsuited.BODY_PART)
     if volume.samples_per_pixel != 1:
         yield Clue(ClueKind.COLOUR)

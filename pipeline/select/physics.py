@@ -36,6 +36,10 @@ _FLUID_TR_MS = 4000.0
 """At least: a repetition that leaves time to null fluid, whose T1 is about 4 s. Found for FLAIR: 4,800 to 11,000; with
 T2 preparation three-dimensional FLAIR goes down to 4,000."""
 
+_LEAST_TR_MS, _LEAST_TE_MS, _LEAST_TI_MS = 1.5, 0.7, 20.0
+"""Shorter times are none of an image of the three kinds, or are in seconds: found are TR 5, TE 1.4 and TI 160. Chosen
+here; a TE of 0.1 s is that of a T2W, one of 0.003 s that of a T1W."""
+
 # --- with inversion ---------------------------------------------------------------------------------------------------
 
 _FLUID_TI_MS = 1200.0, 3200.0
@@ -49,6 +53,11 @@ _LATE_TI_MS, _LATE_TE_MS = 1800.0, 20.0
 that such a series must be named; the limits are chosen here."""
 _FAT_TI_MS = 300.0
 """Below it fat is nulled, at 0.69 of a T1 of about 200 to 400 ms, between low field and 3 T."""
+
+
+_SEQUENCES = frozenset({"SE", "GR", "EP"})
+"""What the defined terms of ScanningSequence call a sequence (PS3.3 C.8.3.1.1.2); ``RM``, research mode, calls it
+nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ def read_physics(volume: Volume) -> Reading:
     Returns
     -------
     Reading
-        With neither role nor `against` where repetition or echo time is unknown.
+        With neither role nor `against` where repetition or echo time is unknown, or too short to be in milliseconds.
 
     Notes
     -----
@@ -96,9 +105,11 @@ def read_physics(volume: Volume) -> Reading:
     echo-planar series share such times with anatomical ones: where the header does not name the sequence, the times
     alone decide nothing.
     """
-    timing = Timing(volume.tr_ms, volume.te_ms, volume.ti_ms or None)
-    tr_ms, te_ms, ti_ms = timing.tr_ms, timing.te_ms, timing.ti_ms
-    if te_ms is None or tr_ms is None:
+    timing = Timing(volume.tr_ms or None, volume.te_ms or None, volume.ti_ms or None)
+    tr_ms, te_ms, ti_ms = timing.tr_ms, timing.te_ms, _at_least(_LEAST_TI_MS, timing.ti_ms)
+    if not (_at_least(_LEAST_TR_MS, tr_ms) and _at_least(_LEAST_TE_MS, te_ms)):
+        tr_ms = te_ms = None
+    if te_ms is None or tr_ms is None or te_ms > tr_ms:
         return _for_none(ClueKind.TIMING_UNKNOWN, timing)
     if ti_ms is not None:
         return _inverted(tr_ms, te_ms, ti_ms, timing)
@@ -111,6 +122,11 @@ def read_physics(volume: Volume) -> Reading:
     if te_ms > _LONGEST_T1_TE_MS:
         return _for_none(ClueKind.TIMING_OF_NONE, timing, Contrast.T1W)
     return _for_none(ClueKind.TIMING_OF_NONE, timing)
+
+
+def _at_least(least_ms: float, time_ms: float | None) -> float | None:
+    """Return a time, None where it is unknown or below what it can be."""
+    return time_ms if time_ms is not None and time_ms >= least_ms else None
 
 
 def _inverted(tr_ms: float, te_ms: float, ti_ms: float, timing: Timing) -> Reading:
@@ -139,7 +155,8 @@ def _long(volume: Volume, tr_ms: float, timing: Timing) -> Reading:
     if "IR" in volume.scanning_sequence:
         return _for_none(ClueKind.INVERSION_UNKNOWN, timing, Contrast.T1W)
     # Without ScanningSequence nobody knows whether fluid was nulled; with it, no inversion means no FLAIR.
-    maybe_flair = not volume.scanning_sequence and tr_ms >= _FLUID_TR_MS
+    named = _SEQUENCES.intersection(volume.scanning_sequence)
+    maybe_flair = not named and tr_ms >= _FLUID_TR_MS
     against = frozenset({Contrast.T1W}) if maybe_flair else _ALL - {Contrast.T2W}
     clue = Clue(ClueKind.LONG_TIMES, {"timing": timing})
     return Reading(Contrast.T2W, "SE" in volume.scanning_sequence, against, clue)
