@@ -13,11 +13,30 @@ _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """Size of an image and number of values for each pixel."""
+    """Size of an image, number of values for each pixel, and their bits.
+
+    Attributes
+    ----------
+    signed
+        None where the codec does not know of signs.
+    """
 
     rows: int
     columns: int
     samples: int
+    bits: int
+    signed: bool | None = None
+
+
+def begins_codestream(fragment: bytes) -> bool:
+    """Return whether a JPEG, JPEG-LS or JPEG 2000 codestream begins with a fragment.
+
+    Parameters
+    ----------
+    fragment
+        Of one frame (PS3.5 A.4).
+    """
+    return fragment.startswith((_JPEG_START + b"\xff", _JPEG_2000_START, _JP2_BOX))
 
 
 def read_codestream(frame: bytes) -> Codestream:
@@ -50,7 +69,8 @@ def read_codestream(frame: bytes) -> Codestream:
 def _jpeg_2000(frame: bytes) -> Codestream:
     """Read the SIZ marker segment (ITU-T T.800 A.5.1): the image begins at an offset in its reference grid."""
     width, height, left, top = (_number(frame, at, 4) for at in (8, 12, 16, 20))
-    return Codestream(height - top, width - left, _number(frame, 40, 2))
+    depth = _number(frame, 42, 1)
+    return Codestream(height - top, width - left, _number(frame, 40, 2), (depth & 0x7F) + 1, depth > 0x7F)
 
 
 def _jpeg(frame: bytes) -> Codestream:
@@ -62,7 +82,10 @@ def _jpeg(frame: bytes) -> Codestream:
         if marker >> 8 != _MARKER:
             raise ValueError("a JPEG marker is missing")
         if marker & 0xFF in _FRAME_HEADERS:
-            return Codestream(_number(frame, at + 5, 2), _number(frame, at + 7, 2), _number(frame, at + 9, 1))
+            bits, rows, columns, samples = (
+                _number(frame, at + place, length) for place, length in ((4, 1), (5, 2), (7, 2), (9, 1))
+            )
+            return Codestream(rows, columns, samples, bits)
         at += 2 + _number(frame, at + 2, 2)
 
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 Vector = tuple[float, ...]
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
+IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+UNCOMPRESSED = frozenset({IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED})
+ITEM_TAG = b"\xfe\xff\x00\xe0"
+"""With which encapsulated pixel data begin (PS3.5 A.4)."""
 FIRST_TAG = 0x00010000
 """No data set has elements below; pydicom reads zeros in place of what was never written as millions of them (no
 upstream issue known)."""
@@ -30,6 +34,7 @@ MAX_VOXELS = 2**29
 """Of one file and of one volume; twice 512 x 512 x 1024, and 2 GB as numbers that can be computed with."""
 _INFLATE_STEP_BYTES = 2**20
 _FIRST_PIXEL_TAG = 0x7FE00008
+"""Float Pixel Data; Double Float Pixel Data and Pixel Data follow (PS3.3 C.7.6.24 and C.7.6.25)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,23 @@ def data_set_start(start: bytes) -> int:
     return META_START + int.from_bytes(start[140:144], "little")
 
 
-def open_dataset(path: Path, *, pixels: bool) -> tuple[FileDataset, int]:
+@dataclass(frozen=True, slots=True)
+class PixelElement:
+    """The pixel data of a file as far as they are there.
+
+    Attributes
+    ----------
+    length
+        In bytes; 0 where there are none or they were read.
+    encapsulated
+        Whether they are fragments, as compressed ones are, whatever the transfer syntax says.
+    """
+
+    length: int
+    encapsulated: bool
+
+
+def open_dataset(path: Path, *, pixels: bool) -> tuple[FileDataset, PixelElement]:
     """Return the data set of a file without what follows its pixel data.
 
     Parameters
@@ -122,8 +143,8 @@ def open_dataset(path: Path, *, pixels: bool) -> tuple[FileDataset, int]:
 
     Returns
     -------
-    tuple of pydicom.FileDataset and int
-        The data set, and how many bytes of pixel data the file holds; 0 where they were read.
+    tuple of pydicom.FileDataset and PixelElement
+        The data set, with the transfer syntax that its bytes show where the file does not say; and what follows it.
 
     Raises
     ------
@@ -141,6 +162,7 @@ def open_dataset(path: Path, *, pixels: bool) -> tuple[FileDataset, int]:
         # Most files are read without pydicom, which takes longer to load than to read a series.
         from pydicom.dataset import FileDataset, FileMetaDataset  # noqa: PLC0415
         from pydicom.filereader import read_dataset, read_partial  # noqa: PLC0415
+        from pydicom.uid import UID  # noqa: PLC0415
 
         last, at_the_end = PIXEL_DATA if pixels else _FIRST_PIXEL_TAG - 1, False
 
@@ -165,7 +187,9 @@ def open_dataset(path: Path, *, pixels: bool) -> tuple[FileDataset, int]:
         else:
             file.seek(0)
             dataset = read_partial(file, behind)
-        return dataset, 0 if pixels else _pixel_bytes(source, dataset)
+            if not meta.get("TransferSyntaxUID") and dataset.original_encoding[1]:
+                dataset.file_meta.TransferSyntaxUID = UID(IMPLICIT if dataset.original_encoding[0] else EXPLICIT)
+        return dataset, PixelElement(0, encapsulated=False) if pixels else _pixel_element(source, dataset)
 
 
 def _inflated(file: BinaryIO) -> bytes:
@@ -184,16 +208,17 @@ def _inflated(file: BinaryIO) -> bytes:
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read())
 
 
-def _pixel_bytes(source: BinaryIO, dataset: FileDataset) -> int:
-    """Return the length of the pixel data, which begin where `source` stands, as far as they are there."""
+def _pixel_element(source: BinaryIO, dataset: FileDataset) -> PixelElement:
+    """Return what is there of the pixel data, which begin where `source` stands."""
     at = source.tell()
-    head = source.read(12)
+    head = source.read(16)
     end = source.seek(0, 2)
     order: Literal["little", "big"] = "little" if dataset.original_encoding[1] else "big"
     group, element = (int.from_bytes(head[place : place + 2], order) for place in (0, 2))
-    if (group << 16) + element != PIXEL_DATA:
-        return 0
-    explicit = head[4:6] in (b"OB", b"OW", b"UN")
-    length = int.from_bytes(head[8:12] if explicit else head[4:8], order)
-    present = max(0, end - at - (12 if explicit else 8))
-    return present if length == UNDEFINED_LENGTH else min(length, present)
+    if not _FIRST_PIXEL_TAG <= (group << 16) + element <= PIXEL_DATA:
+        return PixelElement(0, encapsulated=False)
+    size = 12 if head[4:6] in (b"OB", b"OW", b"UN", b"OF", b"OD") else 8
+    length = int.from_bytes(head[size - 4 : size], order)
+    present = max(0, end - at - size)
+    encapsulated = length == UNDEFINED_LENGTH or head[size : size + 4] == ITEM_TAG
+    return PixelElement(present if length == UNDEFINED_LENGTH else min(length, present), encapsulated)

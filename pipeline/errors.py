@@ -56,6 +56,14 @@ class HoldReason(StrEnum):
         "Send the series again; whole files take the place of damaged ones.",
     )
     PIXEL_SIZE_IMPLAUSIBLE = "pixel_size_implausible"
+    PIXEL_VALUES_UNCLEAR = (
+        "pixel_values_unclear",
+        "Send what the scanner made, not an export; if it is that, another series of this weighting.",
+    )
+    PIXEL_ENCODING_UNCLEAR = (
+        "pixel_encoding_unclear",
+        "Let the archive send the series in another transfer syntax, best Explicit VR Little Endian.",
+    )
     GEOMETRY_MOSAIC = "geometry_mosaic"
     GEOMETRY_POSITION = "geometry_position"
     GEOMETRY_SPACING = "geometry_spacing"

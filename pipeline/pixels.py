@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
-from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import RLELossless
 
 from pipeline.codestream import Codestream, read_codestream
 from pipeline.dicom_file import MAX_VOXELS, Frame, open_dataset
+from pipeline.encapsulation import check_encoding, compressed_frames
 from pipeline.errors import HoldReason, StudyHeld
+from pipeline.grey_values import (
+    Transform,
+    check_length,
+    check_one_scale,
+    own_bits,
+    padding,
+    read_format,
+    read_transform,
+)
+from pipeline.value_range import Spread, check_spread, spread_of
 
 
 class PixelsError(ValueError):
     """Pixel data are not what the header says."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Grey:
+    """One frame as the values that it stands for, and what is asked of all frames together."""
+
+    values_yx: NDArray[np.float32]
+    transform: Transform
+    spread: Spread
 
 
 def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
@@ -42,6 +62,7 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
     ------
     StudyHeld
         ``pixel_data_damaged`` where a frame cannot be decoded or holds values that are not finite,
+        ``pixel_values_unclear`` and ``pixel_encoding_unclear`` where headers leave open what the values mean,
         ``pixel_size_implausible`` where all frames together are larger than any head.
     """
     rows, columns = frames[0].rows, frames[0].columns
@@ -51,13 +72,19 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
             f"{len(frames)} slices of {rows} x {columns} pixels are more than a head has. Send the original series.",
         )
     array_zyx = np.empty((len(frames), rows, columns), np.float32)
+    transforms: list[Transform] = []
+    spreads: list[Spread] = []
     places = sorted(range(len(frames)), key=lambda place: (frames[place].path, frames[place].index))
     for path, group in groupby(places, key=lambda place: frames[place].path):
         in_file = list(group)
         try:
-            values = _rescaled(path, [frames[place].index for place in in_file], (rows, columns))
-            for place, values_yx in zip(in_file, values, strict=True):
-                array_zyx[place] = values_yx
+            read = _read_file(path, [frames[place].index for place in in_file], (rows, columns))
+            for place, grey in zip(in_file, read, strict=True):
+                array_zyx[place] = grey.values_yx
+                transforms.append(grey.transform)
+                spreads.append(grey.spread)
+        except StudyHeld:
+            raise
         except Exception as error:  # any malformed file: pydicom and the codecs raise what they stumbled over
             raise StudyHeld(
                 HoldReason.PIXEL_DATA_DAMAGED,
@@ -65,21 +92,26 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
             ) from None
     if not np.isfinite(array_zyx).all():
         raise StudyHeld(HoldReason.PIXEL_DATA_DAMAGED, "Pixel values are not finite numbers. Send the original series.")
+    check_one_scale(transforms)
+    check_spread(spreads)
     return array_zyx
 
 
-def _rescaled(path: Path, indices: list[int], shape: tuple[int, int]) -> Iterator[NDArray[np.float32]]:
+def _read_file(path: Path, indices: list[int], shape: tuple[int, int]) -> Iterator[_Grey]:
     """Yield frames of one file as the values that they stand for."""
     dataset, _ = open_dataset(path, pixels=True)
     if (dataset.Rows, dataset.Columns) != shape:
         raise PixelsError("the file holds another matrix than its header said before")
+    pixels = read_format(dataset)
     for index, stored_yx in zip(indices, decode(dataset, indices), strict=True):
-        slope, intercept = _rescale(dataset, index)
+        transform = read_transform(dataset, index)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by the caller
-            yield stored_yx.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+            values_yx = stored_yx.astype(np.float32) * np.float32(transform.slope) + np.float32(transform.intercept)
+        spread = spread_of(stored_yx, pixels, transform, padding(dataset, stored_yx))
+        yield _Grey(values_yx, transform, spread)
 
 
-def decode(dataset: FileDataset, indices: list[int]) -> Iterator[NDArray[np.generic]]:
+def decode(dataset: FileDataset, indices: list[int]) -> Iterator[NDArray[Any]]:
     """Yield the stored values of some frames of a data set.
 
     Parameters
@@ -92,38 +124,36 @@ def decode(dataset: FileDataset, indices: list[int]) -> Iterator[NDArray[np.gene
     Yields
     ------
     numpy.ndarray
-        (rows, columns), of the type that BitsAllocated and PixelRepresentation name; not yet rescaled.
+        (rows, columns), of the type that BitsAllocated and PixelRepresentation name, without the bits above BitsStored;
+        not yet rescaled.
 
     Raises
     ------
+    StudyHeld
+        ``pixel_values_unclear`` and ``pixel_encoding_unclear``, see :func:`pipeline.grey_values.read_format` and
+        :func:`pipeline.encapsulation.check_encoding`.
     PixelsError
         Before anything is decoded, if a compressed frame declares another image than the header, however large.
     Exception
         Whatever pydicom and the codecs stumble over.
     """
-    expected = Codestream(int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel))
-    if expected.samples != 1:
-        raise PixelsError("colour images are not MR images")
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and syntax != RLELossless:  # run lengths cannot grow beyond a multiple of the file
-        count = int(dataset.get("NumberOfFrames") or 1)
-        for frame in generate_frames(dataset.PixelData, number_of_frames=count):
-            if read_codestream(frame) != expected:
-                raise PixelsError("a compressed frame declares another image than the header")
-    yield from iter_pixels(dataset, indices=indices)
+    pixels = read_format(dataset)
+    codestreams: dict[int, Codestream] = {}
+    if check_encoding(dataset):
+        codestreams = _codestreams(dataset)
+    else:
+        check_length(dataset)
+    for index, decoded in zip(indices, iter_pixels(dataset, indices=indices, correct_unused_bits=False), strict=True):
+        yield own_bits(decoded, pixels, codestreams.get(index))
 
 
-def _rescale(dataset: FileDataset, index: int) -> tuple[float, float]:
-    """Return slope and intercept of a frame: its functional groups, the shared ones, or the data set."""
-    source = dataset
-    for groups, item in (("PerFrameFunctionalGroupsSequence", index), ("SharedFunctionalGroupsSequence", 0)):
-        members = dataset.get(groups)
-        transform = members[item].get("PixelValueTransformationSequence") if members else None
-        if transform:
-            source = transform[0]
-            break
-    slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
-    slope, intercept = float(1 if slope is None else slope), float(intercept or 0)
-    if slope == 0 or not math.isfinite(slope * intercept):
-        raise PixelsError(f"a rescale of {slope} and {intercept} leaves no image")
-    return slope, intercept
+def _codestreams(dataset: FileDataset) -> dict[int, Codestream]:
+    """Return what every compressed frame declares; run lengths, which declare nothing, are left out."""
+    frames = compressed_frames(dataset, int(dataset.get("NumberOfFrames") or 1))
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:  # cannot grow beyond a multiple of the file
+        return {}
+    found = dict(enumerate(map(read_codestream, frames)))
+    declared = (int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel))
+    if any((each.rows, each.columns, each.samples) != declared for each in found.values()):
+        raise PixelsError("a compressed frame declares another image than the header")
+    return found

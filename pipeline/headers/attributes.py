@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.dicom_file import PixelElement
 from pipeline.headers.unknown import is_unknown
 
 Value = tuple[float, ...] | tuple[str, ...]
@@ -91,15 +92,15 @@ class Header:
         Of the functional groups: for all frames, and one by one; empty in classic objects (PS3.3 C.7.6.16).
     transfer_syntax
         UID; empty where the file does not say.
-    pixel_bytes
-        Length of the pixel data as far as it is in the file.
+    pixels
+        Pixel data as far as they are in the file.
     """
 
     values: Values
     shared: Values
     frames: tuple[Values, ...]
     transfer_syntax: str
-    pixel_bytes: int
+    pixels: PixelElement
 
 
 def as_numbers(parts: list[object]) -> tuple[float, ...] | None:

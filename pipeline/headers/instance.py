@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.dicom_file import DEFLATED, MAX_INFLATED_BYTES, MAX_VOXELS, Frame, InflatesTooLargeError, NotDicomError
+from pipeline.dicom_file import (
+    MAX_INFLATED_BYTES,
+    MAX_VOXELS,
+    UNCOMPRESSED,
+    Frame,
+    InflatesTooLargeError,
+    NotDicomError,
+)
 from pipeline.headers.attributes import Facts, Header, Values
 from pipeline.headers.quick import read_quickly
 from pipeline.headers.records import Problem, ProblemCode
@@ -20,7 +27,6 @@ _MAX_FRAMES = 20_000
 _SMALL_BYTES = 2**26
 """Images below this do no harm even if the file holds much less, as an empty compressed slice does."""
 _MOST_COMPRESSION = 1000
-_UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +93,18 @@ def _unusable(path: Path, header: Header) -> Problem | None:
     rows, columns, frames = facts.number("Rows") or 0, facts.number("Columns") or 0, _frame_count(facts)
     sides_fit = 0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE and 0 < frames <= _MAX_FRAMES
     expected_bytes = rows * columns * frames * _voxel_bytes(facts)
-    plain = header.transfer_syntax in _UNCOMPRESSED
+    present_bytes = header.pixels.length
+    # Compressed pixels under an uncompressed transfer syntax are refused as such when they are read.
+    plain = header.transfer_syntax in UNCOMPRESSED and not header.pixels.encapsulated
     if (
         not sides_fit
         or rows * columns * frames > MAX_VOXELS
-        or header.pixel_bytes > 2 * expected_bytes + _SMALL_BYTES
-        or (not plain and expected_bytes > max(_SMALL_BYTES, _MOST_COMPRESSION * header.pixel_bytes))
+        or present_bytes > 2 * expected_bytes + _SMALL_BYTES
+        or (not plain and expected_bytes > max(_SMALL_BYTES, _MOST_COMPRESSION * present_bytes))
     ):
         sentence = "The header declares no image of a plausible size; send the original file."
         return Problem(path, ProblemCode.PIXEL_SIZE_IMPLAUSIBLE, sentence, *uids)
-    if header.pixel_bytes < (expected_bytes if plain else 1):
+    if present_bytes < (expected_bytes if plain else 1):
         return Problem(
             path, ProblemCode.PIXEL_DATA_TRUNCATED, "The file ends before its pixels do; send it again.", *uids
         )

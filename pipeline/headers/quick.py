@@ -20,10 +20,20 @@ from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 
-from pipeline.dicom_file import FIRST_TAG, META_GROUP, META_START, PIXEL_DATA, UNDEFINED_LENGTH, data_set_start
+from pipeline.dicom_file import (
+    EXPLICIT,
+    FIRST_TAG,
+    IMPLICIT,
+    ITEM_TAG,
+    META_GROUP,
+    META_START,
+    PIXEL_DATA,
+    UNDEFINED_LENGTH,
+    PixelElement,
+    data_set_start,
+)
 from pipeline.headers.attributes import NUMERIC, WANTED, Facts, Header, Value, Values, as_numbers, as_texts
 
-IMPLICIT = "1.2.840.10008.1.2"
 _EXPLICIT = re.compile(r"1\.2\.840\.10008\.1\.2\.(1|4\.\d+|5)")
 """Explicit little endian, uncompressed or in any kind of JPEG or RLE (PS3.5 A.2 and A.4)."""
 _SHORT_HEAD_BYTES, _LONG_HEAD_BYTES = 2**15, 2**18
@@ -42,7 +52,6 @@ _DECIMAL = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
 _INTEGER = re.compile(r" *[+-]?\d+ *")
 _DELIMITERS, _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE, 0xE000, 0xE00D, 0xE0DD
 _BEHIND_IMAGE, _PIXELS = 0x00290000, 0x7FE00000
-_UNCOMPRESSED = "1.2.840.10008.1.2.1"
 _TRANSFER_SYNTAX_UID = 0x0010
 """Element of the file meta information (PS3.10 7.1)."""
 _CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -98,14 +107,13 @@ def _read(file: FileIO, head: bytes, size_bytes: int) -> Header | None:
         if found.keys() & _NOT_PLAIN:
             raise _NotPlainError
         values = {_KEYWORDS[tag]: value for tag, raw in found.items() if (value := _value(_KEYWORDS[tag], *raw))}
-        pixel_bytes = _pixels_at_end(file, syntax, values, size_bytes)
-        if pixel_bytes is None:
+        pixels = _pixels_at_end(file, syntax, values, size_bytes)
+        if pixels is None:
             _, at, length = _walk(head, at, behind, _PIXELS, implicit=implicit)
-            present = size_bytes - at
-            pixel_bytes = present if length == UNDEFINED_LENGTH else min(length, present)
+            pixels = _pixels_at(head, at, length, size_bytes)
     except (_NotPlainError, struct.error):
         return None
-    return None if behind else Header(values, {}, (), syntax, pixel_bytes)
+    return None if behind else Header(values, {}, (), syntax, pixels)
 
 
 def _transfer_syntax(head: bytes, start: int) -> str:
@@ -126,18 +134,27 @@ def _transfer_syntax(head: bytes, start: int) -> str:
     return syntax
 
 
-def _pixels_at_end(file: FileIO, syntax: str, values: Values, size_bytes: int) -> int | None:
-    """Return the length of the pixels of a single plain image if the file ends with them, as nearly all files do.
+def _pixels_at(head: bytes, at: int, length: int, size_bytes: int) -> PixelElement:
+    present, begin = size_bytes - at, head[at : at + 4]
+    if len(begin) < min(4, present):
+        raise _NotPlainError
+    encapsulated = length == UNDEFINED_LENGTH or begin == ITEM_TAG
+    return PixelElement(present if length == UNDEFINED_LENGTH else min(length, present), encapsulated)
+
+
+def _pixels_at_end(file: FileIO, syntax: str, values: Values, size_bytes: int) -> PixelElement | None:
+    """Return the pixels of a single plain image if the file ends with them, as nearly all files do.
 
     What lies between is private; in files of Philips it is most of the header.
     """
     facts = Facts(values)
-    if syntax != _UNCOMPRESSED or facts.text("SOPClassUID") != _CLASSIC_MR or "NumberOfFrames" in values:
+    if syntax != EXPLICIT or facts.text("SOPClassUID") != _CLASSIC_MR or "NumberOfFrames" in values:
         return None
     bits = math.prod(facts.number(keyword) or 0 for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"))
     length = int(bits / 8)
     elements = {b"\xe0\x7f\x10\x00" + vr + b"\0\0" + _LENGTH.pack(length) for vr in (b"OW", b"OB")}
-    return length if os.pread(file.fileno(), 12, max(0, size_bytes - length - 12)) in elements else None
+    found = os.pread(file.fileno(), 16, max(0, size_bytes - length - 12))
+    return PixelElement(length, found[12:] == ITEM_TAG) if found[:12] in elements else None
 
 
 def _walk(head: bytes, at: int, found: Elements, until: int, *, implicit: bool) -> tuple[int, int, int]:

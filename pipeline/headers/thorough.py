@@ -45,7 +45,7 @@ def read_thoroughly(path: Path) -> Header:
     Exception
         Whatever pydicom's parser stumbles over before.
     """
-    dataset, pixel_bytes = open_dataset(path, pixels=False)
+    dataset, pixels = open_dataset(path, pixels=False)
     values = _plain(dataset)
     if agents := dataset.get("ContrastBolusAgentSequence"):
         named = map(str, values.get("ContrastBolusAgent", ()))
@@ -59,7 +59,7 @@ def read_thoroughly(path: Path) -> Header:
             shared=_macros(shared[0]) if shared else {},
             frames=tuple(map(_macros, frames)),
             transfer_syntax=str(dataset.file_meta.get("TransferSyntaxUID") or ""),
-            pixel_bytes=pixel_bytes,
+            pixels=pixels,
         )
     except Exception as error:  # any malformed sequence
         raise DamagedHeaderError(values) from error

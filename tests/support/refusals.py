@@ -10,14 +10,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian
 
 from models.bundle import Range
 from models.contrast import Contrast
 from pipeline import out_of_range
 from pipeline.brain import extract_brain
 from pipeline.cohort.build import FULL
+from pipeline.encapsulation import check_encoding
 from pipeline.errors import HoldReason, StudyHeld
 from pipeline.geometry import ordered_frames
+from pipeline.grey_values import read_format
 from pipeline.grid import brain_centred
 from pipeline.headers import Frame, Headers, Problem, ProblemCode, Volume
 from pipeline.intensity import standardise
@@ -106,6 +111,19 @@ def look_unlike() -> None:
     check_features({Contrast.FLAIR: 55.1}, Range.model_construct(features=known, actions={"features": "withhold"}))
 
 
+def show_inverted() -> None:
+    dataset = Dataset()
+    dataset.PhotometricInterpretation = "MONOCHROME1"
+    read_format(dataset)
+
+
+def mislabel() -> None:
+    dataset = FileDataset("", {}, file_meta=FileMetaDataset())
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.PixelData = encapsulate([b"\xff\xd8"])
+    check_encoding(dataset)
+
+
 PROVOKED: dict[HoldReason, Callable[[], object]] = {
     HoldReason.MISSING_ROLE: lambda: choose(T1W, T2W),
     HoldReason.AMBIGUOUS_ROLE: lambda: choose(T1W, volume(Contrast.T2W, 5), volume(Contrast.T2W, 7), FLAIR),
@@ -113,6 +131,8 @@ PROVOKED: dict[HoldReason, Callable[[], object]] = {
     HoldReason.CONFLICTING_INSTANCES: lambda: select(T1W, T2W, FLAIR, conflicts=frozenset({"1.0"})),
     HoldReason.SEVERAL_STUDIES: lambda: select(T1W, replace(T2W, study_uid="2")),
     HoldReason.PIXEL_DATA_DAMAGED: lambda: select(T1W, T2W, FLAIR, problems=[DAMAGED]),
+    HoldReason.PIXEL_VALUES_UNCLEAR: show_inverted,
+    HoldReason.PIXEL_ENCODING_UNCLEAR: mislabel,
     HoldReason.PIXEL_SIZE_IMPLAUSIBLE: lambda: read_pixels([replace(frames(1)[0], rows=2048, columns=2048)] * 900),
     HoldReason.GEOMETRY_MOSAIC: lambda: read_volume(replace(T1W, image_type=("MOSAIC",))),
     HoldReason.GEOMETRY_POSITION: lambda: order(frames(), position_mm=None),
