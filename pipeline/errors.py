@@ -51,6 +51,7 @@ class HoldReason(StrEnum):
         "several_studies",
         "Only `run` and `explain`: give them one study's folder.",
     )
+    NO_DICOM_FILES = "no_dicom_files", "Only `run`, `explain` and `cohort build`: as the sentence says."
     PIXEL_DATA_DAMAGED = (
         "pixel_data_damaged",
         "Send the series again; whole files take the place of damaged ones.",

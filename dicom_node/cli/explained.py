@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from dicom_node.studies.replay import Replayed
     from pipeline.explain import JudgedSeries, NamedSeries, SelectionTable, UnusedFile
     from pipeline.result import Result, Scored
+
+
+_NAMED = 3
+"""Files that are not used for one and the same reason are listed up to here, and counted beyond."""
 
 
 def explained(table: SelectionTable, width: int) -> Iterator[str]:
@@ -112,8 +117,12 @@ def number(series: NamedSeries) -> str:
 
 
 def _unused(files: Iterable[UnusedFile], width: int) -> Iterator[str]:
+    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
     for file in files:
-        yield from _fold(f"Not used: {file.file} ({file.code}): {file.sentence}", width)
+        alike[file.code, file.sentence].append(file.file)
+    for (code, sentence), names in alike.items():
+        called = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} files, among them {names[0]}"
+        yield from _fold(f"Not used: {called} ({code}): {sentence}", width)
 
 
 def _row(row: JudgedSeries, role: Contrast | None, width: int) -> Iterator[str]:

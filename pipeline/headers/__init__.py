@@ -6,7 +6,19 @@ Pixels are not read here.
 """
 
 from pipeline.dicom_file import Frame, Vector, content_digest
+from pipeline.headers.foreign import Foreign, describe_foreign
 from pipeline.headers.reading import read_headers
 from pipeline.headers.records import Headers, Problem, ProblemCode, Volume
 
-__all__ = ["Frame", "Headers", "Problem", "ProblemCode", "Vector", "Volume", "content_digest", "read_headers"]
+__all__ = [
+    "Foreign",
+    "Frame",
+    "Headers",
+    "Problem",
+    "ProblemCode",
+    "Vector",
+    "Volume",
+    "content_digest",
+    "describe_foreign",
+    "read_headers",
+]

@@ -14,6 +14,7 @@ from pipeline.dicom_file import (
     NotDicomError,
 )
 from pipeline.headers.attributes import Facts, Header, Values
+from pipeline.headers.foreign import foreign_kind
 from pipeline.headers.quick import read_quickly
 from pipeline.headers.records import Problem, ProblemCode
 from pipeline.headers.thorough import DamagedHeaderError, read_thoroughly
@@ -62,7 +63,7 @@ def read_instance(path: Path) -> list[Plane] | Problem:
         sentence = f"The file cannot be opened ({type(error).__name__}); look at the disk and its rights."
         return Problem(path, ProblemCode.FILE_UNREADABLE, sentence)
     except NotDicomError:
-        return Problem(path, ProblemCode.FILE_NOT_DICOM, "The file is not a DICOM Part 10 file.")
+        return _foreign(path)
     except InflatesTooLargeError:
         sentence = f"The deflated file holds more than {MAX_INFLATED_BYTES // 2**20} MB; send it in another encoding."
         return Problem(path, ProblemCode.DEFLATED_SIZE_IMPLAUSIBLE, sentence)
@@ -70,6 +71,11 @@ def read_instance(path: Path) -> list[Plane] | Problem:
         return _damaged(path, error.__cause__, error.values)
     except Exception as error:  # any malformed header: pydicom raises what its parser stumbled over
         return _damaged(path, error, {})
+
+
+def _foreign(path: Path) -> Problem:
+    kind = foreign_kind(path)
+    return Problem(path, ProblemCode.FILE_NOT_DICOM, kind.sentence, foreign=kind)
 
 
 def _damaged(path: Path, error: BaseException | None, values: Values) -> Problem:

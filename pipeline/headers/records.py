@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from pipeline.dicom_file import Frame
+from pipeline.headers.foreign import Foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +95,20 @@ class ProblemCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file that is not used, with a code and a sentence, and the UIDs that can still be read in it."""
+    """A file that is not used, with a code and a sentence, and the UIDs that can still be read in it.
+
+    Attributes
+    ----------
+    foreign
+        What it is, where it is no DICOM file.
+    """
 
     path: Path
     code: ProblemCode
     sentence: str
     series_uid: str | None = None
     sop_instance_uid: str | None = None
+    foreign: Foreign | None = None
 
 
 @dataclass(frozen=True, slots=True)

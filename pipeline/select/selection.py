@@ -9,7 +9,16 @@ from pathlib import Path
 
 from models.contrast import Contrast
 from pipeline.errors import HoldReason, StudyHeld
-from pipeline.headers import Headers, Problem, Volume, content_digest, read_headers
+from pipeline.headers import (
+    Foreign,
+    Headers,
+    Problem,
+    ProblemCode,
+    Volume,
+    content_digest,
+    describe_foreign,
+    read_headers,
+)
 from pipeline.select.choose import RoleMissing, select_roles
 from pipeline.select.clues import Clue
 from pipeline.select.judge import Candidate, judge
@@ -103,13 +112,15 @@ def select_study(
     study_uids = sorted({volume.study_uid for volume in headers.volumes})
     study_uid = study_uids[0] if len(study_uids) == 1 else ""
     try:
+        _refuse_foreign(headers)
         if len(study_uids) > 1:
             raise StudyHeld(
                 HoldReason.SEVERAL_STUDIES, f"The files belong to {len(study_uids)} studies; give one at a time."
             )
         _refuse_damaged(candidates, headers, choices or {})
         chosen = select_roles(candidates, rules, choices)
-    except StudyHeld as held:
+    except StudyHeld as reason:
+        held = _with_foreign(reason, headers.problems)
         # The reason counts too: with other rules or choices the same files may be held for another one.
         named = "\n".join((held.code, held.sentence, *(path.name for path in paths)))
         digest = hashlib.sha256(named.encode()).hexdigest()
@@ -155,6 +166,24 @@ def _by_role(chosen: Mapping[Contrast, Candidate]) -> tuple[dict[Contrast, Selec
 def _selected(candidate: Candidate) -> SelectedSeries:
     volume = candidate.volume
     return SelectedSeries(volume.series_uid, volume.series_number, volume.description, candidate.clues, volume.files)
+
+
+def _refuse_foreign(headers: Headers) -> None:
+    """Refuse a folder without a single DICOM file, saying what it holds."""
+    filled = [problem for problem in headers.problems if problem.code is not ProblemCode.FILE_EMPTY]
+    found = [problem.foreign for problem in filled if problem.foreign is not None]
+    if not headers.volumes and found and len(found) == len(filled):
+        raise StudyHeld(HoldReason.NO_DICOM_FILES, f"There are no DICOM files here, but {describe_foreign(found)}")
+
+
+def _with_foreign(held: StudyHeld, problems: Iterable[Problem]) -> StudyHeld:
+    """Return why a study lacks a series, with what else lies beside it that may hold it."""
+    foreign = (problem.foreign for problem in problems if problem.foreign is not None)
+    found = [kind for kind in foreign if kind is not Foreign.OTHER]
+    if held.code is not HoldReason.MISSING_ROLE or not found:
+        return held
+    sentence = f"{held.sentence} Beside the study lie {describe_foreign(found)}"
+    return RoleMissing(sentence, held.found) if isinstance(held, RoleMissing) else StudyHeld(held.code, sentence)
 
 
 def _refuse_damaged(candidates: Iterable[Candidate], headers: Headers, choices: Mapping[Contrast, str]) -> None:

@@ -57,6 +57,18 @@ def test_no_word_is_lost_at_any_width(width: int):
         assert words in text
 
 
+def test_many_files_of_one_kind_are_counted():
+    ignored = tuple(UnusedFile(f"{number}.dcm", ProblemCode.FILE_NOT_DICOM, "It is not.") for number in range(72))
+    table = held(row(3, "T2W"), ignored_files=(*ignored, UnusedFile("a.dcm", ProblemCode.FILE_EMPTY, "It is empty.")))
+    lines = [line for line in explained(table, 200) if line.startswith("Not used")]
+    assert lines == [
+        "Not used: 72 files, among them 0.dcm (file_not_dicom): It is not.",
+        "Not used: a.dcm (file_empty): It is empty.",
+    ]
+    few = list(explained(replace(table, ignored_files=ignored[:2]), 200))
+    assert "Not used: 0.dcm, 1.dcm (file_not_dicom): It is not." in few
+
+
 def test_a_chosen_series_says_why_it_and_no_other():
     table = ready(row(3, "T2W"), row(5, "T2W"), number=3, evidence=(LONG, "rather than Series 5: finer voxels"))
     text = "\n".join(explained(table, 80))

@@ -314,11 +314,11 @@ def test_missing_role(sent, role):
     assert role in selection.held.sentence
 
 
-def test_nothing_at_all_is_a_missing_role(sent):
+def test_nothing_at_all_is_no_study(sent):
     assert held(select_study([])) == "missing_role"
     (sent / "note.txt").write_text("no image")
     selection = select_study([sent / "note.txt"])
-    assert held(selection) == "missing_role"
+    assert held(selection) == "no_dicom_files"
     assert [problem.code for problem in selection.problems] == ["file_not_dicom"]
 
 

@@ -24,7 +24,7 @@ from pipeline.errors import HoldReason, StudyHeld
 from pipeline.geometry import ordered_frames
 from pipeline.grey_values import read_format
 from pipeline.grid import brain_centred
-from pipeline.headers import Frame, Headers, Problem, ProblemCode, Volume
+from pipeline.headers import Foreign, Frame, Headers, Problem, ProblemCode, Volume
 from pipeline.intensity import standardise
 from pipeline.mask_agreement import compare_masks
 from pipeline.mask_measures import MaskMeasures
@@ -59,6 +59,7 @@ def volume(role: Contrast, number: int, **facts: object) -> Volume:
 
 DAMAGED = Problem(Path("damaged"), ProblemCode.FILE_DAMAGED, "It ends early.", "1.1", "2.1")
 """A file of the T1W series."""
+NIFTI = Problem(Path("nifti"), ProblemCode.FILE_NOT_DICOM, Foreign.NIFTI.sentence, foreign=Foreign.NIFTI)
 T1W, T2W, FLAIR = (volume(role, number) for number, role in enumerate(Contrast, start=1))
 
 
@@ -130,6 +131,7 @@ PROVOKED: dict[HoldReason, Callable[[], object]] = {
     HoldReason.CHOICE_UNUSABLE: lambda: choose(T1W, T2W, FLAIR, choices={Contrast.FLAIR: "1.9"}),
     HoldReason.CONFLICTING_INSTANCES: lambda: select(T1W, T2W, FLAIR, conflicts=frozenset({"1.0"})),
     HoldReason.SEVERAL_STUDIES: lambda: select(T1W, replace(T2W, study_uid="2")),
+    HoldReason.NO_DICOM_FILES: lambda: select(problems=[NIFTI] * 3),
     HoldReason.PIXEL_DATA_DAMAGED: lambda: select(T1W, T2W, FLAIR, problems=[DAMAGED]),
     HoldReason.PIXEL_VALUES_UNCLEAR: show_inverted,
     HoldReason.PIXEL_ENCODING_UNCLEAR: mislabel,
