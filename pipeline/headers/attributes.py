@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.dicom_file import PixelElement
+from pipeline.headers.texts import Text, read_plain_text
 from pipeline.headers.unknown import is_unknown
 
 Value = tuple[float, ...] | tuple[str, ...]
@@ -77,6 +78,8 @@ WANTED: dict[str, tuple[int, str]] = {
 }
 """Tag and value representation by keyword (PS3.6)."""
 
+DESCRIPTIONS = frozenset({"SeriesDescription", "ProtocolName", "ContrastBolusAgent"})
+"""Typed by people in the alphabet of their country."""
 NUMERIC = frozenset({"DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"})
 
 
@@ -94,6 +97,8 @@ class Header:
         UID; empty where the file does not say.
     pixels
         Pixel data as far as they are in the file.
+    texts
+        Of the descriptions that may say something else than their value, or cannot be read.
     """
 
     values: Values
@@ -101,6 +106,7 @@ class Header:
     frames: tuple[Values, ...]
     transfer_syntax: str
     pixels: PixelElement
+    texts: Mapping[str, Text] = field(default_factory=dict)
 
 
 def as_numbers(parts: list[object]) -> tuple[float, ...] | None:
@@ -143,10 +149,11 @@ def as_texts(parts: list[object]) -> tuple[str, ...] | None:
 class Facts:
     """The attributes of one frame: its own functional groups, then the shared ones, then the data set."""
 
-    __slots__ = ("values",)
+    __slots__ = ("texts", "values")
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, texts: Mapping[str, Text] | None = None) -> None:
         self.values = values
+        self.texts = texts or {}
 
     def number(self, *keywords: str) -> float | None:
         """Return the first number of the first attribute that is there.
@@ -214,6 +221,24 @@ class Facts:
         """
         texts = ("\\".join(map(str, self.values.get(keyword, ()))) for keyword in keywords)
         return next((text for text in texts if text and not is_unknown(text)), "")
+
+    def readings(self, keyword: str) -> tuple[str, ...]:
+        """Return everything that the bytes of a description may say.
+
+        Parameters
+        ----------
+        keyword
+            Of `DESCRIPTIONS`.
+
+        Returns
+        -------
+        tuple of str
+            The likeliest first; an empty text alone where the attribute is absent, none where it cannot be read.
+        """
+        if keyword in self.texts:
+            return self.texts[keyword].readings
+        plain = read_plain_text("\\".join(map(str, self.values.get(keyword, ()))))
+        return (self.text(keyword),) if plain.readings else ()
 
     def terms(self, *keywords: str) -> tuple[str, ...]:
         """Return the values of the first attribute that is there as terms.

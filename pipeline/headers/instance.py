@@ -138,7 +138,7 @@ def _planes(path: Path, header: Header) -> list[Plane]:
     planes = []
     for index in range(_frame_count(Facts(header.values))):
         own = header.frames[index] if header.frames else {}
-        facts = Facts({**header.values, **header.shared, **own})
+        facts = Facts({**header.values, **header.shared, **own}, header.texts)
         frame = Frame(
             path=path,
             index=index,

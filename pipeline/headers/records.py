@@ -16,6 +16,9 @@ class Volume:
 
     Attributes
     ----------
+    description_readings, protocol_readings
+        All that their bytes may say, the likeliest first; empty where they cannot be read, None where they leave no
+        doubt.
     tr_ms, te_ms, ti_ms, flip_deg, b_value
         None where unknown.
     scanning_sequence, sequence_variant, scan_options, image_type
@@ -71,6 +74,8 @@ class Volume:
     acquired: str | None = None
     agent_denied: bool = False
     echo_number: int | None = None
+    description_readings: tuple[str, ...] | None = None
+    protocol_readings: tuple[str, ...] | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:

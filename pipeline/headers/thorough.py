@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.dicom_file import open_dataset
-from pipeline.headers.attributes import NUMERIC, WANTED, Header, Value, Values, as_numbers, as_texts
+from pipeline.headers.attributes import DESCRIPTIONS, NUMERIC, WANTED, Header, Value, Values, as_numbers, as_texts
+from pipeline.headers.texts import Text, is_ascii, read_plain_text, read_text
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -46,7 +47,10 @@ def read_thoroughly(path: Path) -> Header:
         Whatever pydicom's parser stumbles over before.
     """
     dataset, pixels = open_dataset(path, pixels=False)
-    values = _plain(dataset)
+    raw = _raw_descriptions(dataset)
+    values = _plain(dataset, besides=raw)
+    texts = _texts(raw, values)
+    values |= {keyword: (text.shown,) for keyword, text in texts.items()}
     if agents := dataset.get("ContrastBolusAgentSequence"):
         named = map(str, values.get("ContrastBolusAgent", ()))
         coded = (str(agent.get("CodeMeaning") or "named by a code") for agent in agents)
@@ -60,9 +64,26 @@ def read_thoroughly(path: Path) -> Header:
             frames=tuple(map(_macros, frames)),
             transfer_syntax=str(dataset.file_meta.get("TransferSyntaxUID") or ""),
             pixels=pixels,
+            texts={keyword: text for keyword, text in texts.items() if text != read_plain_text(text.shown)},
         )
     except Exception as error:  # any malformed sequence
         raise DamagedHeaderError(values) from error
+
+
+def _raw_descriptions(dataset: Dataset) -> dict[str, bytes]:
+    """Return the bytes of descriptions beyond ASCII, before pydicom decodes them by their label alone."""
+    from pydicom.dataelem import RawDataElement  # noqa: PLC0415 - see `open_dataset`
+
+    tags = [tag for tag in (WANTED[keyword][0] for keyword in DESCRIPTIONS) if tag in dataset]
+    elements = {_KEYWORDS[tag]: dataset.get_item(tag) for tag in tags}
+    raw = {key: element.value or b"" for key, element in elements.items() if isinstance(element, RawDataElement)}
+    return {key: value for key, value in raw.items() if not is_ascii(value)}
+
+
+def _texts(raw: dict[str, bytes], values: Values) -> dict[str, Text]:
+    declared = tuple(map(str, values.get("SpecificCharacterSet", ())))
+    texts = {keyword: read_text(value, declared) for keyword, value in raw.items()}
+    return {keyword: text for keyword, text in texts.items() if text.shown}
 
 
 def _macros(groups: Dataset) -> dict[str, Value]:
@@ -77,10 +98,12 @@ def _macros(groups: Dataset) -> dict[str, Value]:
     return found
 
 
-def _plain(dataset: Dataset) -> dict[str, Value]:
+def _plain(dataset: Dataset, besides: Container[str] = ()) -> dict[str, Value]:
     """Return the wanted attributes of a data set; one that its VR does not allow counts as absent."""
     found: dict[str, Value] = {}
     for keyword in map(_KEYWORDS.__getitem__, dataset.keys() & _KEYWORDS.keys()):
+        if keyword in besides:
+            continue
         try:
             value = dataset.get(keyword)
         except Exception:  # noqa: S112 - whatever pydicom stumbled over

@@ -188,10 +188,17 @@ def _volume(planes: list[Plane]) -> Volume:
         body_part=facts.text("BodyPartExamined").upper(),
         complex_component=facts.text("ComplexImageComponent").upper(),
         field_strength_t=facts.positive("MagneticFieldStrength"),
+        description_readings=_doubtful(facts, "SeriesDescription"),
+        protocol_readings=_doubtful(facts, "ProtocolName"),
         acquired=min(filter(None, (_acquired(plane.facts) for plane in planes)), default=None),
         agent_denied=agent is False,
         echo_number=None if echo is None else int(echo),
     )
+
+
+def _doubtful(facts: Facts, keyword: str) -> tuple[str, ...] | None:
+    readings = facts.readings(keyword)
+    return None if readings == (facts.text(keyword),) else readings
 
 
 def _order(volume: Volume) -> tuple[bool, int, str, float, str, str]:

@@ -94,6 +94,10 @@ class ClueKind(StrEnum):
     NO_DESCRIPTION = "no_description", "no description"
     NAMES_ROLE = "names_role", "description names {role} ('{words}')"
     NAMES_NO_ROLE = "names_no_role", "description names none of the three"
+    UNREADABLE = (
+        "unreadable",
+        "the description cannot be read for certain: it may say what rules {role} out, such as contrast agent",
+    )
     LEAVES_ROLE_OPEN = "leaves_role_open", "description leaves the role open ('{words}')"
     SITE_NAMES_ROLE = "site_names_role", "description names {role} at this site ('{words}')"
     PROTOCOL_NAMES_ROLE = "protocol_names_role", "{description}; protocol names {role} ('{words}')"

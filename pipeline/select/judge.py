@@ -18,7 +18,7 @@ from pipeline.select.clues import Clue, ClueKind
 from pipeline.select.never import reasons_against
 from pipeline.select.physics import Reading, read_physics
 from pipeline.select.rules import BUILT_IN, SiteRules
-from pipeline.select.words import exclusions, names_contrast, read_description
+from pipeline.select.words import exclusions, is_certain, names_contrast, read_description
 
 
 class Verdict(StrEnum):
@@ -109,12 +109,14 @@ def judge(volume: Volume, rules: SiteRules = BUILT_IN) -> Candidate:
     Candidate
         Nothing is raised: what cannot be chosen has the verdict ``none`` and its reasons.
     """
-    contrast_given = volume.contrast_agent or names_contrast(volume.description)
+    contrast_given = volume.contrast_agent or names_contrast(_naming_text(volume))
     if never := reasons_against(volume, rules):
         return _candidate(volume, Verdict.NONE, {}, never, contrast_given)
     physics = read_physics(volume)
     words, words_say = _read_words(volume, rules)
     verdict, scores, reasons = _weigh(volume, physics, words)
+    if not rules.named_role(volume.description) and _may_rule_out(volume, verdict, physics):
+        verdict, scores, reasons = _doubt(Contrast(verdict.value), ClueKind.UNREADABLE)
     if verdict is Verdict.T1W and contrast_given and rules.contrast == "refuse":
         verdict, scores, reasons = Verdict.NONE, {}, [Clue(ClueKind.AFTER_CONTRAST_AGENT)]
     clues = [*reasons, physics.clue, words_say, *_asides(volume)]
@@ -144,6 +146,26 @@ def _weigh(
 
 def _doubt(role: Contrast, kind: ClueKind) -> tuple[Verdict, dict[Contrast, float], list[Clue]]:
     return Verdict.AMBIGUOUS, {role: _DOUBT}, [Clue(kind, {"role": role})]
+
+
+def _may_rule_out(volume: Volume, verdict: Verdict, physics: Reading) -> bool:
+    """Return whether a description that cannot be read for certain may say that a volume is not what it seems to be.
+
+    Physics may decide alone, but knows nothing of contrast agent.
+    """
+    in_protocol = read_description(volume.description)[0] is None
+    doubtful = [volume.description_readings, volume.protocol_readings if in_protocol else None]
+    unknown = [readings for readings in doubtful if readings is not None and not is_certain(readings)]
+    if not unknown or verdict in {Verdict.NONE, Verdict.AMBIGUOUS}:
+        return False
+    by_physics = physics.certain and physics.role == verdict.value != Contrast.T1W
+    return not by_physics or any(exclusions(text) for readings in unknown for text in readings)
+
+
+def _naming_text(volume: Volume) -> str:
+    """Return the text that names the role: the protocol's name stands in for a description that does not."""
+    named = read_description(volume.description)[0] is not None
+    return volume.description if named else f"{volume.description} {volume.protocol}"
 
 
 def _read_words(volume: Volume, rules: SiteRules) -> tuple[Contrast | None, Clue]:

@@ -6,6 +6,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 
 from models.contrast import Contrast
@@ -80,6 +81,42 @@ def exclusions(description: str) -> list[Clue]:
     text = _fold(description)
     found = ((unsuited, pattern.search(text)) for unsuited, pattern in _NEVER)
     return [Clue(ClueKind.NAMES_UNSUITED, {"words": match.group(0)}, unsuited) for unsuited, match in found if match]
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    role: Contrast | None
+    never: frozenset[Unsuited | None]
+    contrast: bool
+    denies_contrast: bool
+
+
+def _meaning(text: str) -> _Meaning:
+    never = frozenset(clue.unsuited for clue in exclusions(text))
+    return _Meaning(read_description(text)[0], never, names_contrast(text), bool(_NO_CONTRAST.search(_fold(text))))
+
+
+def is_certain(readings: Sequence[str]) -> bool:
+    """Return whether what a description says does not depend on how its bytes are read.
+
+    Parameters
+    ----------
+    readings
+        All that the bytes may say, the likeliest first.
+
+    Returns
+    -------
+    bool
+        False without any reading; where the likeliest says no more than its ASCII letters and another does; and where
+        another names contrast agent, of which the likeliest is silent.
+    """
+    if not readings:
+        return False
+    likeliest, *others = map(_meaning, readings)
+    if any(other.contrast for other in others) and not (likeliest.contrast or likeliest.denies_contrast):
+        return False
+    in_ascii = _meaning(re.sub(r"[^ -~]+", " ", readings[0]))
+    return likeliest != in_ascii or all(other == in_ascii for other in others)
 
 
 def names_contrast(description: str) -> bool:
