@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.contrast import Contrast
 from pipeline.headers import Frame, Volume, read_headers
@@ -182,6 +184,13 @@ def test_every_character_set_is_asked_and_one_that_cannot_be_is_not():
     assert not is_certain(readings)
     assert read_text("T1 增强扫描".encode(), ("ISO_IR 100",)).readings == ("T1 增强扫描",)
     assert read_text("T1 après".encode().decode("latin_1").encode(), ("ISO_IR 192",)).readings[0] == "T1 après"
+
+
+@given(st.binary(max_size=70), st.lists(st.sampled_from([label.decode().strip() for label in LABELS]), max_size=3))
+def test_no_bytes_under_no_label_disturb(raw, declared):
+    text = read_text(raw, tuple(declared))
+    assert all("\ufffd" not in reading for reading in (text.shown, *text.readings))
+    assert is_certain(text.readings) <= bool(text.readings)
 
 
 def test_a_last_character_that_was_cut_in_two_is_left_out():

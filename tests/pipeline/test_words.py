@@ -30,7 +30,9 @@ def test_a_role_is_named(role, description):
     assert exclusions(description) == []
 
 
-@pytest.mark.parametrize("description", ["", "Hirn", "3D SAG", "t2_tirm_cor", "T1 T2 dual", "rest1", "part2", "T1000"])
+@pytest.mark.parametrize(
+    "description", ["", "Hirn", "3D SAG", "t2_tirm_cor", "T2 TRA NAV", "T1 T2 dual", "rest1", "part2", "T1000"]
+)
 def test_no_role_is_named(description):
     assert read_description(description)[0] is None
 
@@ -44,7 +46,7 @@ def test_no_role_is_named(description):
         ("perfusion", ["pCASL", "DSC perf", "relCBF", "灌注", "T1 dynamic"]),
         ("functional", ["BOLD rest", "resting state", "task-nback", "fMRI"]),
         ("scout", ["localizer", "3 plane loc", "Lokalisator", "repérage", "定位像", "survey", "AAHead_Scout"]),
-        ("reformat", ["t1_mprage_MPR_Tra", "COR MPR", "<MPR Collection>", "MIP", "再構成", "重建"]),
+        ("reformat", ["t1 mpr ax rek", "t1_mprage_MPR_Tra", "COR MPR", "<MPR Collection>", "MIP", "再構成", "重建"]),
         ("field map", ["gre_field_mapping", "B0 map", "SpinEchoFieldMap_AP", "topup"]),
         ("calculated map", ["T1 map", "MP2RAGE UNI", "MAGiC T1", "t1rho"]),
         ("subtraction", ["T1 SUB", "soustraction T1", "Subtraktion", "sustracción", "サブトラクション", "减影"]),
@@ -52,7 +54,7 @@ def test_no_role_is_named(description):
         ("magnetisation", ["2D GRE-MT", "T1 MTC", "neuromelanin"]),
         ("spectroscopy", ["MRS svs", "CSI", "波谱"]),
         ("double or short", ["SAG DIR", "COR T2 STIR"]),
-        ("balanced", ["CISS", "FIESTA", "t2_ci3d_tra"]),
+        ("balanced", ["T2 Ax BASG 3D", "Ax COSMIC T2", "CISS", "FIESTA", "t2_ci3d_tra"]),
         ("another body part", ["T2 lumbar spine", "HWS sag T2", "rachis cervical", "columna T1", "Csp T2", "颈椎 T2"]),
     ],
 )  # fmt: skip
@@ -88,7 +90,7 @@ def test_contrast_agent_is_named(description):
 @pytest.mark.parametrize(
     "description",
     [
-        "T1", "T1 w/o contrast", "T1 sans injection", "T1 ohne KM", "T1 ohne i.v. KM", "T1 sin contraste",
+        "T1", "SAG T-1", "T1 w/o contrast", "T1 sans injection", "T1 ohne KM", "T1 ohne i.v. KM", "T1 sin contraste",
         "T1 senza mdc",
         "T1 sem contraste", "T1 平扫", "T1 単純", "T1 造影なし", "T1 non-enhanced", "T1 post-op", "T1 coronal",
         "utan gd T1",
@@ -99,6 +101,7 @@ def test_contrast_agent_is_not_named(description):
 
 
 AFTER_CONTRAST_AGENT = [
+    "AX T1 POS", "AX T1 DIXON VEIN_W", "T1 portal",
     "T1C", "T1c", "T1CE", "t1ce", "T1Gd", "T1-Gd", "T1GD SAG", "sPost Ax T1", "ssPost T1W", "sPOST T1 COR",
     "Ax T1+C", "Ax T1 +C", "AX T1 C+", "T1 FS C+", "T1w+Gd", "t1_mprage_gad", "T1 post", "T1Post1",
     "T1_Post_2", "T1 postgad", "T1 POSTCONTRAST", "T1 KM", "T1_mKM", "T1 m.KM", "T1 mit KM", "T1 n. KM",
