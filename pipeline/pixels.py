@@ -27,7 +27,7 @@ from pipeline.grey_values import (
     read_format,
     read_transform,
 )
-from pipeline.value_range import Spread, check_spread, spread_of
+from pipeline.value_range import Spread, check_spread, check_strays, spread_of
 
 
 class PixelsError(ValueError):
@@ -72,8 +72,8 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
             f"{len(frames)} slices of {rows} x {columns} pixels are more than a head has. Send the original series.",
         )
     array_zyx = np.empty((len(frames), rows, columns), np.float32)
-    transforms: list[Transform] = []
-    spreads: list[Spread] = []
+    transforms: dict[int, Transform] = {}
+    spreads: dict[int, Spread] = {}
     places = sorted(range(len(frames)), key=lambda place: (frames[place].path, frames[place].index))
     for path, group in groupby(places, key=lambda place: frames[place].path):
         in_file = list(group)
@@ -81,8 +81,7 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
             read = _read_file(path, [frames[place].index for place in in_file], (rows, columns))
             for place, grey in zip(in_file, read, strict=True):
                 array_zyx[place] = grey.values_yx
-                transforms.append(grey.transform)
-                spreads.append(grey.spread)
+                transforms[place], spreads[place] = grey.transform, grey.spread
         except StudyHeld:
             raise
         except Exception as error:  # any malformed file: pydicom and the codecs raise what they stumbled over
@@ -92,8 +91,9 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[np.float32]:
             ) from None
     if not np.isfinite(array_zyx).all():
         raise StudyHeld(HoldReason.PIXEL_DATA_DAMAGED, "Pixel values are not finite numbers. Send the original series.")
-    check_one_scale(transforms)
-    check_spread(spreads)
+    check_one_scale(transforms.values())
+    check_spread(list(spreads.values()))
+    check_strays([(transforms[place], spreads[place].mean) for place in range(len(frames))])
     return array_zyx
 
 

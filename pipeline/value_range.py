@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,9 @@ from pipeline.grey_values import PixelFormat, Transform, unclear
 _BINS, _GAP_BINS = 16, 4
 """Of what the stored bits can hold, and how many empty ones in a row make a gap; chosen here. Real images fill their
 range from below without gaps, and negative values of magnitudes are small."""
+
+_NEARLY_ALL = 0.8
+"""Share of slices that have one rescale, from which on another one is a stray; chosen here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +33,15 @@ class Spread:
         Which parts of what their bits can hold the stored values fill, from the lowest on.
     signed
         Whether they are signed, and no intercept lifts them.
+    mean
+        Of the stored values.
     """
 
     image: tuple[float, float] | None
     padded: tuple[float, float] | None
     filled: tuple[bool, ...]
     signed: bool
+    mean: float
 
 
 def spread_of(
@@ -57,6 +65,7 @@ def spread_of(
         None if padding_yx is None else _ends(stored_yx[padding_yx], transform),
         filled=tuple((np.bincount(bins_yx.ravel(), minlength=_BINS) > 0).tolist()),
         signed=pixels.signed and transform.intercept == 0,
+        mean=float(stored_yx.mean()),
     )
 
 
@@ -80,6 +89,36 @@ def check_spread(spreads: Sequence[Spread]) -> None:
     gap = any(not any(filled[at : at + _GAP_BINS]) for at in range(_BINS - _GAP_BINS))
     if filled[0] and filled[-1] and (signed or gap):
         raise unclear("Pixel values lie at both ends of their range: PixelRepresentation or BitsStored is not theirs.")
+
+
+def check_strays(scaled: Sequence[tuple[Transform, float]]) -> None:
+    """Refuse a volume of which single slices have a rescale of their own that sets them apart from their neighbours.
+
+    Scanners that choose the rescale slice by slice use all bits of each slice: it makes neighbours alike.
+
+    Parameters
+    ----------
+    scaled
+        Transformation and mean stored value of each frame, in the order of the slices.
+
+    Raises
+    ------
+    StudyHeld
+        ``pixel_values_unclear`` where a slice would fit its neighbours better with the rescale of nearly all others.
+    """
+    scales = [(transform.slope, transform.intercept) for transform, _ in scaled]
+    (slope, intercept), count = Counter(scales).most_common(1)[0]
+    if count == len(scales) or count < _NEARLY_ALL * len(scales):
+        return
+    common = [mean * slope + intercept for _, mean in scaled]
+    usual = [place for place, scale in enumerate(scales) if scale == (slope, intercept)]
+    for place in sorted(set(range(len(scales))) - set(usual)):
+        transform, mean = scaled[place]
+        at = bisect(usual, place)
+        neighbours = [common[near] for near in usual[max(0, at - 1) : at + 1]]
+        expected = sum(neighbours) / len(neighbours)
+        if abs(mean * transform.slope + transform.intercept - expected) > abs(common[place] - expected):
+            raise unclear("Single slices have a RescaleSlope or RescaleIntercept that sets them apart from the others.")
 
 
 def _check_padding(spreads: Sequence[Spread]) -> None:

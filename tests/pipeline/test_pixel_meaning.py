@@ -401,6 +401,24 @@ def test_scale_of_philips_that_differs_from_slice_to_slice_is_refused(sent, same
         assert outcome(files) == VALUES
 
 
+@pytest.mark.parametrize("place", [0, 4, 9])
+@pytest.mark.parametrize("changes", [{"RescaleSlope": "2"}, {"RescaleSlope": "0.4"}, {"RescaleIntercept": "300"}])
+def test_rescale_that_sets_one_slice_apart_is_refused(sent, place, changes):
+    files = write(sent, np.tile(smooth()[:1], (10, 1, 1)))
+    change(files[place], **{"RescaleSlope": "1", "RescaleIntercept": "0", **changes})
+    assert outcome(files) == VALUES
+
+
+@pytest.mark.parametrize("place", [0, 4, 9])
+def test_rescale_that_makes_one_slice_alike_is_applied(sent, place):
+    values = np.tile(smooth()[:1] // 2 * 2, (10, 1, 1))
+    stored = values.copy()
+    stored[place] //= 2
+    files = write(sent, stored)
+    change(files[place], RescaleSlope="2", RescaleIntercept="0")
+    assert_read(files, values)
+
+
 # --- Enhanced ---------------------------------------------------------------------------------------------------------
 
 PIXELS = np.arange(3 * 6 * 8, dtype=np.uint16).reshape(3, 6, 8)
