@@ -11,7 +11,8 @@ from typing import Any, Final
 OWNER_ALONE: Final = 0o600
 """Permissions of a file that holds patient data."""
 _ANYBODY: Final = 0o666
-_UNFINISHED: Final = "*.part"
+_UNFINISHED: Final = ("*.part", ".*.tmp")
+"""Names of files that are being written; versions before 2026-11-28 used the second."""
 
 
 def write_whole(file: Path, content: bytes, permissions: int = _ANYBODY) -> None:
@@ -114,7 +115,7 @@ def drop_unfinished(folder: Path) -> int:
     int
         How many files that were.
     """
-    left = list(folder.glob(_UNFINISHED))
+    left = [file for pattern in _UNFINISHED for file in folder.glob(pattern)]
     for file in left:
         file.unlink(missing_ok=True)
     return len(left)

@@ -25,7 +25,7 @@ from dicom_node.cli import app as cli
 from dicom_node.config import Config, example_toml, load, parse
 from dicom_node.config import sentences as config_text
 from dicom_node.engine import processes, worker, workflow
-from dicom_node.net import association, scp, scu
+from dicom_node.net import association, contexts, scp, scu
 from dicom_node.studies.timeline import Event, State
 from models.contrast import Contrast
 from models.training.cohort import INCLUDED
@@ -352,7 +352,7 @@ def test_limits_are_those_of_the_code():
 
 def test_transfer_syntaxes_are_those_accepted_in_this_order():
     listed = [row["UID"] for row in table(CONFORMANCE, "transfer syntax", "UID", "decoded")]
-    assert listed == scp.storage_transfer_syntaxes()
+    assert listed == contexts.storage_transfer_syntaxes()
 
 
 def test_decoded_transfer_syntaxes_are_those_that_pydicom_decodes_here():

@@ -34,10 +34,15 @@ from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 from pydicom.valuerep import TEXT_VR_DELIMS
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_ECHO
+from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
+from pynetdicom.presentation import negotiate_unrestricted
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.transport import ThreadedAssociationServer
 from torch import nn
 from torch.nn import functional as F
@@ -154,6 +159,31 @@ def test_still_there_the_switch_that_keeps_pynetdicom_from_printing_messages(mon
         monkeypatch.setattr(_config, "LOG_HANDLER_LEVEL", level)
         found[level] = bool(Association(AE("CLIENT"), "requestor").get_handlers(evt.EVT_DIMSE_SENT))
     assert found == {"standard": True, "none": False}
+
+
+def test_mended_pynetdicom_serves_storage_of_classes_it_does_not_know():
+    """Works around it: dicom_node.net.contexts: serve_storage."""
+    private = "1.3.46.670589.11.0.0.12.1"
+    assert uid_to_service_class(private) is ServiceClass
+    # Its switch takes the first transfer syntax whatever the acceptor prefers, and retired services for storage.
+    offered = build_context(private, ["1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.1"])
+    retired = build_context("1.2.840.10008.3.1.2.3.1")
+    offered.context_id, retired.context_id = 1, 3
+    accepted, _ = negotiate_unrestricted([offered, retired], [build_context(private, ["1.2.840.10008.1.2.1"])])
+    assert [context.transfer_syntax[0] for context in accepted if context.abstract_syntax == private] == [
+        "1.2.840.10008.1.2.4.94"
+    ]
+    assert [context.result for context in accepted] == [0, 0]
+
+
+def test_still_there_the_service_that_a_class_is_said_to_be_of():
+    """Reaches into it: dicom_node.net.contexts: serve_storage."""
+    item: Any = SOPClassCommonExtendedNegotiation()
+    item.sop_class_uid, item.service_class_uid = "1.2.3", StorageServiceClass.uid
+    association = Association(AE("SERVER"), "acceptor")
+    association.acceptor._common_ext = {UID("1.2.3"): item}
+    assert association.acceptor.accepted_common_extended[UID("1.2.3")][0] == StorageServiceClass.uid
+    assert uid_to_service_class(StorageServiceClass.uid) is StorageServiceClass
 
 
 def test_still_there_in_pynetdicom():

@@ -36,20 +36,31 @@ def load_config(file: Path | None, *, offline: bool = False) -> Config:
     """Return the configuration; a verb that needs no network does without a file where none was named."""
     from dicom_node.config import Config, load
 
-    found = config_file(file)
-    return Config.offline() if offline and not (file or found.exists()) else load(found)
+    return Config.offline() if offline and not (file or _default()) else load(config_file(file))
 
 
 def site_rules(file: Path | None) -> SiteRules:
     """Return the site's rules; without a configuration none is loaded, which would take as long as a series."""
     from pipeline.select import BUILT_IN
 
-    return load_config(file).selection.rules() if file or config_file(None).exists() else BUILT_IN
+    return load_config(file).selection.rules() if file or _default() else BUILT_IN
 
 
 def config_file(file: Path | None) -> Path:
     """Return the file that was named, else the first default that is there, else the first default."""
-    return file or next((candidate for candidate in CONFIGS if candidate.exists()), CONFIGS[0])
+    return file or _default() or CONFIGS[0]
+
+
+def _default() -> Path | None:
+    """Return the first default that is there; one in a folder that this user may not enter is not."""
+    return next((candidate for candidate in CONFIGS if _is_there(candidate)), None)
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:
+        return False
 
 
 @contextmanager

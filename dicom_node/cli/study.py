@@ -133,13 +133,19 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
         return
     table = []
     for line in lines:
-        facts = ", ".join(f"{key} {value}" for key, value in line.items() if key not in ("time", "event"))
+        facts = ", ".join(f"{key} {_fact(value)}" for key, value in line.items() if key not in ("time", "event"))
         table.append((str(line["time"]), str(line["event"]), facts))
     print_table(("time", "event", "facts"), table)
     if selection:
         print_lines(explained.shown(selection, last_choices(study), explained.width()))
     if row.code:
         print(f"{row.state}: {row.code}: {row.sentence}")
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_fact(item)}" for key, item in value.items())
+    return "; ".join(map(_fact, value)) if isinstance(value, list) else str(value)
 
 
 def retry(uid: StudyArgument, config: ConfigOption = None) -> None:

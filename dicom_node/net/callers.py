@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from dicom_node.config import Config, Peer, PeerRole
 from dicom_node.log import say
+from dicom_node.studies.timeline import Ending
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """Who opened an association.
 
@@ -25,12 +26,15 @@ class Caller:
         Whether it is a source.
     studies
         What it has sent so far.
+    ending
+        How it ended its association, where that is known.
     """
 
     ae_title: str
     address: str
     may_store: bool
     studies: set[str] = field(default_factory=set)
+    ending: Ending | None = None
 
 
 def known_roles(config: Config, calling: str, address: str) -> set[PeerRole] | None:

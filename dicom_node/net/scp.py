@@ -25,15 +25,12 @@ from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
 )
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config, evt
+from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node.config import Config, PeerRole
@@ -42,8 +39,10 @@ from dicom_node.log import say
 from dicom_node.net.association import send_at_once
 from dicom_node.net.callers import Caller, known_roles, plain_address
 from dicom_node.net.commitments import write_commitment
-from dicom_node.studies.spool import Outcome, Spool
-from dicom_node.studies.timeline import Event
+from dicom_node.net.contexts import accept_storage, refused_contexts, serve_storage, supported_contexts
+from dicom_node.studies.collect import End
+from dicom_node.studies.spool import Outcome, Spool, Study
+from dicom_node.studies.timeline import Ending, Event
 from models.uid import is_uid
 
 logger = logging.getLogger(__name__)
@@ -59,18 +58,7 @@ MAXIMUM_PDU_BYTES = 128 * 1024
 LOCAL_LIMIT = (0x02, 0x03, 0x02)
 _STUDY_INSTANCE_UID = 0x0020000D
 _INFLATE_BYTES = 64 * 1024
-# What a sender offers in one context is accepted in this order: plain, then lossless, then the rest.
-_PREFERRED = (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    *("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.57"),  # RLE, JPEG lossless
-    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"),  # JPEG-LS, JPEG 2000 lossless
-)
-# JPIP and SMPTE ST 2110 transfer syntaxes refer to pixels that are elsewhere.
-_ELSEWHERE = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205")
-_STREAMED = "1.2.840.10008.1.2.7."
+_LAST_NOTES_S = 5.0
 
 
 class Status(IntEnum):
@@ -97,8 +85,11 @@ class Listener(Protocol):
     def stored(self, association: int, study_uid: str, outcome: Outcome) -> None:
         """Take note that an instance is in the spool."""
 
-    def closed(self, association: int) -> None:
-        """Take note that the association is over."""
+    def refused(self, association: int, study_uid: str | None) -> None:
+        """Take note that an instance was not stored; None if its study cannot be read."""
+
+    def closed(self, association: int, end: End) -> None:
+        """Take note that the association is over, and how it ended."""
 
 
 class Receiver:
@@ -166,6 +157,9 @@ class Receiver:
             time.sleep(0.05)
         for association in server.active_associations:
             association.abort()
+        until_s = time.monotonic() + _LAST_NOTES_S
+        while self._callers and time.monotonic() < until_s:
+            time.sleep(0.01)
         say(logger, "stopped")
 
     def _events(self) -> list[Any]:
@@ -173,6 +167,8 @@ class Receiver:
             (evt.EVT_CONN_OPEN, send_at_once),
             (evt.EVT_CONN_CLOSE, _let_go),
             (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_ACCEPTED, lambda event: serve_storage(event.assoc)),
+            (evt.EVT_ACSE_RECV, self._on_abort),
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_N_EVENT_REPORT, self._on_commitment),
         ]
@@ -192,6 +188,7 @@ class Receiver:
             association.acse.send_reject(*LOCAL_LIMIT)
             association.kill()
         else:
+            accept_storage(association)
             with self._lock:
                 self._callers[association] = Caller(calling, address, PeerRole.SOURCE in roles)
             # Not every end of an association has an event (a lost connection): wait for its thread.
@@ -199,37 +196,55 @@ class Receiver:
 
     def _await_end(self, association: Association) -> None:
         association.join()
-        with self._lock:
-            del self._callers[association]
-        if self._listener:
-            self._listener.closed(id(association))
+        caller = self._callers[association]
+        try:
+            if self._listener:
+                self._listener.closed(
+                    id(association), End(_ending(association, caller), caller.ae_title, caller.address)
+                )
+        except Exception:
+            say(logger, "end of an association not noted", level=logging.ERROR)
+        finally:
+            with self._lock:
+                del self._callers[association]
+
+    def _on_abort(self, event: evt.Event) -> None:
+        """Keep how the sender ended; pynetdicom makes an A-P-ABORT of a lost connection too."""
+        caller, primitive = self._callers.get(event.assoc), cast(Any, event).primitive
+        if caller and isinstance(primitive, (A_ABORT, A_P_ABORT)):
+            caller.ending = Ending.ABORTED if isinstance(primitive, A_ABORT) else Ending.LOST
 
     def _on_store(self, event: evt.Event) -> Dataset:
-        try:
-            return _answer(*self._store(event))
-        except SpoolFull:
-            say(logger, "refused, disk full", level=logging.ERROR)
-            return _answer(Status.OUT_OF_RESOURCES, "disk full, send again later")
-        except Exception:
-            say(logger, "instance not stored", level=logging.ERROR)
-            return _answer(Status.PROCESSING_FAILURE, "could not be stored")
-
-    def _store(self, event: evt.Event) -> tuple[Status, str]:
-        caller, request = self._callers[event.assoc], cast(C_STORE, event.request)
+        caller = self._callers[event.assoc]
         if not caller.may_store:
             say(logger, "refused, not a source", level=logging.WARNING, ae_title=caller.ae_title)
-            return Status.NOT_AUTHORISED, "this AE title is not a source"
+            return _answer(Status.NOT_AUTHORISED, "this AE title is not a source")
+        study_uid = None
         try:
-            study_uid = find_study_uid(cast(BytesIO, request.DataSet), event.context.transfer_syntax)
+            study_uid = find_study_uid(cast(Any, event.request).DataSet, event.context.transfer_syntax)
         except Exception:
             say(logger, "refused, unreadable data set", level=logging.ERROR, ae_title=caller.ae_title)
-            return Status.CANNOT_UNDERSTAND, "unreadable data set"
-        sop_instance_uid = str(request.AffectedSOPInstanceUID)
+            status, comment = Status.CANNOT_UNDERSTAND, "unreadable data set"
+        else:
+            status, comment = self._store(event, caller, study_uid)
+        if status is not Status.SUCCESS and self._listener:
+            self._listener.refused(id(event.assoc), study_uid)
+        return _answer(status, comment)
+
+    def _store(self, event: evt.Event, caller: Caller, study_uid: str | None) -> tuple[Status, str]:
+        sop_instance_uid = str(cast(C_STORE, event.request).AffectedSOPInstanceUID)
         if study_uid is None or not is_uid(sop_instance_uid):
             say(logger, "refused, no valid UID", level=logging.WARNING, ae_title=caller.ae_title)
             return Status.NO_STUDY, "no valid Study or SOP Instance UID"
-        stored = self._spool.store(study_uid, sop_instance_uid, event.encoded_dataset())
-        self._arrived(event.assoc, caller, study_uid, stored.outcome)
+        try:
+            stored = self._spool.store(study_uid, sop_instance_uid, event.encoded_dataset())
+            self._arrived(event.assoc, caller, study_uid, stored.outcome)
+        except SpoolFull:
+            say(logger, "refused, disk full", level=logging.ERROR)
+            return Status.OUT_OF_RESOURCES, "disk full, send again later"
+        except Exception:
+            say(logger, "instance not stored", level=logging.ERROR)
+            return Status.PROCESSING_FAILURE, "could not be stored"
         return Status.SUCCESS, ""
 
     def _arrived(self, association: Association, caller: Caller, study_uid: str, outcome: Outcome) -> None:
@@ -237,7 +252,9 @@ class Receiver:
             say(logger, "instance kept beside another with its UID", level=logging.WARNING, study=study_uid)
         if study_uid not in caller.studies:
             caller.studies.add(study_uid)
-            self._spool.study(study_uid).note(Event.ASSOCIATION, calling=caller.ae_title, address=caller.address)
+            study = self._spool.study(study_uid)
+            study.note(Event.ASSOCIATION, calling=caller.ae_title, address=caller.address)
+            _note_refused(study, association, caller)
         if self._listener:
             self._listener.stored(id(association), study_uid, outcome)
 
@@ -301,12 +318,6 @@ def _scan(stream: BytesIO, transfer_syntax: UID) -> tuple[str | None, bool]:
     return (text if is_uid(text) else None), passed
 
 
-def storage_transfer_syntaxes() -> list[str]:
-    """Return the transfer syntaxes whose data sets can be kept as bytes, in the order they are preferred."""
-    rest = [uid for uid in ALL_TRANSFER_SYNTAXES if uid not in (*_PREFERRED, *_ELSEWHERE) and _STREAMED not in uid]
-    return [*_PREFERRED, *rest]
-
-
 def _application_entity(ae_title: str) -> AE:
     entity = AE(ae_title)
     # pynetdicom counts connections that never ask for an association too (no upstream issue known); `Receiver` counts
@@ -316,12 +327,7 @@ def _application_entity(ae_title: str) -> AE:
     entity.acse_timeout = REQUEST_TIMEOUT_S
     entity.dimse_timeout = MESSAGE_TIMEOUT_S
     entity.network_timeout = IDLE_TIMEOUT_S
-    syntaxes = storage_transfer_syntaxes()
-    for context in AllStoragePresentationContexts:
-        entity.add_supported_context(context.abstract_syntax, syntaxes)  # type: ignore[arg-type]
-    entity.add_supported_context(Verification)
-    # The PACS is the SCP of this service although it opens the association.
-    entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+    entity.supported_contexts = supported_contexts()
     return entity
 
 
@@ -330,6 +336,22 @@ def _reject(association: Association, refusal: Refusal, calling: str, called: st
     say(logger, "association refused", level=logging.WARNING, **facts)
     association.acse.send_reject(0x01, 0x01, int(refusal))
     association.kill()
+
+
+def _note_refused(study: Study, association: Association, caller: Caller) -> None:
+    """Note the contexts that were refused beside what the study came in, once for each sender."""
+    refused = [context.as_json() for context in refused_contexts(association)]
+    facts = {"calling": caller.ae_title, "contexts": refused}
+    if not refused or any(entry.facts == facts for entry in study.timeline()):
+        return
+    study.note(Event.CONTEXTS_REFUSED, **facts)
+    say(logger, "contexts refused", level=logging.WARNING, study=study.uid, contexts=len(refused))
+
+
+def _ending(association: Association, caller: Caller) -> Ending:
+    if association.is_released:
+        return Ending.RELEASED
+    return caller.ending or (Ending.ABORTED_HERE if association.is_aborted else Ending.LOST)
 
 
 def _answer(status: Status, comment: str) -> Dataset:

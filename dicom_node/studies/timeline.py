@@ -53,6 +53,9 @@ class Event(StrEnum):
     """What may happen to a study."""
 
     ASSOCIATION = "association"
+    CONTEXTS_REFUSED = "contexts_refused"
+    ASSOCIATION_FAILED = "association_failed"
+    SENT_AGAIN = "sent_again"
     DEADLINE = "deadline"
     QUEUED = "queued"
     COLLECTED = "collected"
@@ -69,6 +72,18 @@ class Event(StrEnum):
     RETRIED = "retried"
     RELEASED = "released"
     FAILED = "failed"
+
+
+class Ending(StrEnum):
+    """How an association ended."""
+
+    RELEASED = "released"
+    ABORTED = "aborted"
+    """By the sender."""
+    LOST = "lost"
+    """Without a word: its connection, or what carried it."""
+    ABORTED_HERE = "aborted_here"
+    """By the node: it was idle for too long, broke the protocol, or the node stopped."""
 
 
 class Kind(StrEnum):
@@ -190,6 +205,19 @@ class Timeline:
         """The digest of the study when it was last found complete."""
         collected = self.last(Event.COLLECTED)
         return collected.text("digest") if collected else None
+
+    @property
+    def failing(self) -> frozenset[str]:
+        """Senders whose association failed since the study was last complete, and that have not sent it again."""
+        senders: set[str] = set()
+        for entry in self.entries:
+            if entry.event == Event.COLLECTED:
+                senders.clear()
+            elif entry.event == Event.ASSOCIATION_FAILED:
+                senders.add(entry.text("calling"))
+            elif entry.event == Event.SENT_AGAIN:
+                senders.discard(entry.text("calling"))
+        return frozenset(senders)
 
     @property
     def attempts(self) -> int:

@@ -95,7 +95,8 @@ def _unusable(path: Path, header: Header) -> Problem | None:
         sentence = "The file lacks a study, series or instance UID; send it from where it was made."
         return Problem(path, ProblemCode.FILE_WITHOUT_IDENTITY, sentence)
     if facts.text("Modality") != "MR" or facts.text("SOPClassUID") not in MR_IMAGE_CLASSES:
-        return Problem(path, ProblemCode.NOT_MR_IMAGE, f"The object is {_class_name(facts)}, not an MR image.", *uids)
+        sentence = f"The object is {_class_name(facts)}, not an MR image."
+        return Problem(path, ProblemCode.NOT_MR_IMAGE, sentence, *uids, slice_lost=_may_be_slice(header, facts))
     rows, columns, frames = facts.number("Rows") or 0, facts.number("Columns") or 0, _frame_count(facts)
     sides_fit = 0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE and 0 < frames <= _MAX_FRAMES
     expected_bytes = rows * columns * frames * _voxel_bytes(facts)
@@ -118,6 +119,10 @@ def _unusable(path: Path, header: Header) -> Problem | None:
         sentence = f"The header declares {frames} frames and describes {len(header.frames)}; send the file again."
         return Problem(path, ProblemCode.FRAMES_INCOMPLETE, sentence, *uids)
     return None
+
+
+def _may_be_slice(header: Header, facts: Facts) -> bool:
+    return facts.text("SOPClassUID") in MR_IMAGE_CLASSES or header.pixels.length > 0 or bool(facts.number("Rows"))
 
 
 def _class_name(facts: Facts) -> str:

@@ -106,6 +106,9 @@ class Problem:
     ----------
     foreign
         What it is, where it is no DICOM file.
+    slice_lost
+        Whether its series may lack a slice without it: False of an object that is not MR and has no pixels, such as the
+        spectra and protocols of private classes that scanners put among the images of a series.
     """
 
     path: Path
@@ -114,6 +117,7 @@ class Problem:
     series_uid: str | None = None
     sop_instance_uid: str | None = None
     foreign: Foreign | None = None
+    slice_lost: bool = True
 
 
 @dataclass(frozen=True, slots=True)

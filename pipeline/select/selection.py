@@ -191,7 +191,7 @@ def _refuse_damaged(candidates: Iterable[Candidate], headers: Headers, choices: 
 
     Another series that fits does not take its place: what was damaged on the way is to be sent again.
     """
-    damaged = {(problem.series_uid, problem.sop_instance_uid) for problem in headers.problems}
+    damaged = {(problem.series_uid, problem.sop_instance_uid) for problem in headers.problems if problem.slice_lost}
     for candidate in candidates:
         role, series_uid = candidate.role or candidate.unfit, candidate.volume.series_uid
         if role is None or choices.get(role, series_uid) != series_uid:

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.cli import settings
 from dicom_node.cli.app import app
-from dicom_node.config import load
+from dicom_node.cli.settings import load_config, site_rules
+from dicom_node.config import Config, load
 from dicom_node.engine.worker import Worker
+from dicom_node.errors import NodeError
 from dicom_node.studies.spool import Spool, Study
 from models.contrast import Contrast
+from pipeline.select import BUILT_IN
 from tests.support.services import command, copy_study
 from tests.support.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
 
@@ -52,6 +56,22 @@ def test_init_writes_a_configuration_that_loads(tmp_path: Path):
 def test_a_missing_configuration(tmp_path: Path):
     code, line = refused("studies", "--config", str(tmp_path / "none.toml"))
     assert (code, line.split(":")[0]) == (2, "config_missing")
+
+
+def test_a_default_that_cannot_be_looked_at_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # As where the user may not enter the folder, which is no obstacle to root: looking raises another OSError.
+    closed = tmp_path / ("x" * 300)
+    with pytest.raises(OSError, match="too long"):
+        closed.exists()
+    monkeypatch.setattr(settings, "CONFIGS", (closed, tmp_path / "node.toml"))
+    assert settings.config_file(None) == closed
+    assert load_config(None, offline=True) == Config.offline()
+    assert site_rules(None) is BUILT_IN
+    with pytest.raises(NodeError) as caught:
+        load_config(None)
+    assert caught.value.code == "config_unreadable"
+    (tmp_path / "node.toml").touch()
+    assert settings.config_file(None) == tmp_path / "node.toml"
 
 
 def test_an_unknown_key(tmp_path: Path):

@@ -35,9 +35,12 @@ from dicom_node import log
 from dicom_node.config import Config, NodeSection, Peer, PeerRole, ReceiveSection
 from dicom_node.errors import ConfigError
 from dicom_node.net import scp
-from dicom_node.net.scp import Receiver, Status, find_study_uid, storage_transfer_syntaxes
+from dicom_node.net.contexts import storage_transfer_syntaxes
+from dicom_node.net.scp import Receiver, Status, find_study_uid
+from dicom_node.studies.collect import End
 from dicom_node.studies.spool import Outcome, Spool
-from tests.support.services import DATA, ECHOSCU, STORESCU, require
+from dicom_node.studies.timeline import Ending, Event
+from tests.support.services import DATA, ECHOSCU, STORESCU, require, wait_for
 
 ROOT = Path(__file__).parents[2]
 SYNTAX_FILES = sorted((DATA / "transfer-syntaxes").glob("*.dcm"))
@@ -70,12 +73,18 @@ class Arrivals:
 
     def __init__(self) -> None:
         self.outcomes: list[tuple[str, Outcome]] = []
+        self.not_stored: list[str | None] = []
+        self.ends: list[End] = []
         self.ended = threading.Event()
 
     def stored(self, association: int, study_uid: str, outcome: Outcome) -> None:
         self.outcomes.append((study_uid, outcome))
 
-    def closed(self, association: int) -> None:
+    def refused(self, association: int, study_uid: str | None) -> None:
+        self.not_stored.append(study_uid)
+
+    def closed(self, association: int, end: End) -> None:
+        self.ends.append(end)
         self.ended.set()
 
 
@@ -246,6 +255,99 @@ def test_transfer_syntaxes_whose_pixels_are_elsewhere_are_not_accepted():
     names = [UID(uid).name for uid in storage_transfer_syntaxes()]
     assert len(names) == len(set(names)) > 35
     assert not [name for name in names if "JPIP" in name or "SMPTE" in name]
+
+
+SPECTRUM, CSA = UID("1.3.46.670589.11.0.0.12.1"), UID("1.3.12.2.1107.5.9.1")
+ELSEWHERE = "1.2.840.10008.1.2.4.94"
+
+
+def test_instances_of_private_and_future_classes_are_kept(receiver: Receiver, spool: Spool, arrivals: Arrivals):
+    kinds = [MRImageStorage, SPECTRUM, CSA, UID("1.2.840.10008.5.1.4.1.1.4.99"), UID("1.2.840.10008.5.1.1.29")]
+    instances = [make_instance(kind) for kind in kinds * 2]
+    assert [answer.Status for answer in store(receiver, *instances)] == [Status.SUCCESS] * 10
+    kept = {path.stem: data_set(path.read_bytes()) for path in spool.study(STUDY).instances()}
+    assert kept == {str(instance.SOPInstanceUID): encode(instance) for instance in instances}
+    assert arrivals.ended.wait(10)
+    assert arrivals.ends == [End(Ending.RELEASED, "PACS", "127.0.0.1")]
+    assert spool.study(STUDY).timeline().events == ["association"]
+
+
+def test_plain_is_preferred_for_private_classes_too(receiver: Receiver):
+    offered = [ELSEWHERE, "1.2.840.10008.1.2.4.50", ExplicitVRLittleEndian]
+    association = associate(receiver, contexts=[build_context(SPECTRUM, offered)])
+    assert association.accepted_contexts[0].transfer_syntax == [ExplicitVRLittleEndian]
+    association.release()
+
+
+def test_contexts_that_were_refused_stand_at_the_study_once(receiver: Receiver, spool: Spool, arrivals: Arrivals):
+    find = str(sop_class.StudyRootQueryRetrieveInformationModelFind)  # type: ignore[attr-defined]
+    private = "1.2.840.113619.5.2"
+    for more in ([], [], [build_context(SPECTRUM, [private])]):
+        contexts = [
+            build_context(MRImageStorage, ExplicitVRLittleEndian),
+            build_context(MRImageStorage, [ELSEWHERE]),
+            build_context(find, ExplicitVRLittleEndian),
+            *more,
+        ]
+        association = associate(receiver, contexts=contexts)
+        for _ in range(2):
+            association.send_c_store(make_instance())
+        association.release()
+    wait_for(lambda: len(arrivals.ends) == 3, 10, "the ends")
+    noted = [entry for entry in spool.study(STUDY).timeline() if entry.event == Event.CONTEXTS_REFUSED]
+    refused = [
+        {"abstract_syntax": str(MRImageStorage), "transfer_syntaxes": [ELSEWHERE], "because": "transfer_syntax"},
+        {"abstract_syntax": find, "transfer_syntaxes": [str(ExplicitVRLittleEndian)], "because": "abstract_syntax"},
+    ]
+    other = {"abstract_syntax": str(SPECTRUM), "transfer_syntaxes": [private], "because": "transfer_syntax"}
+    assert [entry.facts for entry in noted] == [
+        {"calling": "PACS", "contexts": refused},
+        {"calling": "PACS", "contexts": [*refused, other]},
+    ]
+
+
+def test_how_an_association_ended_is_reported(receiver: Receiver, arrivals: Arrivals):
+    def shut(association: Association) -> None:
+        association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+
+    for number, end in enumerate((Association.release, Association.abort, shut), start=1):
+        association = associate(receiver)
+        association.send_c_store(make_instance())
+        end(association)
+        wait_for(lambda: len(arrivals.ends) == number, 10, "the end")  # noqa: B023
+    assert [end.ending for end in arrivals.ends] == [Ending.RELEASED, Ending.ABORTED, Ending.LOST]
+
+
+def test_an_association_that_is_idle_for_too_long_is_ended_here(
+    spool: Spool, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(scp, "IDLE_TIMEOUT_S", 1)
+    receiver = Receiver(settings(spool.data_dir), spool, arrivals)
+    receiver.start()
+    try:
+        associate(receiver).send_c_store(make_instance())
+        assert arrivals.ended.wait(10)
+    finally:
+        receiver.stop(0)
+    assert [end.ending for end in arrivals.ends] == [Ending.ABORTED_HERE]
+
+
+def test_an_association_that_the_node_aborts_when_it_stops_is_reported(receiver: Receiver, arrivals: Arrivals):
+    associate(receiver).send_c_store(make_instance())
+    receiver.stop(0)
+    assert [end.ending for end in arrivals.ends] == [Ending.ABORTED_HERE]
+
+
+def test_an_instance_that_is_not_stored_is_reported_with_its_study(
+    receiver: Receiver, spool: Spool, arrivals: Arrivals
+):
+    nameless = make_instance()
+    del nameless.StudyInstanceUID
+    store(receiver, make_instance(), nameless)
+    spool.reserve_bytes = 1 << 62
+    store(receiver, make_instance())
+    store(receiver, make_instance(), calling="VIEWER")
+    assert arrivals.not_stored == [None, STUDY]
 
 
 def test_a_duplicate_is_accepted_and_ignored_and_a_conflict_kept(receiver: Receiver, spool: Spool, arrivals: Arrivals):
