@@ -8,8 +8,10 @@ from dataclasses import replace
 from models.contrast import Contrast
 from pipeline.errors import HoldReason, StudyHeld
 from pipeline.geometry import ordered_frames
-from pipeline.select.clues import Clue, ClueKind, Unsuited
+from pipeline.select.clues import Clue, ClueKind
+from pipeline.select.injection import before_contrast_agent
 from pipeline.select.judge import Candidate, Verdict, plane
+from pipeline.select.naming import meant_by, name, with_names
 from pipeline.select.physics import read_physics
 from pipeline.select.rules import BUILT_IN, SiteRules
 
@@ -19,6 +21,9 @@ _WHOLE_HEAD_MM = 150.0
 """More is no advantage; chosen here: the highest of the brain masks behind `pipeline.plausibility` has 148 mm."""
 _COVERAGE_STEP_MM = 20.0
 """Less is no difference; chosen here, three slices of a clinical series."""
+
+_NAMED_AT_MOST = 2
+"""Series that a sentence about a missing role names."""
 
 
 class RoleMissing(StudyHeld):
@@ -54,7 +59,8 @@ def select_roles(
     rules
         What the site knows of its own series.
     choices
-        Series Instance UIDs that a human chose for a role; they outrank verdicts, never the geometry gate.
+        What a human chose for a role: a series number or Series Instance UID, or one of its volumes as
+        :mod:`pipeline.select.naming` calls it. Choices outrank verdicts, never the geometry gate.
 
     Returns
     -------
@@ -67,7 +73,7 @@ def select_roles(
         ``choice_unusable``, ``geometry_*``, ``ambiguous_role`` or ``missing_role``, whatever comes first in this order;
         the sentence names every role that has none. `RoleMissing` where a single role is missing and nothing else.
     """
-    candidates = list(candidates)
+    candidates = with_names(candidates)
     chosen: dict[Contrast, Candidate] = {}
     refusals: list[StudyHeld] = []
     for role in (Contrast.FLAIR, Contrast.T2W, Contrast.T1W):
@@ -106,19 +112,18 @@ def _refuse_twice(chosen: dict[Contrast, Candidate]) -> None:
 # --- by hand ----------------------------------------------------------------------------------------------------------
 
 
-def _by_hand(role: Contrast, series_uid: str, candidates: list[Candidate]) -> Candidate:
-    volumes = [c for c in candidates if c.volume.series_uid == series_uid]
+def _by_hand(role: Contrast, choice: str, candidates: list[Candidate]) -> Candidate:
+    volumes = meant_by(choice, candidates)
     if not volumes:
-        raise StudyHeld(
-            HoldReason.CHOICE_UNUSABLE, f"The series chosen for {role} is not in the study; choose another."
-        )
+        raise StudyHeld(HoldReason.CHOICE_UNUSABLE, _not_there(role, choice, candidates))
     fitting = [c for c in volumes if c.scores[role] > 0]
     # The echoes of one series share a description; their times distinguish them.
     fitting = fitting or [c for c in volumes if read_physics(c.volume).role is role]
     if len(volumes) > 1 and len(fitting) != 1:
         raise StudyHeld(
             HoldReason.CHOICE_UNUSABLE,
-            f"{name(volumes[0])} chosen for {role} holds {len(volumes)} volumes, and not just one of them fits.",
+            f"What was chosen for {role} holds {len(volumes)} volumes, and not just one of them fits; "
+            f"choose one of them: {_arguments(role, volumes)}.",
         )
     candidate = fitting[0] if fitting else volumes[0]
     try:
@@ -129,6 +134,17 @@ def _by_hand(role: Contrast, series_uid: str, candidates: list[Candidate]) -> Ca
     return replace(candidate, clues=(Clue(ClueKind.BY_HAND), *candidate.clues))
 
 
+def _not_there(role: Contrast, choice: str, candidates: list[Candidate]) -> str:
+    volumes = meant_by(choice.partition(":")[0], candidates)
+    if volumes:
+        return f"The series chosen for {role} holds no such volume; choose one of these: {_arguments(role, volumes)}."
+    return f"The series chosen for {role} is not in the study; choose another."
+
+
+def _arguments(role: Contrast, volumes: list[Candidate]) -> str:
+    return ", ".join(f"{role}={candidate.argument}" for candidate in volumes)
+
+
 # --- by rule ----------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +153,7 @@ def _best(role: Contrast, candidates: list[Candidate], rules: SiteRules) -> Cand
     if not fitting:
         raise _nobody(role, candidates)
     if role is Contrast.T1W and rules.contrast == "refuse":
-        fitting = _before_contrast(fitting, candidates)
+        fitting = before_contrast_agent(fitting, candidates)
     for candidate in fitting:
         rivals = [other for other in fitting if other is not candidate]
         advantages = [_advantage(role, candidate, rival, rules) for rival in rivals]
@@ -158,47 +174,19 @@ def _nobody(role: Contrast, candidates: list[Candidate]) -> StudyHeld:
     if doubtful:
         reason = f"{name(doubtful[0])} may be {role}: {doubtful[0].clues[0]}"
         return StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{reason}. Choose the series by hand.")
-    after = [c for c in candidates if role is Contrast.T1W and c.noticed(ClueKind.AFTER_CONTRAST_AGENT)]
-    hint = f" {name(after[0])} is T1 weighted, but after contrast agent." if after else ""
     return StudyHeld(
-        HoldReason.MISSING_ROLE, f"No series of the study is {role}; acquire or send it, then retry.{hint}"
+        HoldReason.MISSING_ROLE,
+        f"No series of the study is {role}; acquire or send it, then retry.{_closest(role, candidates)}",
     )
 
 
-def _before_contrast(fitting: list[Candidate], candidates: list[Candidate]) -> list[Candidate]:
-    """Return the T1 weighted candidates that were acquired before contrast agent.
-
-    A series that was acquired later than one with contrast agent shows it too, whatever its own header says; and where
-    a subtraction exists, one of the series that it was made of came after the injection.
-
-    Raises
-    ------
-    StudyHeld
-        ``ambiguous_role`` where nothing decides it.
-    """
-    given = [c for c in candidates if c.contrast_given]
-    timed = [(c.volume.acquired, name(c)) for c in given if c.volume.acquired]
-    if timed:
-        first, injected = min(timed)
-        before = [c for c in fitting if c.volume.acquired is None or c.volume.acquired <= first]
-        if not before:
-            late = f"{name(fitting[0])} is T1 weighted, but {injected} had contrast agent earlier"
-            raise StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{late}. Choose the series by hand.")
-        known = [(c, c.volume.acquired is not None and c.volume.acquired < first) for c in before]
-        return [_noted(c, Clue(ClueKind.BEFORE_CONTRAST_AGENT)) if earlier else c for c, earlier in known]
-    # A subtraction of perfusion or angiography is known by that name too, and says nothing of contrast agent.
-    subtraction = [c for c in candidates if all(clue.unsuited is Unsuited.SUBTRACTION for clue in c.clues)]
-    return _first_of_two(fitting, subtraction[0]) if subtraction and not given else fitting
-
-
-def _first_of_two(fitting: list[Candidate], subtraction: Candidate) -> list[Candidate]:
-    times = {c.volume.acquired for c in fitting}
-    if None in times or len(times) == 1:
-        doubt = f"{name(subtraction)} is a subtraction, so {name(fitting[0])} may show contrast agent"
-        raise StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{doubt}. Choose the series by hand.")
-    first = min(time for time in times if time)
-    clue = Clue(ClueKind.EARLIEST, {"subtraction": name(subtraction)})
-    return [_noted(c, clue) for c in fitting if c.volume.acquired == first]
+def _closest(role: Contrast, candidates: list[Candidate]) -> str:
+    """Return which series came closest to a role, and what ruled them out; empty where none came close."""
+    after = [c for c in candidates if role is Contrast.T1W and c.noticed(ClueKind.AFTER_CONTRAST_AGENT)]
+    if after:
+        return f" {name(after[0])} is T1 weighted, but after contrast agent."
+    barred = sorted((c for c in candidates if c.barred is role), key=lambda c: len(c.clues))[:_NAMED_AT_MOST]
+    return "".join(f" {name(c)} came close, but: {', '.join(c.evidence)}." for c in barred)
 
 
 def _advantage(role: Contrast, one: Candidate, other: Candidate, rules: SiteRules) -> Clue | None:
@@ -249,15 +237,3 @@ def _voxel_mm3(candidate: Candidate) -> float:
 
 def _noted(candidate: Candidate, *clues: Clue) -> Candidate:
     return replace(candidate, clues=(*candidate.clues, *clues))
-
-
-def name(candidate: Candidate) -> str:
-    """Return how a sentence calls the series of a candidate.
-
-    Parameters
-    ----------
-    candidate
-        Its series may have no number.
-    """
-    number = candidate.volume.series_number
-    return f"Series {number}" if number is not None else "A series without a number"

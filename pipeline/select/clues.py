@@ -108,6 +108,18 @@ class ClueKind(StrEnum):
     PHYSICS_ALONE = "physics_alone", "physics allows {role}, nothing else speaks for it"
     DERIVED_ALONE = "derived_alone", "derived images, and only one reading speaks for {role}"
     AFTER_CONTRAST_AGENT = "after_contrast_agent", "T1 weighted after contrast agent"
+    INJECTED_EARLIER = "injected_earlier", "{series} is T1 weighted, but {injected} had contrast agent earlier"
+    INJECTED_AT_UNKNOWN_TIME = (
+        "injected_at_unknown_time",
+        "{series} may show contrast agent: {injected} had it, and no time says which came first",
+    )
+    REPEATED = (
+        "repeated",
+        "{series} may show contrast agent: {first} and {second} are alike, as before and after an injection",
+    )
+    SUBTRACTED = "subtracted", "{subtraction} is a subtraction, so {series} may show contrast agent"
+    MADE_FROM = "made_from", "{series} is of the acquisition of {other} under another name: it may be a subtraction"
+    DIFFERENCE = "difference", "the pixels are those of a difference of two images"
     NO_VOLUME = "no_volume", "{verdict} by its headers, but no usable volume: {refusal}"
 
     # what is reported besides
@@ -118,6 +130,7 @@ class ClueKind(StrEnum):
     # why it and no other
     BY_HAND = "by_hand", "chosen by hand"
     BEFORE_CONTRAST_AGENT = "before_contrast_agent", "acquired before the contrast agent"
+    FIRST_OF_TWO = "first_of_two", "acquired before a T1 weighted series was repeated"
     EARLIEST = "earliest", "earliest T1 weighted series of a study with a subtraction ({subtraction})"
     RATHER_THAN = "rather_than", "rather than {rival}: {advantage}"
     AGREEMENT = "agreement", "physics and description agree"

@@ -54,6 +54,10 @@ class Candidate:
         Why the volume is no usable image.
     step_mm
         Distance of the slices of a volume that went through the gate, else 0.
+    barred
+        The role that a volume would have, did nothing rule it out.
+    argument
+        What a choice by hand calls it (:mod:`pipeline.select.naming`); empty before the whole study is known.
     """
 
     volume: Volume
@@ -64,6 +68,8 @@ class Candidate:
     unfit: Contrast | None = None
     refusal: StudyHeld | None = None
     step_mm: float = 0.0
+    barred: Contrast | None = None
+    argument: str = ""
 
     @property
     def evidence(self) -> tuple[str, ...]:
@@ -111,7 +117,8 @@ def judge(volume: Volume, rules: SiteRules = BUILT_IN) -> Candidate:
     """
     contrast_given = volume.contrast_agent or names_contrast(_naming_text(volume))
     if never := reasons_against(volume, rules):
-        return _candidate(volume, Verdict.NONE, {}, never, contrast_given)
+        ruled_out = _candidate(volume, Verdict.NONE, {}, never, contrast_given)
+        return replace(ruled_out, barred=_read_words(volume, rules)[0])
     physics = read_physics(volume)
     words, words_say = _read_words(volume, rules)
     verdict, scores, reasons = _weigh(volume, physics, words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,10 @@ from pipeline.headers import (
     read_headers,
 )
 from pipeline.select.choose import RoleMissing, select_roles
-from pipeline.select.clues import Clue
-from pipeline.select.judge import Candidate, judge
+from pipeline.select.clues import Clue, ClueKind, Unsuited
+from pipeline.select.injection import mentions_contrast_agent
+from pipeline.select.judge import Candidate, Verdict, judge
+from pipeline.select.naming import meant_by, with_names
 from pipeline.select.rules import BUILT_IN, SiteRules
 
 
@@ -99,7 +101,7 @@ def select_study(
     rules
         What the site knows of its own series.
     choices
-        Series Instance UIDs that a human chose for a role.
+        What a human chose for a role, as `select_roles` takes it.
 
     Returns
     -------
@@ -108,7 +110,7 @@ def select_study(
     """
     paths = tuple(sorted(paths))
     headers = read_headers(paths)
-    candidates = tuple(judge(volume, rules) for volume in headers.volumes)
+    candidates = _looked_at(with_names(judge(volume, rules) for volume in headers.volumes))
     study_uids = sorted({volume.study_uid for volume in headers.volumes})
     study_uid = study_uids[0] if len(study_uids) == 1 else ""
     try:
@@ -158,6 +160,28 @@ def input_digest(roles: dict[Contrast, SelectedSeries]) -> str:
     return total.hexdigest()
 
 
+def _looked_at(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return candidates of which no subtraction is T1W: where the headers leave room for one, pixels are looked at."""
+    asked = mentions_contrast_agent(candidates)
+    return tuple(_unless_difference(c) if c.role is Contrast.T1W and (asked or _unsure(c)) else c for c in candidates)
+
+
+def _unsure(candidate: Candidate) -> bool:
+    named = candidate.noticed(ClueKind.NAMES_ROLE) or candidate.noticed(ClueKind.SITE_NAMES_ROLE)
+    return candidate.noticed(ClueKind.DERIVED) or not named
+
+
+def _unless_difference(candidate: Candidate) -> Candidate:
+    from pipeline.select.difference import is_difference  # noqa: PLC0415 - the decoders take longer to load than headers
+
+    if not is_difference(candidate.volume):
+        return candidate
+    clue = Clue(ClueKind.DIFFERENCE, unsuited=Unsuited.SUBTRACTION)
+    return replace(
+        candidate, verdict=Verdict.NONE, scores=dict.fromkeys(Contrast, 0.0), clues=(clue,), barred=Contrast.T1W
+    )
+
+
 def _by_role(chosen: Mapping[Contrast, Candidate]) -> tuple[dict[Contrast, SelectedSeries], dict[Contrast, Volume]]:
     found = [role for role in Contrast if role in chosen]
     return {role: _selected(chosen[role]) for role in found}, {role: chosen[role].volume for role in found}
@@ -194,7 +218,7 @@ def _refuse_damaged(candidates: Iterable[Candidate], headers: Headers, choices: 
     damaged = {(problem.series_uid, problem.sop_instance_uid) for problem in headers.problems if problem.slice_lost}
     for candidate in candidates:
         role, series_uid = candidate.role or candidate.unfit, candidate.volume.series_uid
-        if role is None or choices.get(role, series_uid) != series_uid:
+        if role is None or (role in choices and not meant_by(choices[role], [candidate])):
             continue
         uids = {frame.sop_instance_uid for frame in candidate.volume.frames}
         # An instance that came damaged first and whole later is whole.

@@ -36,6 +36,9 @@ _ROLES = tuple((Contrast(block["role"]) if block["role"] else None, _pattern(blo
 _NEVER = tuple((Unsuited(block["name"]), _pattern(block)) for block in _TABLE["never"])
 _CONTRAST, _NO_CONTRAST = _pattern(_TABLE["contrast"]), _pattern(_TABLE["no_contrast"])
 
+_BEFORE = re.compile(r"(?<![a-z])(pre|pr[äé]|avant|nati(v|ve|f)|unenh\w*)(?![a-z])", re.IGNORECASE)
+"""Words that say so without naming the agent."""
+
 
 def _fold(description: str) -> str:
     """Return a description in the letters of the patterns: some consoles write a wide or Cyrillic T."""
@@ -129,3 +132,15 @@ def names_contrast(description: str) -> bool:
         Of the series; words that deny contrast agent are taken out first.
     """
     return bool(_CONTRAST.search(_NO_CONTRAST.sub(" ", _fold(description))))
+
+
+def denies_contrast(description: str) -> bool:
+    """Return whether a description says that contrast agent was not given, or not yet.
+
+    Parameters
+    ----------
+    description
+        Of the series; one that also says that it was given denies nothing.
+    """
+    text = _fold(description)
+    return bool(_NO_CONTRAST.search(text) or _BEFORE.search(text)) and not names_contrast(description)

@@ -101,8 +101,11 @@ def test_a_repeated_series_is_a_tie_for_a_human():
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_a_tie_of_lesser_series_is_none_of_the_best(order):
-    best = series(5, "t1_mprage", slices=160, step_mm=1.0, **(T1 | {"acquisition_type": "3D"}))
-    volumes = (PLAIN, replace(PLAIN, series_uid="1.9", series_number=9), best)
+    best = series(
+        5, "t1_mprage", slices=160, step_mm=1.0, acquired="20260101115500", **(T1 | {"acquisition_type": "3D"})
+    )
+    tied = replace(PLAIN, acquired="20260101120000")
+    volumes = (tied, replace(tied, series_uid="1.9", series_number=9), best)
     chosen = choose(*(volumes[place] for place in order))
     assert chosen.volume == best
     assert {"rather than Series 2: three-dimensional", "rather than Series 9: three-dimensional"} <= set(
