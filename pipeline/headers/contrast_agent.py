@@ -40,13 +40,15 @@ def agent_given(facts: Facts) -> bool | None:
     -------
     bool or None
         None where the header does not say; a route alone says nothing, nor does a volume of zero, which scanners write
-        by themselves.
+        by themselves. A name that cannot be read was written for something that was given.
     """
     administered = facts.text("ContrastBolusAgentAdministered").upper()
     if administered in {"YES", "NO"}:
         return administered == "YES"
     # A volume above zero was given, whatever the name of the agent.
     if any(facts.positive(keyword) for keyword in ("ContrastBolusVolume", "ContrastBolusTotalDose")):
+        return True
+    if not facts.readings("ContrastBolusAgent"):
         return True
     says = [agent_named(text) for text in _agents(facts)]
     return True if True in says else False if False in says else None

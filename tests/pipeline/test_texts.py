@@ -74,12 +74,14 @@ def file(tmp_path) -> Path:
     return write_series(image, tmp_path, STUDY, series_tags(Contrast.T1W))[0]
 
 
-def described(original: Path, label: bytes, description: bytes) -> Volume:
+def described(original: Path, label: bytes, description: bytes, agent: bytes = b"") -> Volume:
     """Return a volume of a whole head with the header of a copy."""
     file = Path(shutil.copy(original, original.with_suffix(".copy")))
     overwrite(file, "SpecificCharacterSet", "CS", label + b" " * (len(label) % 2))
     overwrite(file, "ProtocolName", "LO", b"")
     overwrite(file, "SeriesDescription", "LO", description + b" " * (len(description) % 2))
+    if agent:
+        overwrite(file, "ContrastBolusAgent", "LO", agent + b" " * (len(agent) % 2))
     (volume,) = read_headers([file]).volumes
     frames = tuple(
         Frame(file, 0, f"1.{i}", (0.0, 0.0, i * 5.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1.0, 1.0), 256, 256)
@@ -184,6 +186,15 @@ def test_every_character_set_is_asked_and_one_that_cannot_be_is_not():
     assert not is_certain(readings)
     assert read_text("T1 增强扫描".encode(), ("ISO_IR 100",)).readings == ("T1 增强扫描",)
     assert read_text("T1 après".encode().decode("latin_1").encode(), ("ISO_IR 192",)).readings[0] == "T1 après"
+
+
+def test_an_agent_whose_name_cannot_be_read_was_given(file):
+    assert not described(file, b"ISO_IR 192", b"T1").contrast_agent
+    for agent in (b"\x81\xff\xfe\x90", "钆喷酸".encode("gbk"), b"????"):
+        volume = described(file, b"ISO_IR 192", b"T1", agent)
+        assert volume.contrast_agent
+        assert judge(volume).verdict is Verdict.NONE
+    assert not described(file, b"", b"T1", "无".encode("gbk")).contrast_agent
 
 
 @given(st.binary(max_size=70), st.lists(st.sampled_from([label.decode().strip() for label in LABELS]), max_size=3))
