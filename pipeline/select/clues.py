@@ -108,6 +108,11 @@ class ClueKind(StrEnum):
     PHYSICS_ALONE = "physics_alone", "physics allows {role}, nothing else speaks for it"
     DERIVED_ALONE = "derived_alone", "derived images, and only one reading speaks for {role}"
     AFTER_CONTRAST_AGENT = "after_contrast_agent", "T1 weighted after contrast agent"
+    UNREAD_EARLIER = (
+        "unread_earlier",
+        "{series} is T1 weighted, but {unread} came earlier and has a description that cannot be read for certain: "
+        "it may name contrast agent",
+    )
     INJECTED_EARLIER = "injected_earlier", "{series} is T1 weighted, but {injected} had contrast agent earlier"
     INJECTED_AT_UNKNOWN_TIME = (
         "injected_at_unknown_time",

@@ -144,6 +144,7 @@ def _doubt(
     if not given and not named_early:
         found += _beside_subtraction(candidate, fitting, [*_subtractions(candidates), *made], clock)
     if not (named_early or candidate.volume.agent_denied):
+        found += _after_unread(candidate, candidates, clock)
         found += _unordered(candidate, given, clock)
         found += _repeated(candidate, _t1_weighted(candidates), clock)
     return found[0] if found else None
@@ -155,6 +156,16 @@ def _after(candidate: Candidate, given: Sequence[Candidate], clock: Clock) -> It
         time = clock(injected)
         if own is not None and time is not None and time <= own:
             yield Clue(ClueKind.INJECTED_EARLIER, {"series": name(candidate), "injected": name(injected)})
+
+
+def _after_unread(candidate: Candidate, candidates: Sequence[Candidate], clock: Clock) -> Iterator[Clue]:
+    """Yield a doubt about what came after a T1 weighted series whose description may name contrast agent."""
+    own = clock(candidate)
+    for unread in candidates:
+        time = clock(unread)
+        may_show = unread.noticed(ClueKind.UNREADABLE) and unread.scores[Contrast.T1W] > 0
+        if may_show and own is not None and time is not None and time <= own:
+            yield Clue(ClueKind.UNREAD_EARLIER, {"series": name(candidate), "unread": name(unread)})
 
 
 def _unordered(candidate: Candidate, given: Sequence[Candidate], clock: Clock) -> Iterator[Clue]:

@@ -122,10 +122,10 @@ def judge(volume: Volume, rules: SiteRules = BUILT_IN) -> Candidate:
     physics = read_physics(volume)
     words, words_say = _read_words(volume, rules)
     verdict, scores, reasons = _weigh(volume, physics, words)
-    if not rules.named_role(volume.description) and _may_rule_out(volume, verdict, physics):
-        verdict, scores, reasons = _doubt(Contrast(verdict.value), ClueKind.UNREADABLE)
     if verdict is Verdict.T1W and contrast_given and rules.contrast == "refuse":
         verdict, scores, reasons = Verdict.NONE, {}, [Clue(ClueKind.AFTER_CONTRAST_AGENT)]
+    if not rules.named_role(volume.description) and _may_rule_out(volume, verdict, physics):
+        verdict, scores, reasons = _doubt(Contrast(verdict.value), ClueKind.UNREADABLE)
     clues = [*reasons, physics.clue, words_say, *_asides(volume)]
     return _through_gate(_candidate(volume, verdict, scores, clues, contrast_given), rules)
 

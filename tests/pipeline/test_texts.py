@@ -21,7 +21,7 @@ from pipeline.select import Verdict, judge, select_study
 from pipeline.select.clues import ClueKind
 from pipeline.select.words import is_certain, names_contrast
 from pipeline.synthetic import StudyTags, derive_uid, series_tags, write_series
-from tests.support.dicom_files import overwrite
+from tests.support.dicom_files import edit, overwrite
 from tests.support.services import SEEDED
 
 STUDY = StudyTags(study_uid=derive_uid("test texts"), **SEEDED)
@@ -172,6 +172,23 @@ def test_a_study_is_held_where_only_an_unreadable_t1_is_there(tmp_path):
     assert selection.held is not None
     assert selection.held.code == "ambiguous_role"
     assert "the description cannot be read" in selection.held.sentence
+
+
+@pytest.mark.parametrize(("clock", "reason"), [("101500", None), ("103000", "ambiguous_role")])
+def test_t1_behind_one_that_may_show_contrast_agent_is_in_doubt_too(tmp_path, clock, reason):
+    image = sitk.GetImageFromArray(np.random.default_rng(1).integers(0, 900, (24, 16, 20)).astype(np.int16))
+    image.SetSpacing((9.0, 9.5, 5.0))
+    every = {role: write_series(image, tmp_path / role, STUDY, series_tags(role)) for role in Contrast}
+    for path in every[Contrast.T1W]:
+        edit(path, AcquisitionTime=clock)
+    unread = write_series(image, tmp_path / "unread", STUDY, replace(series_tags(Contrast.T1W), number=9))
+    for path in unread:
+        edit(path, AcquisitionTime="102000", RepetitionTime="500", EchoTime="10", InversionTime="")
+        overwrite(path, "SeriesDescription", "LO", b"T1 \x81\xff\xfe\x90 ")
+    selection = select_study([*unread, *(path for paths in every.values() for path in paths)])
+    assert (selection.held and selection.held.code) == reason
+    if reason is None:
+        assert selection.volumes[Contrast.T1W].series_number != 9
 
 
 def test_plain_files_alone_are_read_quickly(file):
