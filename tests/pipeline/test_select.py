@@ -417,6 +417,42 @@ def test_an_instance_that_came_damaged_and_then_whole_is_whole(sent):
     assert [problem.path for problem in selection.problems] == [damaged]
 
 
+PRIVATE = ("1.3.46.670589.11.0.0.12.1", "1.3.12.2.1107.5.9.1", "1.2.840.113619.4.30")
+
+
+def private_object(like: Path, kind: str) -> Path:
+    """Write what a scanner puts among the images of a series: an object of a private class without pixels."""
+    dataset = pydicom.dcmread(like)
+    for keyword in ("PixelData", "Rows", "Columns"):
+        delattr(dataset, keyword)
+    dataset.SOPClassUID = kind
+    dataset.SOPInstanceUID = derive_uid(dataset.SOPInstanceUID, kind)
+    path = like.with_name(f"{like.stem}-{kind}.dcm")
+    dataset.save_as(path)
+    return path
+
+
+def test_private_objects_among_the_images_of_the_selected_series_are_bystanders(sent):
+    files = triplet(sent)
+    whole = select_study(flat(files))
+    private = [private_object(paths[3], kind) for paths in files.values() for kind in PRIVATE]
+    selection = select_study([*flat(files), *private])
+    assert selection.held is None
+    assert selection.digest == whole.digest
+    assert {problem.path for problem in selection.problems} == set(private)
+    assert {problem.code for problem in selection.problems} == {"not_mr_image"}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"SOPClassUID": PRIVATE[0]}, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, {"Modality": "CT"}]
+)
+@pytest.mark.parametrize("at", [0, 3, -1])
+def test_a_slice_that_calls_itself_something_else_is_missed(sent, changed, at):
+    files = triplet(sent)
+    edit(files[Contrast.FLAIR][at], **changed)
+    assert held(select_study(flat(files))) == "pixel_data_damaged"
+
+
 def test_damaged_file_of_a_bystander_is_only_listed(sent):
     files = triplet(sent)
     localizer = write(sent, localizer_tags(9))
