@@ -90,7 +90,8 @@ def test_contrast_agent_is_named(description):
 @pytest.mark.parametrize(
     "description",
     [
-        "T1", "SAG T-1", "T1 w/o contrast", "T1 sans injection", "T1 ohne KM", "T1 ohne i.v. KM", "T1 sin contraste",
+        "T1", "SAG T-1", "T1 KM-", "T1 Gd -", "T1 IV-", "preT1",
+        "T1 w/o contrast", "T1 sans injection", "T1 ohne KM", "T1 ohne i.v. KM", "T1 sin contraste",
         "T1 senza mdc",
         "T1 sem contraste", "T1 平扫", "T1 単純", "T1 造影なし", "T1 non-enhanced", "T1 post-op", "T1 coronal",
         "utan gd T1",
@@ -101,6 +102,7 @@ def test_contrast_agent_is_not_named(description):
 
 
 AFTER_CONTRAST_AGENT = [
+    "AX T1 WITH", "T1 w/", "T1 s KL", "T1 {C}", "T1 İKM", "T1 с контр.", "postT1", "T1 po k.",
     "AX T1 POS", "AX T1 DIXON VEIN_W", "T1 portal",
     "T1C", "T1c", "T1CE", "t1ce", "T1Gd", "T1-Gd", "T1GD SAG", "sPost Ax T1", "ssPost T1W", "sPOST T1 COR",
     "Ax T1+C", "Ax T1 +C", "AX T1 C+", "T1 FS C+", "T1w+Gd", "t1_mprage_gad", "T1 post", "T1Post1",
