@@ -45,7 +45,13 @@ class HoldReason(StrEnum):
     )
     CONFLICTING_INSTANCES = (
         "conflicting_instances",
-        "Find out which are right, remove the other files from the spool, retry.",
+        "Find out which are right. Where the headers alone differ, `dicom-node release UID --copy newest`; where the "
+        "images do, remove the other files from the spool, retry.",
+    )
+    IDENTITY_CONFLICT = (
+        "identity_conflict",
+        "Correct the study in the PACS and send it again: it is read anew by itself. If you are sure whose they are: "
+        "`dicom-node release UID --identity SERIES`.",
     )
     SEVERAL_STUDIES = (
         "several_studies",

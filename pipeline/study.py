@@ -162,7 +162,8 @@ def run_study(
         reading = chain.score()
     except StudyHeld as held:
         reading = held
-        header = header_of_study(selection.files, selection.study_uid) if held_report else None
+        counting = set(selection.files) - selection.set_aside
+        header = header_of_study(counting, selection.study_uid) if held_report else None
         if header is not None:
             write_held(Run(models.identity, provenance, selection.roles, Sources(header, {})), held, out)
     result = Result(selection, models.identity, models.brain_weights, SOFTWARE, reading, chain.timings_s)
@@ -220,7 +221,7 @@ class _Chain:
 
     def _report(self, finding: Finding, masks: Masks) -> None:
         explained = self.models.ensemble if self.saliency else None
-        run = read_run(finding, masks.brain, self.selection.roles, self.provenance)
+        run = read_run(finding, masks.brain, self.selection.roles, self.provenance, self.selection.whose)
         steps.report(run, self.work, self.out, explained)
 
     def _recorded(self, name: str, kind: TypeAdapter[R], function: Callable[[], R]) -> R:

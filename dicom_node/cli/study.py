@@ -159,24 +159,48 @@ def retry(uid: StudyArgument, config: ConfigOption = None) -> None:
 def release_(
     uid: StudyArgument,
     role: Annotated[list[str] | None, typer.Option(metavar="ROLE=SERIES_UID", help="Series for a role.")] = None,
-    forget: Annotated[bool, typer.Option("--forget", help="Remove the earlier choices.")] = False,
+    identity: Annotated[
+        str | None, typer.Option(metavar="SERIES", help="Series whose patient and order all selected ones have.")
+    ] = None,
+    copy: Annotated[
+        str | None, typer.Option(metavar="newest", help="Of copies that differ, the newest is right.")
+    ] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Remove the earlier choices and statements.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Choose series of a study by hand and queue it again; exit 3 if it would still be held."""
+    """Decide by hand what a study is held for, and queue it again; exit 3 if it would still be held."""
     from dicom_node.studies import choices as release
 
     quiet()
+    if identity or copy:
+        _state(uid, identity, copy, load_config(config), alone=not (role or forget))
+        return
     chosen = release.read_choices(role or [])
     settings = load_config(config)
     study = Spool(settings.node.data_dir).study(uid)
     if not chosen and not forget:
-        raise CommandError("Give --role ROLE=SERIES_UID, or --forget.")
+        raise CommandError("Give --role ROLE=SERIES_UID, --identity SERIES, --copy newest, or --forget.")
     if not chosen:
         release.forget(study)
         print("Forgotten. `dicom-node retry` selects the series by the rules alone.")
         return
     with engine_of(settings) as engine:
         selection = release.release(study, chosen, settings.selection.rules(), anew=forget)
+        if selection.held:
+            print(f"{selection.held.code}: {selection.held.sentence}", file=sys.stderr)
+            raise typer.Exit(HELD)
+        print(f"Queued as attempt {engine.retry(study)}.")
+
+
+def _state(uid: str, identity: str | None, copy: str | None, settings: Config, *, alone: bool) -> None:
+    """Keep one statement of a human, and queue the study again."""
+    from dicom_node.studies.statements import state_identity, state_newest_copies
+
+    if not alone or (identity and copy) or (copy and copy != "newest"):
+        raise CommandError("Give --identity SERIES or --copy newest alone: each is checked by itself.")
+    study, rules = Spool(settings.node.data_dir).study(uid), settings.selection.rules()
+    with engine_of(settings) as engine:
+        selection = state_identity(study, identity, rules) if identity else state_newest_copies(study, rules)
         if selection.held:
             print(f"{selection.held.code}: {selection.held.sentence}", file=sys.stderr)
             raise typer.Exit(HELD)

@@ -105,6 +105,8 @@ class Worker:
         selection = scorable(whole, self._models.bundle.metadata) if whole.without is not None else whole
         if inputs.pin(study, selection, made_from):
             self._selections.put(study.run_folder(selection.digest), whole)
+            if selection.corrected:
+                study.note(Event.CORRECTED, input_digest=selection.digest, attributes=sorted(selection.corrected))
         roles = {role: series.series_number for role, series in selection.roles.items()}
         study.note(Event.SELECTED, input_digest=selection.digest, series_numbers=roles)
         return {"input_digest": selection.digest}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dicom_node.errors import CommandError
 from dicom_node.studies.spool import Study
+from dicom_node.studies.statements import forget_statements, received, statements
 from dicom_node.studies.timeline import Event
 from models.contrast import Contrast
 from models.uid import is_uid
@@ -52,7 +53,8 @@ def release(study: Study, chosen: Mapping[Contrast, str], rules: SiteRules, *, a
         As it is from now on; if it is held, nothing was changed.
     """
     together = ({} if anew else study.choices()) | dict(chosen)
-    selection = select_study(study.instances(), rules, together)
+    stated = statements(study)
+    selection = select_study(study.instances(), rules, together, received(study, stated), stated.identity)
     if selection.held is None:
         study.choose(together)
         study.note(Event.RELEASED, series_numbers={role: selection.roles[role].series_number for role in together})
@@ -60,6 +62,7 @@ def release(study: Study, chosen: Mapping[Contrast, str], rules: SiteRules, *, a
 
 
 def forget(study: Study) -> None:
-    """Remove the choices of a study; its next selection is made by the rules alone."""
+    """Remove the choices of a study and what was stated of it; its next selection is made by the rules alone."""
     study.choose({})
+    forget_statements(study)
     study.note(Event.RELEASED, series_numbers={})

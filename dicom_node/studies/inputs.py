@@ -11,16 +11,18 @@ With the same files, rules and choices a selection comes out the same whenever i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dicom_node.config import SelectionSection
 from dicom_node.studies.spool import Study
+from dicom_node.studies.statements import Statements, received, statements
 from models.contrast import Contrast
 from models.whole_files import OWNER_ALONE, write_json
 from pipeline.explain import SelectionTable, explain
+from pipeline.headers import NOTHING_KNOWN, Received
 from pipeline.select import Selection, select_study
 
 INPUTS_FILE = "inputs.json"
@@ -41,16 +43,23 @@ class Inputs:
         The ``[selection]`` of the configuration at that time.
     choices
         Series Instance UIDs that a human had chosen, by role.
+    received
+        In which order copies of instances had come, and which of them a human had stated to be right.
+    statements
+        What a human had stated.
     """
 
     files: tuple[Path, ...]
     started: datetime
     rules: SelectionSection
     choices: dict[Contrast, str]
+    received: Received = NOTHING_KNOWN
+    statements: Statements = field(default_factory=Statements)
 
     def select(self) -> Selection:
         """Return the selection, the same one whenever it is asked for."""
-        return select_study(self.files, self.rules.rules(), self.choices)
+        stated = self.statements.identity
+        return select_study(self.files, self.rules.rules(), self.choices, self.received, stated)
 
     def as_json(self) -> dict[str, object]:
         """Return what ``inputs.json`` holds."""
@@ -59,12 +68,16 @@ class Inputs:
             "started": self.started.isoformat(),
             "rules": self.rules.model_dump(mode="json"),
             "choices": self.choices,
+            "copies": [path.name for path in self.received.order],
+            "statements": self.statements.as_json(),
         }
 
 
 def present(study: Study, rules: SelectionSection) -> Inputs:
     """Return what a selection would be made from now."""
-    return Inputs(tuple(study.instances()), datetime.now().astimezone(), rules, study.choices())
+    stated = statements(study)
+    files, now = tuple(study.instances()), datetime.now().astimezone()
+    return Inputs(files, now, rules, study.choices(), received(study, stated), stated)
 
 
 def pin(study: Study, selection: Selection, inputs: Inputs) -> bool:
@@ -96,11 +109,15 @@ def pin(study: Study, selection: Selection, inputs: Inputs) -> bool:
 def pinned(study: Study, input_digest: str) -> Inputs:
     """Return what a run is to be made from."""
     inputs = json.loads((study.run_folder(input_digest) / INPUTS_FILE).read_text("utf-8"))
+    stated, folder = Statements.from_json(inputs.get("statements", {})), study.folder / "instances"
+    order = tuple(folder / name for name in inputs.get("copies", ()))
     return Inputs(
-        tuple(study.folder / "instances" / name for name in inputs["files"]),
+        tuple(folder / name for name in inputs["files"]),
         datetime.fromisoformat(inputs["started"]),
         SelectionSection.model_validate(inputs.get("rules", {})),
         _choices(inputs),
+        Received(order, frozenset(folder / name for name in stated.copies)),
+        stated,
     )
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from dicom_node.studies.inputs import last_table, pinned
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.studies.statements import select_as_stated
 from dicom_node.studies.timeline import Entry
 from models.contrast import Contrast
 from pipeline.explain import NamedSeries, SelectionTable, explain
-from pipeline.select import SiteRules, select_study
+from pipeline.select import SiteRules
 
 _NO_TABLE = "No table is stored with it: an older version selected it."
 
@@ -103,7 +104,7 @@ def _judged(study: Study, entry: Entry, rules: SiteRules) -> Replayed:
     if gone:
         sentence = f"{gone} of its {len(then)} files are no longer there."
         return Replayed(study.uid, entry.time, Judgement.NOT_JUDGED, sentence)
-    selection = select_study(study.instances(), rules, study.choices())
+    selection = select_as_stated(study, rules)
     if selection.without is not None and old.roles.keys() == selection.without.roles.keys():
         # The study was selected for a model of two sequences.
         selection = selection.without

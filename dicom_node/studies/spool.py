@@ -5,8 +5,10 @@
     <data_dir>/                                    0700
       spool/<study_uid>/instances/<sop_instance_uid>.dcm
                                   <sop_instance_uid>~<sha256>.dcm    same UID, other bytes: both are kept
+                        copies.txt                 in which order copies of an instance came; absent if none did
                         timeline.jsonl             what happened, append-only
                         choices.json               series that a human chose, by role; absent if none
+                        statements.json            what a human stated of copies and patients; absent if nothing
                         runs/<input_digest>/       written by the engine
 
 An instance appears under its name complete and fsynced, or not at all: it is written under another name in the same
@@ -27,6 +29,7 @@ from pathlib import Path
 
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
 from dicom_node.studies import timeline
+from dicom_node.studies.copies import note_receipt, received
 from dicom_node.studies.timeline import Event, State, Timeline
 from models.contrast import Contrast
 from models.uid import is_uid
@@ -72,12 +75,14 @@ class Study:
         return sorted((self.folder / "instances").glob("[0-9]*.dcm"))
 
     def digest(self) -> str:
-        """Return the SHA-256 over the names and contents of all instances, in hex."""
+        """Return the SHA-256 over the names and contents of all instances, and the order of their copies, in hex."""
         whole = hashlib.sha256()
         for path in self.instances():
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             whole.update(f"{path.name}\0{content}\n".encode())
+        for path in received(self.folder):
+            whole.update(f"{path.name}\n".encode())
         return whole.hexdigest()
 
     def note(self, event: Event, state: State | None = None, /, **facts: object) -> None:
@@ -177,7 +182,7 @@ class Spool:
         Returns
         -------
         Stored
-            ``SAME`` if these bytes were there already, ``CONFLICT`` if other bytes were there under this UID.
+            ``SAME`` if these bytes were there already, and the newest under this UID; ``CONFLICT`` if other bytes were.
 
         Raises
         ------
@@ -273,12 +278,12 @@ def _keep(folder: Path, sop_instance_uid: str, content: bytes) -> Stored:
     if not target.exists() and write_new(target, content, OWNER_ALONE):
         return Stored(target, Outcome.NEW)
     data_set = _data_set(content)
-    if _data_set(target.read_bytes()) == data_set:
-        return Stored(target, Outcome.SAME)
-    other = folder / f"{sop_instance_uid}~{hashlib.sha256(data_set).hexdigest()[:16]}.dcm"
-    if not other.exists() and write_new(other, content, OWNER_ALONE):
-        return Stored(other, Outcome.CONFLICT)
-    return Stored(other, Outcome.SAME)
+    copy = target
+    if _data_set(target.read_bytes()) != data_set:
+        copy = folder / f"{sop_instance_uid}~{hashlib.sha256(data_set).hexdigest()[:16]}.dcm"
+        write_new(copy, content, OWNER_ALONE)
+        sync_folder(folder)
+    return Stored(copy, Outcome.CONFLICT if note_receipt(target, copy) else Outcome.SAME)
 
 
 def _data_set(content: bytes) -> memoryview:

@@ -71,6 +71,8 @@ class Event(StrEnum):
     DELIVERED = "delivered"
     RETRIED = "retried"
     RELEASED = "released"
+    STATED = "stated"
+    CORRECTED = "corrected"
     FAILED = "failed"
 
 

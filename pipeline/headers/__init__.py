@@ -6,19 +6,30 @@ Pixels are not read here.
 """
 
 from pipeline.dicom_file import Frame, Vector, content_digest
+from pipeline.headers.copies import NOTHING_KNOWN, Received
 from pipeline.headers.foreign import Foreign, describe_foreign
+from pipeline.headers.identity import Identity, contradictions, identity_of
 from pipeline.headers.reading import read_headers
-from pipeline.headers.records import Headers, Problem, ProblemCode, Volume
+from pipeline.headers.records import Copies, CopyVerdict, Headers, Problem, ProblemCode, Volume
+from pipeline.headers.thorough import identity_bytes
 
 __all__ = [
+    "NOTHING_KNOWN",
+    "Copies",
+    "CopyVerdict",
     "Foreign",
     "Frame",
     "Headers",
+    "Identity",
     "Problem",
     "ProblemCode",
+    "Received",
     "Vector",
     "Volume",
     "content_digest",
+    "contradictions",
     "describe_foreign",
+    "identity_bytes",
+    "identity_of",
     "read_headers",
 ]

@@ -80,6 +80,22 @@ WANTED: dict[str, tuple[int, str]] = {
 
 DESCRIPTIONS = frozenset({"SeriesDescription", "ProtocolName", "ContrastBolusAgent"})
 """Typed by people in the alphabet of their country."""
+
+IDENTITY: dict[str, int] = {
+    "SpecificCharacterSet": 0x00080005,
+    "AccessionNumber": 0x00080050,
+    "PatientName": 0x00100010,
+    "PatientID": 0x00100020,
+    "IssuerOfPatientID": 0x00100021,
+    "PatientBirthDate": 0x00100030,
+    "PatientSex": 0x00100040,
+}
+"""Tag by keyword of what says whose images they are, kept as bytes: what they mean depends on the character set."""
+ISSUER_QUALIFIERS = 0x00100024
+"""Issuer of Patient ID Qualifiers Sequence, whose UniversalEntityID belongs to them too."""
+Readings = frozenset[str]
+"""Every text that some bytes may stand for."""
+
 NUMERIC = frozenset({"DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"})
 
 
@@ -99,6 +115,8 @@ class Header:
         Pixel data as far as they are in the file.
     texts
         Of the descriptions that may say something else than their value, or cannot be read.
+    identity
+        Bytes of `IDENTITY`, without padding; what is empty is not there.
     """
 
     values: Values
@@ -107,6 +125,7 @@ class Header:
     transfer_syntax: str
     pixels: PixelElement
     texts: Mapping[str, Text] = field(default_factory=dict)
+    identity: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def as_numbers(parts: list[object]) -> tuple[float, ...] | None:

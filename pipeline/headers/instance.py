@@ -15,6 +15,7 @@ from pipeline.dicom_file import (
 )
 from pipeline.headers.attributes import Facts, Header, Values
 from pipeline.headers.foreign import foreign_kind
+from pipeline.headers.identity import Identity, identity_of
 from pipeline.headers.quick import read_quickly
 from pipeline.headers.records import Problem, ProblemCode
 from pipeline.headers.thorough import DamagedHeaderError, read_thoroughly
@@ -36,6 +37,7 @@ class Plane:
 
     facts: Facts
     frame: Frame
+    identity: Identity
 
 
 def read_instance(path: Path) -> list[Plane] | Problem:
@@ -140,7 +142,7 @@ def _voxel_bytes(facts: Facts) -> float:
 
 
 def _planes(path: Path, header: Header) -> list[Plane]:
-    planes = []
+    planes, identity = [], identity_of(header.identity)
     for index in range(_frame_count(Facts(header.values))):
         own = header.frames[index] if header.frames else {}
         facts = Facts({**header.values, **header.shared, **own}, header.texts)
@@ -154,5 +156,5 @@ def _planes(path: Path, header: Header) -> list[Plane]:
             rows=int(facts.number("Rows") or 0),
             columns=int(facts.number("Columns") or 0),
         )
-        planes.append(Plane(facts, frame))
+        planes.append(Plane(facts, frame, identity))
     return planes

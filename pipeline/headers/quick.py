@@ -32,7 +32,18 @@ from pipeline.dicom_file import (
     PixelElement,
     data_set_start,
 )
-from pipeline.headers.attributes import NUMERIC, WANTED, Facts, Header, Value, Values, as_numbers, as_texts
+from pipeline.headers.attributes import (
+    IDENTITY,
+    ISSUER_QUALIFIERS,
+    NUMERIC,
+    WANTED,
+    Facts,
+    Header,
+    Value,
+    Values,
+    as_numbers,
+    as_texts,
+)
 
 _EXPLICIT = re.compile(r"1\.2\.840\.10008\.1\.2\.(1|4\.\d+|5)")
 """Explicit little endian, uncompressed or in any kind of JPEG or RLE (PS3.5 A.2 and A.4)."""
@@ -56,10 +67,10 @@ _TRANSFER_SYNTAX_UID = 0x0010
 """Element of the file meta information (PS3.10 7.1)."""
 _CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
 _KEYWORDS = {tag: keyword for keyword, (tag, _) in WANTED.items()}
-_NOT_PLAIN = frozenset({0x00180012, 0x52009229, 0x52009230})
-"""Contrast/Bolus Agent Sequence and functional groups."""
+_NOT_PLAIN = frozenset({ISSUER_QUALIFIERS, 0x00180012, 0x52009229, 0x52009230})
+"""Sequences that are looked into: of the issuer, of the contrast agent, and functional groups."""
 
-_LOOKED_AT = _NOT_PLAIN | _KEYWORDS.keys()
+_LOOKED_AT = _NOT_PLAIN | _KEYWORDS.keys() | set(IDENTITY.values())
 
 Elements = dict[int, tuple[str, bytes]]
 """Value representation, empty where the file does not say, and value by tag."""
@@ -106,14 +117,20 @@ def _read(file: FileIO, head: bytes, size_bytes: int) -> Header | None:
         at, _, _ = _walk(head, start, found, _BEHIND_IMAGE, implicit=implicit)
         if found.keys() & _NOT_PLAIN:
             raise _NotPlainError
-        values = {_KEYWORDS[tag]: value for tag, raw in found.items() if (value := _value(_KEYWORDS[tag], *raw))}
+        wanted = ((keyword, found[tag]) for tag, keyword in _KEYWORDS.items() if tag in found)
+        values = {keyword: value for keyword, raw in wanted if (value := _value(keyword, *raw))}
+        identity = {keyword: raw for keyword, tag in IDENTITY.items() if (raw := _stripped(found, tag))}
         pixels = _pixels_at_end(file, syntax, values, size_bytes)
         if pixels is None:
             _, at, length = _walk(head, at, behind, _PIXELS, implicit=implicit)
             pixels = _pixels_at(head, at, length, size_bytes)
     except (_NotPlainError, struct.error):
         return None
-    return None if behind else Header(values, {}, (), syntax, pixels)
+    return None if behind else Header(values, {}, (), syntax, pixels, identity=identity)
+
+
+def _stripped(found: Elements, tag: int) -> bytes:
+    return found[tag][1].strip(b" \0") if tag in found else b""
 
 
 def _transfer_syntax(head: bytes, start: int) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from pipeline.dicom_file import Frame
 from pipeline.headers.foreign import Foreign
+from pipeline.headers.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +122,60 @@ class Problem:
     slice_lost: bool = True
 
 
+class CopyVerdict(StrEnum):
+    """What follows from the copies of an instance that differ."""
+
+    CONFLICT = "conflict"
+    """They show or state different things: nobody knows which is right."""
+    UNORDERED = "unordered"
+    """They show the same image of different patients or orders, and nothing says which is newer."""
+    CORRECTED = "corrected"
+    """They show the same image, and the newest says whose."""
+    STATED = "stated"
+    """A human has stated that the newest is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """An instance of which copies differ.
+
+    Attributes
+    ----------
+    verdict
+        What follows.
+    attributes
+        Keywords in which they differ.
+    newest
+        The copy that came last; any of them where that is not known.
+    turns
+        How often copies like the newest took the place of others.
+    set_aside
+        Files that do not count.
+    """
+
+    verdict: CopyVerdict
+    attributes: frozenset[str]
+    newest: Path
+    turns: int = 0
+    set_aside: frozenset[Path] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """What the headers of a study say."""
+    """What the headers of a study say.
+
+    Attributes
+    ----------
+    conflicts
+        SOP Instance UIDs that several files claim with different content.
+    copies
+        Instances of which copies differ, by SOP Instance UID.
+    identities
+        Patient and order of each file that is used.
+    """
 
     volumes: tuple[Volume, ...]
     problems: tuple[Problem, ...]
     conflicts: frozenset[str] = frozenset()
-    """SOP Instance UIDs that several files claim with different content."""
+    copies: Mapping[str, Copies] = field(default_factory=dict)
+    identities: Mapping[Path, Identity] = field(default_factory=dict)

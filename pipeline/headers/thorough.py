@@ -7,13 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.dicom_file import open_dataset
-from pipeline.headers.attributes import DESCRIPTIONS, NUMERIC, WANTED, Header, Value, Values, as_numbers, as_texts
+from pipeline.headers.attributes import (
+    DESCRIPTIONS,
+    IDENTITY,
+    ISSUER_QUALIFIERS,
+    NUMERIC,
+    WANTED,
+    Header,
+    Value,
+    Values,
+    as_numbers,
+    as_texts,
+)
 from pipeline.headers.texts import Text, is_ascii, read_plain_text, read_text
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _KEYWORDS = {tag: keyword for keyword, (tag, _) in WANTED.items()}
+
+
+_UNIVERSAL_ENTITY_ID = 0x00400032
 
 
 class DamagedHeaderError(Exception):
@@ -47,6 +61,7 @@ def read_thoroughly(path: Path) -> Header:
         Whatever pydicom's parser stumbles over before.
     """
     dataset, pixels = open_dataset(path, pixels=False)
+    identity = identity_bytes(dataset)
     raw = _raw_descriptions(dataset)
     values = _plain(dataset, besides=raw)
     texts = _texts(raw, values)
@@ -65,6 +80,7 @@ def read_thoroughly(path: Path) -> Header:
             transfer_syntax=str(dataset.file_meta.get("TransferSyntaxUID") or ""),
             pixels=pixels,
             texts={keyword: text for keyword, text in texts.items() if text != read_plain_text(text.shown)},
+            identity=identity,
         )
     except Exception as error:  # any malformed sequence
         raise DamagedHeaderError(values) from error
@@ -84,6 +100,30 @@ def _texts(raw: dict[str, bytes], values: Values) -> dict[str, Text]:
     declared = tuple(map(str, values.get("SpecificCharacterSet", ())))
     texts = {keyword: read_text(value, declared) for keyword, value in raw.items()}
     return {keyword: text for keyword, text in texts.items() if text.shown}
+
+
+def identity_bytes(dataset: Dataset) -> dict[str, bytes]:
+    """Return the bytes of what says whose images they are; nothing is decoded.
+
+    Parameters
+    ----------
+    dataset
+        As it was read.
+    """
+    found = {keyword: _bytes(dataset, tag) for keyword, tag in IDENTITY.items()}
+    qualifiers = dataset.get(ISSUER_QUALIFIERS)
+    items = qualifiers.value if qualifiers is not None and qualifiers.VR == "SQ" else ()
+    found["UniversalEntityID"] = _bytes(items[0], _UNIVERSAL_ENTITY_ID) if items else b""
+    return {keyword: value for keyword, value in found.items() if value}
+
+
+def _bytes(dataset: Dataset, tag: int) -> bytes:
+    """Return the bytes of an attribute without padding; pydicom has decoded the character set by itself."""
+    value = dataset.get_item(tag).value if tag in dataset else None
+    if isinstance(value, bytes):
+        return value.strip(b" \0")
+    parts = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    return "\\".join("" if part is None else str(part) for part in parts).encode("latin-1", "replace").strip(b" \0")
 
 
 def _macros(groups: Dataset) -> dict[str, Value]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydicom.dataset import Dataset
 
@@ -85,6 +86,7 @@ def read_run(
     brain: Mapping[Contrast, MaskFacts],
     inputs: Mapping[Contrast, SelectedSeries],
     provenance: Provenance,
+    patient_file: Path | None = None,
 ) -> ScoredRun:
     """Return a run with the headers of its input series, which are read here and nowhere else.
 
@@ -98,6 +100,8 @@ def read_run(
         The series that were scored.
     provenance
         Names the run; equal arguments give equal bytes and UIDs of every result.
+    patient_file
+        From whose header patient and study are copied; None: the first instance of the first series.
 
     Raises
     ------
@@ -105,4 +109,5 @@ def read_run(
         If `finding` or `brain` must not be reported, a role has no series, a series no file, or a file no valid UIDs.
     """
     check_finding(finding)
-    return ScoredRun(finding.model, provenance, inputs, read_sources(inputs, finding.sequences), finding, brain)
+    sources = read_sources(inputs, finding.sequences, patient_file)
+    return ScoredRun(finding.model, provenance, inputs, sources, finding, brain)

@@ -15,6 +15,7 @@ from pydicom.errors import InvalidDicomError
 
 from models.contrast import Contrast
 from models.uid import is_uid
+from pipeline.headers import Identity, contradictions, identity_bytes, identity_of
 from pipeline.report.character_sets import text_of
 from pipeline.report.provenance import Predecessor
 from pipeline.select import SelectedSeries
@@ -55,8 +56,8 @@ class Sources:
     Attributes
     ----------
     header
-        Header of one instance of the first series, T1W if there is one, without pixels; patient and study are copied
-        from it.
+        Header of one instance, of the first series unless another states more of the patient, without pixels; patient
+        and study are copied from it.
     instances
         Every input instance by role, in the order of their SOP Instance UIDs, without repetition.
     """
@@ -85,7 +86,11 @@ class Sources:
         return chain.from_iterable(self.instances.values())
 
 
-def read_sources(inputs: Mapping[Contrast, SelectedSeries], roles: Iterable[Contrast] = tuple(Contrast)) -> Sources:
+def read_sources(
+    inputs: Mapping[Contrast, SelectedSeries],
+    roles: Iterable[Contrast] = tuple(Contrast),
+    patient_file: Path | None = None,
+) -> Sources:
     """Return header and evidence of the input series, independent of the order of their files.
 
     Every file is opened once, and the first one of a series once more for its whole header.
@@ -96,6 +101,8 @@ def read_sources(inputs: Mapping[Contrast, SelectedSeries], roles: Iterable[Cont
         One series for each role.
     roles
         Of the series that were scored.
+    patient_file
+        From whose header patient and study are copied; None: the first instance of the first series.
 
     Raises
     ------
@@ -110,33 +117,40 @@ def read_sources(inputs: Mapping[Contrast, SelectedSeries], roles: Iterable[Cont
         found = {instance.sop_instance_uid: instance for instance in map(_read_identity, sorted(inputs[role].files))}
         instances[role] = tuple(found[uid] for uid in sorted(found))
     first = next(iter(instances.values()))
-    header = dcmread(first[0].path, stop_before_pixels=True, force=True)
+    header = dcmread(patient_file or first[0].path, stop_before_pixels=True, force=True)
     return Sources(header, instances)
 
 
 def header_of_study(paths: Iterable[Path], study_uid: str) -> Dataset | None:
-    """Return the header of one file of a study.
+    """Return the header of one file of a study of one patient.
 
     Parameters
     ----------
     paths
-        Files of any kind; the first one by name that is readable and of the study counts.
+        Files of any kind that count.
     study_uid
         Study Instance UID.
 
     Returns
     -------
     pydicom.Dataset or None
-        Without pixels; None if no file is of the study.
+        Without pixels, of the file that states most of patient and order, the first by name among equals; None if no
+        file is of the study, or two of them contradict each other in whose they are.
     """
-    for path in sorted(paths):
-        try:
-            header = dcmread(path, stop_before_pixels=True)
-        except (InvalidDicomError, OSError, EOFError, ValueError):
-            continue
-        if header.get("StudyInstanceUID") == study_uid:
-            return header
-    return None
+    found = [(path, identity) for path in sorted(paths) if (identity := _identity_in_study(path, study_uid))]
+    if not found or contradictions(identity for _, identity in found):
+        return None
+    path, _ = max(found, key=lambda pair: len(pair[1].known))
+    return dcmread(path, stop_before_pixels=True)
+
+
+def _identity_in_study(path: Path, study_uid: str) -> Identity | None:
+    """Return whose a file is; None if it cannot be read or is not of the study."""
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+    except (InvalidDicomError, OSError, EOFError, ValueError):
+        return None
+    return identity_of(identity_bytes(header)) if header.get("StudyInstanceUID") == study_uid else None
 
 
 def evidence(instances: Iterable[Instance], study_uid: str) -> tuple[list[Dataset], list[Dataset]]:

@@ -8,6 +8,7 @@ is held for a human choice.
 from pipeline.select.choose import select_roles
 from pipeline.select.clues import Clue, ClueKind, Unsuited
 from pipeline.select.judge import Candidate, Verdict, judge
+from pipeline.select.one_patient import IdentityStatement, TwoPatients
 from pipeline.select.rules import BUILT_IN, SiteRules
 from pipeline.select.selection import SelectedSeries, Selection, input_digest, select_study
 
@@ -16,9 +17,11 @@ __all__ = [
     "Candidate",
     "Clue",
     "ClueKind",
+    "IdentityStatement",
     "SelectedSeries",
     "Selection",
     "SiteRules",
+    "TwoPatients",
     "Unsuited",
     "Verdict",
     "input_digest",

@@ -134,6 +134,8 @@ class ClueKind(StrEnum):
 
     # why it and no other
     BY_HAND = "by_hand", "chosen by hand"
+    IDENTITY_BY_HAND = "identity_by_hand", "a human stated that all series show the patient of {series}"
+    COPY_BY_HAND = "copy_by_hand", "a human stated that the newest copies of its instances are right"
     BEFORE_CONTRAST_AGENT = "before_contrast_agent", "acquired before the contrast agent"
     FIRST_OF_TWO = "first_of_two", "acquired before a T1 weighted series was repeated"
     EARLIEST = "earliest", "earliest T1 weighted series of a study with a subtraction ({subtraction})"

@@ -10,10 +10,13 @@ from pathlib import Path
 from models.contrast import Contrast
 from pipeline.errors import HoldReason, StudyHeld
 from pipeline.headers import (
+    NOTHING_KNOWN,
+    CopyVerdict,
     Foreign,
     Headers,
     Problem,
     ProblemCode,
+    Received,
     Volume,
     content_digest,
     describe_foreign,
@@ -24,6 +27,7 @@ from pipeline.select.clues import Clue, ClueKind, Unsuited
 from pipeline.select.injection import mentions_contrast_agent
 from pipeline.select.judge import Candidate, Verdict, judge
 from pipeline.select.naming import meant_by, with_names
+from pipeline.select.one_patient import IdentityStatement, Whose, whose
 from pipeline.select.rules import BUILT_IN, SiteRules
 
 
@@ -76,6 +80,12 @@ class Selection:
         their content; for models that were tested on these.
     files
         All files that it was made from, in the order of their names.
+    whose
+        File from whose header a report copies patient and order; None where nothing is selected.
+    set_aside
+        Copies of instances that do not count, since a newer one does.
+    corrected
+        Keywords of patient and order in which newer copies of selected instances took the place of older ones.
     """
 
     study_uid: str
@@ -87,10 +97,17 @@ class Selection:
     digest: str
     without: Selection | None = None
     files: tuple[Path, ...] = ()
+    whose: Path | None = None
+    set_aside: frozenset[Path] = frozenset()
+    corrected: frozenset[str] = frozenset()
 
 
 def select_study(
-    paths: Iterable[Path], rules: SiteRules = BUILT_IN, choices: Mapping[Contrast, str] | None = None
+    paths: Iterable[Path],
+    rules: SiteRules = BUILT_IN,
+    choices: Mapping[Contrast, str] | None = None,
+    received: Received = NOTHING_KNOWN,
+    statement: IdentityStatement | None = None,
 ) -> Selection:
     """Return the selected series of the study that some files hold.
 
@@ -102,6 +119,10 @@ def select_study(
         What the site knows of its own series.
     choices
         What a human chose for a role, as `select_roles` takes it.
+    received
+        In which order copies of instances came, and which are right.
+    statement
+        Of a human, whose the selected series are.
 
     Returns
     -------
@@ -109,10 +130,13 @@ def select_study(
         With `held` set where the study cannot be scored; nothing is raised for bad input.
     """
     paths = tuple(sorted(paths))
-    headers = read_headers(paths)
+    headers = read_headers(paths, received)
     candidates = _looked_at(with_names(judge(volume, rules) for volume in headers.volumes))
     study_uids = sorted({volume.study_uid for volume in headers.volumes})
     study_uid = study_uids[0] if len(study_uids) == 1 else ""
+    aside = frozenset(path for copies in headers.copies.values() for path in copies.set_aside)
+    empty = Selection(study_uid, {}, {}, candidates, headers.problems, None, "", files=paths, set_aside=aside)
+    missing: RoleMissing | None = None
     try:
         _refuse_foreign(headers)
         if len(study_uids) > 1:
@@ -120,29 +144,59 @@ def select_study(
                 HoldReason.SEVERAL_STUDIES, f"The files belong to {len(study_uids)} studies; give one at a time."
             )
         _refuse_damaged(candidates, headers, choices or {})
-        chosen = select_roles(candidates, rules, choices)
-    except StudyHeld as reason:
-        held = _with_foreign(reason, headers.problems)
-        # The reason counts too: with other rules or choices the same files may be held for another one.
-        named = "\n".join((held.code, held.sentence, *(path.name for path in paths)))
-        digest = hashlib.sha256(named.encode()).hexdigest()
-        nothing = Selection(study_uid, {}, {}, candidates, headers.problems, held, digest, files=paths)
-        if not isinstance(held, RoleMissing):
-            return nothing
-        roles, volumes = _by_role(held.found)
-        found = replace(nothing, roles=roles, volumes=volumes, held=None, digest=input_digest(roles))
-        return replace(nothing, without=found)
-    roles, volumes = _by_role(chosen)
-    return Selection(study_uid, roles, volumes, candidates, headers.problems, None, input_digest(roles), files=paths)
+        try:
+            chosen = select_roles(candidates, rules, choices)
+        except RoleMissing as held:
+            chosen, missing = held.found, held
+        patient = whose(chosen, headers, statement)
+    except StudyHeld as held:
+        return _held(empty, _with_foreign(held, headers.problems))
+    found = _selected(empty, chosen, headers, patient)
+    return replace(_held(empty, _with_foreign(missing, headers.problems)), without=found) if missing else found
 
 
-def input_digest(roles: dict[Contrast, SelectedSeries]) -> str:
+def _held(empty: Selection, held: StudyHeld) -> Selection:
+    # The reason counts too: with other rules or choices the same files may be held for another one.
+    named = "\n".join((held.code, held.sentence, *(path.name for path in empty.files)))
+    return replace(empty, held=held, digest=hashlib.sha256(named.encode()).hexdigest())
+
+
+def _selected(empty: Selection, chosen: Mapping[Contrast, Candidate], headers: Headers, patient: Whose) -> Selection:
+    found = {role: _with_statements(chosen[role], headers, patient) for role in Contrast if role in chosen}
+    roles = {role: _selected_series(candidate) for role, candidate in found.items()}
+    copies = {uid: said for uid, said in headers.copies.items() if any(uid in _uids(each) for each in found.values())}
+    return replace(
+        empty,
+        roles=roles,
+        volumes={role: candidate.volume for role, candidate in found.items()},
+        digest=input_digest(roles, {uid: said.turns for uid, said in copies.items()}),
+        whose=patient.file,
+        corrected=frozenset(keyword for said in copies.values() for keyword in said.attributes),
+    )
+
+
+def _with_statements(candidate: Candidate, headers: Headers, patient: Whose) -> Candidate:
+    """Return a candidate whose evidence says too what a human stated."""
+    stated = [Clue(ClueKind.IDENTITY_BY_HAND, {"series": patient.by_hand})] if patient.by_hand else []
+    verdicts = {headers.copies[uid].verdict for uid in _uids(candidate) & headers.copies.keys()}
+    stated += [Clue(ClueKind.COPY_BY_HAND)] if CopyVerdict.STATED in verdicts else []
+    return replace(candidate, clues=(*candidate.clues, *stated))
+
+
+def _uids(candidate: Candidate) -> frozenset[str]:
+    return frozenset(frame.sop_instance_uid for frame in candidate.volume.frames)
+
+
+def input_digest(roles: Mapping[Contrast, SelectedSeries], turns: Mapping[str, int] | None = None) -> str:
     """Return the SHA-256 over roles and content of the selected instances; file names and order do not count.
 
     Parameters
     ----------
     roles
         A role that no series plays counts as missing, so that two sequences never share a digest with three.
+    turns
+        How often newer copies of an instance took the place of others, by SOP Instance UID: where the first one is
+        right again, that is another input than the first one alone.
 
     Raises
     ------
@@ -157,6 +211,9 @@ def input_digest(roles: dict[Contrast, SelectedSeries]) -> str:
         total.update(role.encode())
         for digest in sorted(content_digest(path) for path in roles[role].files):
             total.update(bytes.fromhex(digest))
+    for uid, count in sorted((turns or {}).items()):
+        if count:
+            total.update(f"{uid} {count}".encode())
     return total.hexdigest()
 
 
@@ -182,12 +239,7 @@ def _unless_difference(candidate: Candidate) -> Candidate:
     )
 
 
-def _by_role(chosen: Mapping[Contrast, Candidate]) -> tuple[dict[Contrast, SelectedSeries], dict[Contrast, Volume]]:
-    found = [role for role in Contrast if role in chosen]
-    return {role: _selected(chosen[role]) for role in found}, {role: chosen[role].volume for role in found}
-
-
-def _selected(candidate: Candidate) -> SelectedSeries:
+def _selected_series(candidate: Candidate) -> SelectedSeries:
     volume = candidate.volume
     return SelectedSeries(volume.series_uid, volume.series_number, volume.description, candidate.clues, volume.files)
 
@@ -220,12 +272,15 @@ def _refuse_damaged(candidates: Iterable[Candidate], headers: Headers, choices: 
         role, series_uid = candidate.role or candidate.unfit, candidate.volume.series_uid
         if role is None or (role in choices and not meant_by(choices[role], [candidate])):
             continue
-        uids = {frame.sop_instance_uid for frame in candidate.volume.frames}
+        uids = _uids(candidate)
         # An instance that came damaged first and whole later is whole.
         if any(series == series_uid and instance not in uids for series, instance in damaged):
             raise StudyHeld(HoldReason.PIXEL_DATA_DAMAGED, f"The {role} series has damaged files; send it again.")
         if uids & headers.conflicts:
-            raise StudyHeld(
-                HoldReason.CONFLICTING_INSTANCES,
-                f"Instances of the {role} series arrived twice with different content.",
-            )
+            raise StudyHeld(HoldReason.CONFLICTING_INSTANCES, _conflict(role, uids & headers.conflicts, headers))
+
+
+def _conflict(role: Contrast, uids: Iterable[str], headers: Headers) -> str:
+    attributes = {keyword for uid in uids if uid in headers.copies for keyword in headers.copies[uid].attributes}
+    named = f" ({', '.join(sorted(attributes))})" if attributes else ""
+    return f"Instances of the {role} series arrived twice with different content{named}."

@@ -91,7 +91,8 @@ def test_sixteen_writers_of_one_uid_lose_nothing(spool: Spool):
         outcomes = [stored.outcome for stored in pool.map(lambda c: spool.store(STUDY, INSTANCE, c), contents)]
     kept = spool.study(STUDY).instances()
     assert {path.read_bytes() for path in kept} == set(contents)
-    assert (outcomes.count(Outcome.NEW), outcomes.count(Outcome.CONFLICT), len(kept)) == (1, 3, 4)
+    assert (outcomes.count(Outcome.NEW), len(kept)) == (1, 4)
+    assert outcomes.count(Outcome.CONFLICT) >= 3  # a copy that becomes the newest once more is news again
     assert not list((spool.data_dir / "spool" / STUDY / "instances").glob("*.part"))
 
 

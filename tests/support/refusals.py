@@ -24,7 +24,7 @@ from pipeline.errors import HoldReason, StudyHeld
 from pipeline.geometry import ordered_frames
 from pipeline.grey_values import read_format
 from pipeline.grid import brain_centred
-from pipeline.headers import Foreign, Frame, Headers, Problem, ProblemCode, Volume
+from pipeline.headers import Foreign, Frame, Headers, Identity, Problem, ProblemCode, Volume, identity_of
 from pipeline.intensity import standardise
 from pipeline.mask_agreement import compare_masks
 from pipeline.mask_measures import MaskMeasures
@@ -67,11 +67,16 @@ def choose(*volumes: Volume, choices: Mapping[Contrast, str] | None = None) -> N
     select_roles([judge(each) for each in volumes], choices=choices)
 
 
-def select(*volumes: Volume, problems: Sequence[Problem] = (), conflicts: frozenset[str] = frozenset()) -> None:
+def select(
+    *volumes: Volume,
+    problems: Sequence[Problem] = (),
+    conflicts: frozenset[str] = frozenset(),
+    identities: Mapping[Path, Identity] | None = None,
+) -> None:
     """Select from headers that were never in a file."""
-    headers = Headers(volumes, tuple(problems), conflicts)
+    headers = Headers(volumes, tuple(problems), conflicts, identities=identities or {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "read_headers", lambda _: headers)
+        patch.setattr(selection, "read_headers", lambda *_: headers)
         held = select_study([]).held
     assert held is not None
     raise held
@@ -125,11 +130,22 @@ def mislabel() -> None:
     check_encoding(dataset)
 
 
+def of_another_patient(series: Volume) -> Volume:
+    """Return a series whose files are the second patient's of `TWO_PATIENTS`."""
+    return replace(series, frames=tuple(replace(each, path=Path("other")) for each in series.frames))
+
+
+TWO_PATIENTS = {
+    **{frame.path: identity_of({"PatientID": b"1", "PatientName": b"A"}) for frame in T1W.frames},
+    Path("other"): identity_of({"PatientID": b"2", "PatientName": b"B"}),
+}
+
 PROVOKED: dict[HoldReason, Callable[[], object]] = {
     HoldReason.MISSING_ROLE: lambda: choose(T1W, T2W),
     HoldReason.AMBIGUOUS_ROLE: lambda: choose(T1W, volume(Contrast.T2W, 5), volume(Contrast.T2W, 7), FLAIR),
     HoldReason.CHOICE_UNUSABLE: lambda: choose(T1W, T2W, FLAIR, choices={Contrast.FLAIR: "1.9"}),
     HoldReason.CONFLICTING_INSTANCES: lambda: select(T1W, T2W, FLAIR, conflicts=frozenset({"1.0"})),
+    HoldReason.IDENTITY_CONFLICT: lambda: select(T1W, T2W, of_another_patient(FLAIR), identities=TWO_PATIENTS),
     HoldReason.SEVERAL_STUDIES: lambda: select(T1W, replace(T2W, study_uid="2")),
     HoldReason.NO_DICOM_FILES: lambda: select(problems=[NIFTI] * 3),
     HoldReason.PIXEL_DATA_DAMAGED: lambda: select(T1W, T2W, FLAIR, problems=[DAMAGED]),

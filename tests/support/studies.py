@@ -29,13 +29,14 @@ def receive_study(spool: Spool, folder: Path, study_uid: str, *series: SeriesTag
     """Put series into the spool as if they had been received; `folder` takes the files on the way."""
     tags = StudyTags(study_uid=study_uid, **SEEDED)
     for one in series:
-        for path in write_series(_head(one.number), folder / study_uid, tags, one):
+        for path in write_series(head(one.number), folder / study_uid, tags, one):
             uid = pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID
             spool.store(study_uid, uid, path.read_bytes())
     return spool.study(study_uid)
 
 
-def _head(seed: int) -> sitk.Image:
+def head(seed: int) -> sitk.Image:
+    """Return a whole head of meaningless voxels."""
     image = sitk.GetImageFromArray(np.random.default_rng(seed).integers(0, 900, (24, 16, 20)).astype(np.int16))
     image.SetSpacing((9.0, 9.5, 5.0))
     return image
