@@ -16,7 +16,7 @@ from itertools import combinations
 
 from models.uid import is_uid
 from pipeline.geometry import axes_of
-from pipeline.headers import Volume
+from pipeline.headers import Frame, Volume
 from pipeline.select.judge import Candidate
 
 _CLOCK = slice(8, 14)
@@ -111,11 +111,19 @@ def _distinction(volume: Volume, of_series: Sequence[Volume]) -> tuple[str, ...]
     return next((some for some in chosen if not any(set(some) <= other for other in others)), labels[-1:])
 
 
+def _normal(frame: Frame) -> list[float]:
+    """Return how far a plane's normal points along each axis; nothing of an orientation that is none."""
+    try:
+        return [abs(part) for part in axes_of(frame)[2]] if frame.orientation else []
+    except ZeroDivisionError:
+        return []
+
+
 def _labels(volume: Volume) -> tuple[str, ...]:
     """Return what may distinguish volumes of one series, the most telling first; the last is always unique."""
     times = (("te", volume.te_ms), ("ti", volume.ti_ms), ("b", volume.b_value))
     frame, first = volume.frames[0], min((f.sop_instance_uid, f.index) for f in volume.frames)
-    normal = [abs(part) for part in axes_of(frame)[2]] if frame.orientation else []
+    normal = _normal(frame)
     found = (
         f"echo{volume.echo_number}" if volume.echo_number else "",
         *(_NOT_OF_A_LABEL.sub("_", term) for term in volume.image_type),
