@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -67,6 +67,63 @@ class ChosenSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedVolume:
+    """What a human needs to choose one volume by hand.
+
+    Attributes
+    ----------
+    argument
+        What ``release --role ROLE=`` takes for it.
+    verdict
+        As in :class:`pipeline.select.Candidate`.
+    slices, time
+        How many planes, and when the first was acquired, as ``hh:mm:ss``; None where unknown.
+    tr_ms, te_ms, ti_ms, image_type
+        As in the headers.
+    """
+
+    argument: str
+    verdict: Verdict
+    slices: int
+    time: str | None
+    tr_ms: float | None
+    te_ms: float | None
+    ti_ms: float | None
+    image_type: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {
+            "release": self.argument,
+            "verdict": self.verdict.value,
+            "slices": self.slices,
+            "time": self.time,
+            "tr_ms": self.tr_ms,
+            "te_ms": self.te_ms,
+            "ti_ms": self.ti_ms,
+            "image_type": list(self.image_type),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Return the volume that `as_json` wrote.
+
+        Parameters
+        ----------
+        stored
+            Read from JSON.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a field is missing or names a verdict that does not exist.
+        """
+        times = (stored["tr_ms"], stored["te_ms"], stored["ti_ms"])
+        verdict = Verdict(stored["verdict"])
+        return cls(stored["release"], verdict, stored["slices"], stored["time"], *times, tuple(stored["image_type"]))
+
+
+@dataclass(frozen=True, slots=True)
 class JudgedSeries:
     """One row of the table.
 
@@ -78,6 +135,8 @@ class JudgedSeries:
         How many it has; the one that fits best speaks for it in what follows.
     verdict, scores, evidence
         As in :class:`pipeline.select.Candidate`.
+    by_volume
+        Each of its volumes; empty in tables that were stored before it was.
     """
 
     series: NamedSeries
@@ -85,6 +144,7 @@ class JudgedSeries:
     verdict: Verdict
     scores: Mapping[Contrast, float]
     evidence: tuple[str, ...]
+    by_volume: tuple[JudgedVolume, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the row."""
@@ -150,6 +210,11 @@ class SelectionTable:
             "roles": {role.value: chosen.as_json() for role, chosen in self.roles.items()},
             "series": [row.as_json() for row in self.series],
             "ignored_files": [file.as_json() for file in self.ignored_files],
+            "volumes": [
+                {"series_uid": row.series.series_uid, **volume.as_json()}
+                for row in self.series
+                for volume in row.by_volume
+            ],
         }
 
     @classmethod
@@ -171,7 +236,7 @@ class SelectionTable:
             HoldReason(stored["reason"]) if stored["reason"] else None,
             stored["sentence"],
             {Contrast(name): _stored_choice(series) for name, series in stored["roles"].items()},
-            tuple(map(_stored_row, stored["series"])),
+            tuple(_stored_row(row, stored.get("volumes", ())) for row in stored["series"]),
             tuple(
                 UnusedFile(file["file"], ProblemCode(file["code"]), file["sentence"])
                 for file in stored["ignored_files"]
@@ -231,18 +296,28 @@ def _judged_series(candidates: list[Candidate]) -> JudgedSeries:
     """Return one row; of several volumes the one that fits best speaks for the series."""
     best = max(candidates, key=lambda c: (c.verdict is not Verdict.NONE, max(c.scores.values())))
     series = NamedSeries(best.volume.series_uid, best.volume.series_number, best.volume.description)
-    return JudgedSeries(series, len(candidates), best.verdict, best.scores, best.evidence)
+    by_volume = tuple(map(_judged_volume, candidates))
+    return JudgedSeries(series, len(candidates), best.verdict, best.scores, best.evidence, by_volume)
+
+
+def _judged_volume(candidate: Candidate) -> JudgedVolume:
+    volume = candidate.volume
+    clock = (volume.acquired or "")[8:14]
+    time = ":".join((clock[:2], clock[2:4], clock[4:])).rstrip(":") if clock else None
+    times = (volume.tr_ms, volume.te_ms, volume.ti_ms)
+    return JudgedVolume(candidate.argument, candidate.verdict, len(volume.frames), time, *times, volume.image_type)
 
 
 def _stored_choice(stored: Mapping[str, Any]) -> ChosenSeries:
     return ChosenSeries(NamedSeries.from_json(stored), tuple(stored["evidence"]))
 
 
-def _stored_row(stored: Mapping[str, Any]) -> JudgedSeries:
+def _stored_row(stored: Mapping[str, Any], volumes: Iterable[Mapping[str, Any]]) -> JudgedSeries:
     return JudgedSeries(
         NamedSeries.from_json(stored),
         stored["volumes"],
         Verdict(stored["verdict"]),
         {Contrast(name): score for name, score in stored["scores"].items()},
         tuple(stored["evidence"]),
+        tuple(JudgedVolume.from_json(each) for each in volumes if each["series_uid"] == stored["series_uid"]),
     )

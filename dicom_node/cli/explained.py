@@ -50,6 +50,7 @@ def shown(table: SelectionTable, by_hand: Container[Contrast], width: int) -> It
             if any(row.scores.values()):
                 words = f"{number(row.series)}, {row.verdict}, {row.series.description}: {row.series.series_uid}"
                 yield from _fold(words, width, subsequent="  ")
+                yield from _volumes(row, width, "  ")
     for role, chosen in table.roles.items():
         hand = ", chosen by hand" if role in by_hand else ""
         words = f"{role} = {number(chosen.series)}, {chosen.series.description}{hand}"
@@ -132,6 +133,21 @@ def _row(row: JudgedSeries, role: Contrast | None, width: int) -> Iterator[str]:
     volumes = "" if row.volumes == 1 else f", {row.volumes} volumes"
     verdict = f"chosen for {role}" if role else f"verdict {row.verdict}"
     yield from _fold(f"{verdict}{volumes}, {row.series.series_uid}", width, "         ")
+    yield from _volumes(row, width, "         ")
+
+
+def _volumes(row: JudgedSeries, width: int, indent: str) -> Iterator[str]:
+    """Yield for each volume what tells it from others, and what `release` takes for it."""
+    for volume in row.by_volume:
+        times = (("TR", volume.tr_ms), ("TE", volume.te_ms), ("TI", volume.ti_ms))
+        facts = [
+            f"{volume.slices} slices",
+            *([volume.time] if volume.time else []),
+            *(f"{what} {value:g} ms" for what, value in times if value is not None),
+        ]
+        if len(row.by_volume) > 1:
+            facts += [volume.verdict.value, "\\".join(volume.image_type)]
+        yield from _fold(f"{', '.join(facts)}; choose it with --role ROLE={volume.argument}", width, indent)
 
 
 def _value(value: NamedSeries | str | None) -> str:

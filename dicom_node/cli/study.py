@@ -158,7 +158,9 @@ def retry(uid: StudyArgument, config: ConfigOption = None) -> None:
 
 def release_(
     uid: StudyArgument,
-    role: Annotated[list[str] | None, typer.Option(metavar="ROLE=SERIES_UID", help="Series for a role.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE=SERIES", help="Series or volume for a role, as `show` prints it.")
+    ] = None,
     identity: Annotated[
         str | None, typer.Option(metavar="SERIES", help="Series whose patient and order all selected ones have.")
     ] = None,
@@ -179,7 +181,7 @@ def release_(
     settings = load_config(config)
     study = Spool(settings.node.data_dir).study(uid)
     if not chosen and not forget:
-        raise CommandError("Give --role ROLE=SERIES_UID, --identity SERIES, --copy newest, or --forget.")
+        raise CommandError("Give --role ROLE=SERIES, --identity SERIES, --copy newest, or --forget.")
     if not chosen:
         release.forget(study)
         print("Forgotten. `dicom-node retry` selects the series by the rules alone.")

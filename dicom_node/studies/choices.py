@@ -9,12 +9,11 @@ from dicom_node.studies.spool import Study
 from dicom_node.studies.statements import forget_statements, received, statements
 from dicom_node.studies.timeline import Event
 from models.contrast import Contrast
-from models.uid import is_uid
-from pipeline.select import Selection, SiteRules, select_study
+from pipeline.select import Selection, SiteRules, durable_choice, is_choice, select_study
 
 
 def read_choices(arguments: Sequence[str]) -> dict[Contrast, str]:
-    """Return the choices of arguments such as ``FLAIR=1.2.840.1``.
+    """Return the choices of arguments such as ``FLAIR=1.2.840.1``, ``T2W=5`` or ``T1W=2:echo1``.
 
     Raises
     ------
@@ -23,13 +22,16 @@ def read_choices(arguments: Sequence[str]) -> dict[Contrast, str]:
     """
     chosen: dict[Contrast, str] = {}
     for argument in arguments:
-        name, _, series_uid = argument.partition("=")
-        if name not in set(Contrast) or not is_uid(series_uid):
-            example = "write T1W, T2W or FLAIR, = and a Series Instance UID, as in FLAIR=1.2.840.1"
+        name, _, choice = argument.partition("=")
+        if name not in set(Contrast) or not is_choice(choice):
+            example = (
+                "write T1W, T2W or FLAIR, = and a series number, a Series Instance UID or one of its volumes as "
+                "`dicom-node show` prints it, as in T2W=5, FLAIR=1.2.840.1 or T1W=2:echo1"
+            )
             raise CommandError(f"--role {argument} is not understood: {example}.", "role_invalid")
         if Contrast(name) in chosen:
             raise CommandError(f"--role names {name} twice: choose one series for it.", "role_invalid")
-        chosen[Contrast(name)] = series_uid
+        chosen[Contrast(name)] = choice
     return chosen
 
 
@@ -41,7 +43,7 @@ def release(study: Study, chosen: Mapping[Contrast, str], rules: SiteRules, *, a
     study
         A received study.
     chosen
-        Series Instance UIDs by role; they are added to earlier choices.
+        As `read_choices` returns them; they are added to earlier choices.
     rules
         By which the roles that nobody chose are filled.
     anew
@@ -50,13 +52,14 @@ def release(study: Study, chosen: Mapping[Contrast, str], rules: SiteRules, *, a
     Returns
     -------
     Selection
-        As it is from now on; if it is held, nothing was changed.
+        As it is from now on; if it is held, nothing was changed. What is kept names series by their UIDs: a number may
+        no longer be unique when further series arrive.
     """
     together = ({} if anew else study.choices()) | dict(chosen)
     stated = statements(study)
     selection = select_study(study.instances(), rules, together, received(study, stated), stated.identity)
     if selection.held is None:
-        study.choose(together)
+        study.choose({role: durable_choice(selection.chosen(role)) for role in together})
         study.note(Event.RELEASED, series_numbers={role: selection.roles[role].series_number for role in together})
     return selection
 

@@ -8,6 +8,7 @@ is held for a human choice.
 from pipeline.select.choose import select_roles
 from pipeline.select.clues import Clue, ClueKind, Unsuited
 from pipeline.select.judge import Candidate, Verdict, judge
+from pipeline.select.naming import durable_choice, is_choice
 from pipeline.select.one_patient import IdentityStatement, TwoPatients
 from pipeline.select.rules import BUILT_IN, SiteRules
 from pipeline.select.selection import SelectedSeries, Selection, input_digest, select_study
@@ -24,7 +25,9 @@ __all__ = [
     "TwoPatients",
     "Unsuited",
     "Verdict",
+    "durable_choice",
     "input_digest",
+    "is_choice",
     "judge",
     "select_roles",
     "select_study",

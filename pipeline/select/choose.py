@@ -116,6 +116,11 @@ def _by_hand(role: Contrast, choice: str, candidates: list[Candidate]) -> Candid
     volumes = meant_by(choice, candidates)
     if not volumes:
         raise StudyHeld(HoldReason.CHOICE_UNUSABLE, _not_there(role, choice, candidates))
+    if len({c.volume.series_uid for c in volumes}) > 1:
+        raise StudyHeld(
+            HoldReason.CHOICE_UNUSABLE,
+            f"Several series have the number chosen for {role}; choose one of them: {_arguments(role, volumes)}.",
+        )
     fitting = [c for c in volumes if c.scores[role] > 0]
     # The echoes of one series share a description; their times distinguish them.
     fitting = fitting or [c for c in volumes if read_physics(c.volume).role is role]

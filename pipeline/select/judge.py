@@ -118,7 +118,7 @@ def judge(volume: Volume, rules: SiteRules = BUILT_IN) -> Candidate:
     contrast_given = volume.contrast_agent or names_contrast(_naming_text(volume))
     if never := reasons_against(volume, rules):
         ruled_out = _candidate(volume, Verdict.NONE, {}, never, contrast_given)
-        return replace(ruled_out, barred=_read_words(volume, rules)[0])
+        return replace(ruled_out, barred=_otherwise(volume, rules, never))
     physics = read_physics(volume)
     words, words_say = _read_words(volume, rules)
     verdict, scores, reasons = _weigh(volume, physics, words)
@@ -128,6 +128,13 @@ def judge(volume: Volume, rules: SiteRules = BUILT_IN) -> Candidate:
         verdict, scores, reasons = _doubt(Contrast(verdict.value), ClueKind.UNREADABLE)
     clues = [*reasons, physics.clue, words_say, *_asides(volume)]
     return _through_gate(_candidate(volume, verdict, scores, clues, contrast_given), rules)
+
+
+def _otherwise(volume: Volume, rules: SiteRules, never: list[Clue]) -> Contrast | None:
+    """Return the role that a volume would have, did nothing rule it out; physics is asked if a body part alone does."""
+    physics = read_physics(volume)
+    by_part = all(clue.kind is ClueKind.BODY_PART for clue in never)
+    return _read_words(volume, rules)[0] or (physics.role if by_part else None)
 
 
 def _weigh(

@@ -101,6 +101,16 @@ class Selection:
     set_aside: frozenset[Path] = frozenset()
     corrected: frozenset[str] = frozenset()
 
+    def chosen(self, role: Contrast) -> Candidate:
+        """Return the candidate that plays a role.
+
+        Parameters
+        ----------
+        role
+            One of `roles`.
+        """
+        return next(c for c in self.candidates if c.volume is self.volumes[role])
+
 
 def select_study(
     paths: Iterable[Path],
