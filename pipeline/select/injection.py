@@ -249,12 +249,20 @@ def _letters(words: str) -> str:
 
 def _same_settings(a: Volume, b: Volume) -> bool:
     times = ((a.tr_ms, b.tr_ms), (a.te_ms, b.te_ms), (a.ti_ms, b.ti_ms))
-    placed = a.frames[0].orientation and b.frames[0].orientation
+    planes = _plane(a), _plane(b)
     return (
         all(_close(one, other) for one, other in times)
         and a.acquisition_type == b.acquisition_type
-        and bool(placed and plane(a) == plane(b))
+        and planes[0] == planes[1] != ""
     )
+
+
+def _plane(volume: Volume) -> str:
+    """Return the plane of a volume, empty where its orientation is none."""
+    try:
+        return plane(volume) if volume.frames[0].orientation else ""
+    except ZeroDivisionError:
+        return ""
 
 
 def _close(one: float | None, other: float | None) -> bool:

@@ -92,6 +92,11 @@ def test_other_settings_planes_or_one_acquisition_are_no_repetition(second):
     assert chosen(A, second, at(C, "121000")).volume.series_number == 7
 
 
+def test_an_orientation_that_is_none_is_alike_to_nothing():
+    lost = replace(B, frames=tuple(replace(frame, orientation=(0.0,) * 6) for frame in B.frames))
+    assert chosen(A, lost, at(C, "121000")).volume.series_number == 7
+
+
 def test_two_alike_of_unknown_times_put_every_t1_weighted_series_in_doubt():
     assert held(at(A, None), at(B, None), C).code == "ambiguous_role"
     assert held(at(A, None), B, C).code == "ambiguous_role"
