@@ -29,6 +29,8 @@ _CORRECTIONS = frozenset({"ND", "NORM", "DIS2D", "DIS3D", "FIL", "SH", "FM", "FM
 """Terms of ImageType that say how the images of one acquisition were corrected."""
 _SAME_TIME = 0.01
 """Share by which TR, TE and TI of one protocol differ at most, as decimal strings are rounded."""
+_ADJUSTED = 0.2
+"""Share by which they may differ where somebody adjusted a protocol between two series, as for more slices."""
 _HALF_A_DAY_H = 12
 
 Clock = Callable[[Candidate], str | None]
@@ -169,8 +171,8 @@ def _after_unread(candidate: Candidate, candidates: Sequence[Candidate], clock: 
 
 
 def _unordered(candidate: Candidate, given: Sequence[Candidate], clock: Clock) -> Iterator[Clue]:
-    """Yield a doubt where no time says which came first; of two T1 weighted series one of which is marked it does."""
-    marked = any(_is_t1_weighted(injected) for injected in given)
+    """Yield a doubt where no time says which came first; of two alike one of which is marked the other did."""
+    marked = any(_is_t1_weighted(injected) and _alike(candidate, injected) for injected in given)
     for injected in given:
         if not marked and None in (clock(candidate), clock(injected)):
             yield Clue(ClueKind.INJECTED_AT_UNKNOWN_TIME, {"series": name(candidate), "injected": name(injected)})
@@ -209,8 +211,18 @@ def _beside_subtraction(
 ) -> Iterator[Clue]:
     times = {clock(c) for c in fitting}
     for subtraction in subtractions:
-        if None in times or len(times) == 1 or any(_earlier(c, candidate, clock) for c in fitting):
+        unordered = None in times or len(times) == 1 or any(_earlier(c, candidate, clock) for c in fitting)
+        if unordered or _made_by(candidate, fitting, subtraction, clock):
             yield Clue(ClueKind.SUBTRACTED, {"series": name(candidate), "subtraction": name(subtraction)})
+
+
+def _made_by(candidate: Candidate, fitting: Sequence[Candidate], subtraction: Candidate, clock: Clock) -> bool:
+    """Return whether a subtraction existed when a candidate was acquired; it may have the time of either of its two."""
+    own, made = clock(candidate), clock(subtraction)
+    if own is None or made is None or own < made:
+        return False
+    second = any(_alike(candidate, c) and _earlier(candidate, c, clock) for c in fitting)
+    return own > made or not second
 
 
 # --- what is what -----------------------------------------------------------------------------------------------------
@@ -234,24 +246,29 @@ def _is_t1_weighted(candidate: Candidate) -> bool:
 def _alike(one: Candidate, other: Candidate) -> bool:
     """Return whether two volumes were acquired by one protocol, as far as names, times and planes say."""
     a, b = one.volume, other.volume
-    return a.series_uid != b.series_uid and _same_name(a, b) and _same_settings(a, b)
+    return a.series_uid != b.series_uid and _same_name(a, b) and _same_settings(a, b, _ADJUSTED)
 
 
 def _same_name(a: Volume, b: Volume) -> bool:
-    by_description = _letters(a.description) == _letters(b.description)
-    return by_description or bool(a.protocol and _letters(a.protocol) == _letters(b.protocol))
+    """Return whether two volumes are called alike, or one of them by the words of the other and more."""
+    for one, other in ((a.description, b.description), (a.protocol, b.protocol)):
+        words = _words(one), _words(other)
+        if words[0] == words[1] or (all(words) and (words[0] < words[1] or words[1] < words[0])):
+            return bool(words[0]) or a.description == b.description
+    return False
 
 
-def _letters(words: str) -> str:
-    """Return a name without what a scanner counts repetitions with."""
-    return re.sub(r"[\W_]+|(?<=\D)\d{1,2}$|rep(eat)?$", "", re.sub(r"[\W_]+$", "", words.casefold()))
+def _words(text: str) -> frozenset[str]:
+    """Return the words of a name without what counts repetitions."""
+    return frozenset(re.findall(r"[^\W\d_]+\d?|\d[^\W_]", text.casefold())) - {"rep", "repeat"}
 
 
-def _same_settings(a: Volume, b: Volume) -> bool:
-    times = ((a.tr_ms, b.tr_ms), (a.te_ms, b.te_ms), (a.ti_ms, b.ti_ms))
+def _same_settings(a: Volume, b: Volume, room: float = 0.0) -> bool:
+    """Return whether two volumes share times and plane, with some room for a protocol that was adjusted."""
+    pairs = ((a.tr_ms, b.tr_ms), (a.te_ms, b.te_ms), (a.ti_ms, b.ti_ms))
     planes = _plane(a), _plane(b)
     return (
-        all(_close(one, other) for one, other in times)
+        all(_close(one, other, _SAME_TIME + room) for one, other in pairs)
         and a.acquisition_type == b.acquisition_type
         and planes[0] == planes[1] != ""
     )
@@ -265,8 +282,8 @@ def _plane(volume: Volume) -> str:
         return ""
 
 
-def _close(one: float | None, other: float | None) -> bool:
-    return one == other or (one is not None and other is not None and abs(one - other) <= _SAME_TIME * max(one, other))
+def _close(one: float | None, other: float | None, share: float) -> bool:
+    return one == other or (one is not None and other is not None and abs(one - other) <= share * max(one, other))
 
 
 def _same_images(one: Candidate, other: Candidate) -> bool:
@@ -283,7 +300,7 @@ def _made_from(candidate: Candidate, candidates: Sequence[Candidate], clock: Clo
         return None
     for other in candidates:
         one_acquisition = clock(other) == time and _same_settings(volume, other.volume)
-        another_name = _letters(volume.description) != _letters(other.volume.description)
+        another_name = _words(volume.description) != _words(other.volume.description)
         corrected = set(volume.image_type) ^ set(other.volume.image_type)
         if (
             other.volume.series_uid != volume.series_uid

@@ -59,6 +59,18 @@ def test_a_subtraction_of_any_name_is_never_chosen(name, with_c):
     assert held(B, subtraction).code == "ambiguous_role"
 
 
+def test_without_the_first_of_two_what_a_subtraction_was_made_of_is_left_to_a_human():
+    assert held(B, SUBTRACTION, C).code == "ambiguous_role"
+    assert held(C, at(SUBTRACTION, "121000"), at(B, "123000")).code == "ambiguous_role"
+    assert chosen(A, B, at(SUBTRACTION, "120000")).volume == A
+
+
+def test_without_times_only_what_is_alike_but_for_the_mark_came_before():
+    marked = at(replace(B, contrast_agent=True), None)
+    assert chosen(at(A, None), marked, at(C, None)).volume.series_number == 2
+    assert held(marked, at(C, None)).code == "ambiguous_role"
+
+
 def test_a_subtraction_alone_is_no_t1w():
     assert held(SUBTRACTION).code in {"missing_role", "ambiguous_role"}
 
@@ -78,6 +90,8 @@ def test_what_came_before_two_alike_is_chosen():
     [
         replace(B, description="t1_se_tra_2"), replace(B, description="T1 SE TRA"), replace(B, tr_ms=451.0),
         replace(B, description="t1_se_tra rep"), replace(with_pixels(B, 0.9)),
+        replace(B, description="t1_se_tra_fs"), replace(B, description="fs tra T1 SE"), replace(B, tr_ms=520.0),
+        replace(B, te_ms=10.4),
     ],
 )  # fmt: skip
 def test_alike_is_what_was_acquired_alike(second):
@@ -86,7 +100,7 @@ def test_alike_is_what_was_acquired_alike(second):
 
 @pytest.mark.parametrize(
     "second",
-    [replace(B, te_ms=17.0), sagittal(B), at(B, "120000"), replace(B, description="t1_se_tra +C", acquired=None)],
+    [replace(B, te_ms=17.0), sagittal(B), at(B, "120000"), replace(B, description="t1_se_tra +C")],
 )
 def test_other_settings_planes_or_one_acquisition_are_no_repetition(second):
     assert chosen(A, second, at(C, "121000")).volume.series_number == 7
