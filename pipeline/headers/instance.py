@@ -96,7 +96,7 @@ def _unusable(path: Path, header: Header) -> Problem | None:
     if not (all(uids) and facts.text("StudyInstanceUID")):
         sentence = "The file lacks a study, series or instance UID; send it from where it was made."
         return Problem(path, ProblemCode.FILE_WITHOUT_IDENTITY, sentence)
-    if facts.text("Modality") != "MR" or facts.text("SOPClassUID") not in MR_IMAGE_CLASSES:
+    if facts.text("Modality") not in {"MR", ""} or facts.text("SOPClassUID") not in MR_IMAGE_CLASSES:
         sentence = f"The object is {_class_name(facts)}, not an MR image."
         return Problem(path, ProblemCode.NOT_MR_IMAGE, sentence, *uids, slice_lost=_may_be_slice(header, facts))
     rows, columns, frames = facts.number("Rows") or 0, facts.number("Columns") or 0, _frame_count(facts)

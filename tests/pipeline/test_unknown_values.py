@@ -10,11 +10,11 @@ from models.contrast import Contrast
 from pipeline.headers import Volume, read_headers
 from pipeline.headers.contrast_agent import agent_named
 from pipeline.headers.unknown import is_unknown, known_clock, known_date
-from pipeline.select import Verdict, judge
+from pipeline.select import Verdict, judge, select_study
 from pipeline.select.body_parts import names_another_part, names_head
 from pipeline.select.physics import read_physics
 from pipeline.synthetic import series_tags
-from tests.pipeline.test_select import edit, text, volume, write
+from tests.pipeline.test_select import edit, flat, text, triplet, volume, write
 from tests.support.dicom_files import item, write_enhanced
 
 # --- contrast agent ---------------------------------------------------------------------------------------------------
@@ -211,3 +211,44 @@ def test_a_sequence_that_is_not_named_rules_nothing_out(sequence):
     mute = judge(volume("", tr_ms=9000.0, te_ms=120.0, scanning_sequence=sequence))
     assert mute.verdict is Verdict.AMBIGUOUS, text(mute)
     assert judge(volume("flair", tr_ms=9000.0, te_ms=120.0, scanning_sequence=sequence)).verdict is Verdict.FLAIR
+
+
+# --- a whole study ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom does not like some of the values
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"ContrastBolusAgent": "none given"}, {"ContrastBolusAgent": "unknown"}, {"BodyPartExamined": "HEADNECK"},
+        {"BodyPartExamined": "BRAIN ORBITS"}, {"AcquisitionTime": "000000", "SeriesTime": "000000"},
+        {"StudyDate": "19000101", "SeriesDate": "19000101", "AcquisitionDate": "19000101"},
+        {"SpacingBetweenSlices": "0", "SliceThickness": "0"}, {"MagneticFieldStrength": "0"}, {"EchoNumbers": 0},
+        {"FlipAngle": 0}, {"Manufacturer": "UNKNOWN", "SequenceName": "NULL"}, {"ScanningSequence": "UNKNOWN"},
+        {"RepetitionTime": 0}, {"EchoTime": 0}, {"SeriesDescription": "UNKNOWN", "ProtocolName": "N/A"},
+        {"ImageType": "UNKNOWN"}, {"SeriesNumber": None}, {"SeriesNumber": 2}, {"MRAcquisitionType": "UNKNOWN"},
+        {"Modality": "UNKNOWN"}, {"TriggerTime": 0}, {"TemporalPositionIdentifier": 0},
+    ],
+)  # fmt: skip
+def test_what_says_nothing_changes_no_choice(sent, header):
+    files = triplet(sent)
+    before = select_study(flat(files))
+    after = select_study([edit(path, **header) for path in flat(files)])
+    assert after.held is None, after.held
+    assert {r: s.series_uid for r, s in after.roles.items()} == {r: s.series_uid for r, s in before.roles.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ({"ContrastBolusAgent": "Gadovist"}, "missing_role"),
+        ({"BodyPartExamined": "KNEE"}, "missing_role"),
+        ({"PixelSpacing": [0, 0]}, "geometry_spacing"),
+        ({"RepetitionTime": 0, "EchoTime": 0, "SeriesDescription": "UNKNOWN", "ProtocolName": ""}, "missing_role"),
+    ],
+)
+def test_what_says_something_or_leaves_nothing_is_held(sent, header, code):
+    selection = select_study([edit(path, **header) for path in flat(triplet(sent))])
+    assert selection.held is not None
+    assert selection.held.code == code
