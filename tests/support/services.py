@@ -29,6 +29,8 @@ DCIODVFY = Path("/usr/bin/dciodvfy")
 ORTHANC = Path("/usr/sbin/Orthanc")
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
+_ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+
 SEEDED = {"patient_name": "SEEDED^PATIENT", "patient_id": "SEED-ID-4711", "birth_date": "19990102"}
 """The only patient of the suite; nothing outside the spool and the result objects may show these values."""
 
@@ -89,7 +91,11 @@ def listens(port: int) -> bool:
 def started(
     command: Sequence[str | Path], log: Path, *ports: int, environment: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program until the block ends, which begins when the program listens on `ports`."""
+    """Run a program until the block ends, which begins when the program listens on `ports`.
+
+    The system ends it where this process is killed before the block ends.
+    """
+    command = [*_ENDS_WITH_US, *command]
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
     try:
