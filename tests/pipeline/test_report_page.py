@@ -191,4 +191,5 @@ def test_every_file_of_a_run_is_written(inputs, tmp_path):
         "report.enhanced.dcm", "summary.dcm", "summary.png",
     ]  # fmt: skip
     assert np.array_equal(np.asarray(Image.open(out / "summary.png")), np.asarray(page_of(views_of())))
-    assert Image.open(out / "overlay.png").size == draw_overlay(views_of(), NOTICE).size
+    with Image.open(out / "overlay.png") as overlay:
+        assert overlay.size == draw_overlay(views_of(), NOTICE).size
