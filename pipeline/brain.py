@@ -9,9 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from pipeline.errors import HoldReason, StudyHeld
-from pipeline.head_measures import measure_head
 from pipeline.mask_measures import measure_mask
-from pipeline.plausibility import MaskFlag, doubts, refuse_non_head
+from pipeline.plausibility import MaskFlag, doubts
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +82,7 @@ def extract_brain(
         raise StudyHeld(HoldReason.BRAIN_MASK_EMPTY, "No brain was found in the volume.")
     mask, main_share = main_piece(raw)
     measures = measure_mask(volume, mask, main_share)
-    flags = doubts(measures, age_years)
-    refuse_non_head(measure_head(volume, mask))
-    return mask, MaskFacts(round(measures.volume_ml, 1), flags)
+    return mask, MaskFacts(round(measures.volume_ml, 1), doubts(measures, age_years))
 
 
 def raw_mask(volume: sitk.Image, extractor: Extractor) -> sitk.Image:

@@ -101,7 +101,7 @@ def measure_mask(volume: sitk.Image, mask: sitk.Image, main_share: float) -> Mas
     """
     mask_zyx = sitk.GetArrayViewFromImage(mask) > 0
     extent_voxels = np.ptp(np.argwhere(mask_zyx), axis=0) + 1
-    blocks, inside = average_blocks(volume), average_blocks(sitk.Cast(mask, sitk.sitkFloat32))
+    blocks, inside = _blocks(volume), _blocks(sitk.Cast(mask, sitk.sitkFloat32))
     image_zyx, inside_zyx = sitk.GetArrayFromImage(blocks), sitk.GetArrayFromImage(inside) > _HALF
     head_zyx = _head(blocks, _AIR_SHARE * float(np.median(image_zyx[inside_zyx] if inside_zyx.any() else image_zyx)))
     in_mask, in_head, shared = (int(part.sum()) for part in (inside_zyx, head_zyx, inside_zyx & head_zyx))
@@ -119,7 +119,7 @@ def measure_mask(volume: sitk.Image, mask: sitk.Image, main_share: float) -> Mas
     )
 
 
-def average_blocks(image: sitk.Image) -> sitk.Image:
+def _blocks(image: sitk.Image) -> sitk.Image:
     """Return the image with voxels averaged to about `_BLOCK_MM`; thicker slices stay as they are."""
     factors = [
         min(max(1, round(_BLOCK_MM / step)), n) for step, n in zip(image.GetSpacing(), image.GetSize(), strict=True)
@@ -192,7 +192,7 @@ def _contrast(blocks: sitk.Image, inside_zyx: NDArray[np.bool_]) -> float:
     if not inner_zyx.any():
         return 0.0
     image_zyx = sitk.GetArrayFromImage(blocks)
-    detail_zyx = np.where(inner_zyx, image_zyx - coil_shading(blocks, inside_zyx), 0)
+    detail_zyx = np.where(inner_zyx, image_zyx - _coil_shading(blocks, inside_zyx), 0)
     regions_zyx = _regions(blocks)
     covariances = []
     for axis in (1, 2):
@@ -216,7 +216,7 @@ def _regions(blocks: sitk.Image) -> NDArray[np.int64]:
     return np.asarray((z * (y.max() + 1) + y) * (x.max() + 1) + x)
 
 
-def coil_shading(blocks: sitk.Image, inside_zyx: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _coil_shading(blocks: sitk.Image, inside_zyx: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the image smoothed inside the mask."""
     weight = sitk.GetImageFromArray(inside_zyx.astype(np.float32))
     weight.CopyInformation(blocks)

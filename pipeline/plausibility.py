@@ -13,7 +13,6 @@ from typing import Self
 import numpy as np
 
 from pipeline.errors import HoldReason, StudyHeld
-from pipeline.head_measures import HeadMeasures
 from pipeline.mask_measures import MaskMeasures
 
 SMALLEST_ML, LARGEST_ML = 350.0, 2_100.0
@@ -38,18 +37,6 @@ _MIN_INSIDE_SHARE = 0.70
 """Heads: 1.0. A mask that lies in the air beside the head is no brain."""
 _ODD_HEAD_SHARES = 0.15, 0.65
 """Heads with neck: 0.28 and more, cut above the neck: up to 0.53. More: the skull was removed, or it is no head."""
-
-_MIN_SKULL_SHARE = 0.35
-"""Ten real heads: 0.69 (voxels of 2 mm), then 0.85 to 0.98; procedural ones 0.53 (T2W of 5 mm) to 0.99. Bottles, balls,
-melons, kiwis, checkers and cylinders with rods: up to 0.27; thighs up to 0.44, abdomens, cabbages and coconuts to
-0.91."""
-_MIN_SYMMETRY_LEAD = 0.05
-"""Real heads: 0.32 and more, procedural ones 0.23 and more; cabbages and abdomens -0.15 to 0.07."""
-_MAX_OTHER_SYMMETRY = 0.6
-"""Heads: 0.27 to 0.54. Melons 0.77, kiwis 0.68, thighs 0.74, coconuts 0.88 to 0.98, cylinders 0.98."""
-_MIN_SKULL_AND_LEAD = 0.65
-"""Sum of both: what is little of a brain must lie in much of a head. Heads: 0.76 and more, most above 1.1; abdomens,
-whose wall of muscle lies between fat, up to 0.66, but those have a lead below 0."""
 
 _GROWTH_YEARS = (0.25, 2.0, 5.0, 15.0)
 _GIRLS_ML = (600.0, 1000.0, 1200.0, 1300.0)
@@ -134,37 +121,6 @@ def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[Mask
         MaskFlag.LARGE_FOR_AGE: measures.volume_ml > high_ml,
     }
     return tuple(flag for flag, is_odd in odd.items() if is_odd)
-
-
-def refuse_non_head(measures: HeadMeasures) -> None:
-    """Hold what does not lie in a head.
-
-    Parameters
-    ----------
-    measures
-        Of the mask's surroundings, and of the image below it.
-
-    Raises
-    ------
-    StudyHeld
-        ``brain_mask_implausible``; the sentence names what is missing.
-    """
-    if measures.skull_share < _MIN_SKULL_SHARE:
-        raise StudyHeld(
-            HoldReason.BRAIN_MASK_IMPLAUSIBLE,
-            "No skull and scalp lie around the brain mask: no head, or one whose skull was removed or not imaged.",
-        )
-    if measures.other_symmetry > _MAX_OTHER_SYMMETRY:
-        raise StudyHeld(
-            HoldReason.BRAIN_MASK_IMPLAUSIBLE,
-            "The image inside the brain mask is alike front and back or top and bottom, as no brain is.",
-        )
-    sided = measures.symmetry_lead
-    if sided < _MIN_SYMMETRY_LEAD or measures.skull_share + sided < _MIN_SKULL_AND_LEAD:
-        raise StudyHeld(
-            HoldReason.BRAIN_MASK_IMPLAUSIBLE,
-            "The image inside the brain mask has no left and right half that are alike, as those of a brain are.",
-        )
 
 
 def _refuse_size(measures: MaskMeasures, age_years: float | None) -> None:

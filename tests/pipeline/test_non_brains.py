@@ -15,7 +15,7 @@ from models.brain_extractor import BrainExtractor
 from models.brain_weights import EMBEDDED, open_brain_weights
 from models.bundle import open_bundle
 from models.contrast import Contrast
-from pipeline.brain import extract_brain, raw_mask
+from pipeline.brain import extract_brain
 from pipeline.errors import StudyHeld
 from pipeline.geometry import stacked_frames
 from pipeline.grid import canonical
@@ -25,8 +25,6 @@ from pipeline.study import Models, load_models, run_study
 from pipeline.synthetic import StudyTags, nifti_study, render
 from pipeline.synthetic.anatomy import procedural_head
 from pipeline.volume import image_of
-from tests.benchmarks.non_heads import Outcome, judge, non_head
-from tests.support.non_head_kinds import KINDS
 from tests.support.services import command, real_data
 
 NON_BRAINS = ("jpeg-fragments", "philips-enhanced/t1w-tse-phantom.dcm", "dicom2nifti/hitachi-shoulder")
@@ -103,25 +101,6 @@ def test_real_non_brains_are_refused(name: str, extractor: BrainExtractor):
 def test_made_non_brains_are_refused(name: str, extractor: BrainExtractor):
     code = refused(volume(MADE[name]()), extractor)
     assert code == ("brain_mask_empty" if name in ("empty", "constant") else "brain_mask_implausible")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_drawn_non_heads_are_refused(kind: str, extractor: BrainExtractor):
-    """The short twin of ``tests.benchmarks.non_heads``."""
-    image = non_head(KINDS[kind], tuple(Contrast)[len(kind) % 3], 1000)
-    assert judge(image, raw_mask(image, extractor)) != Outcome.PASSED
-
-
-@pytest.mark.parametrize("kind", ["abdomen", "coconut", "melon"])
-def test_a_mask_inside_a_thing_is_no_brain(kind: str):
-    """However brain-like the mask is that the network draws in it."""
-    image = non_head(KINDS[kind], Contrast.T1W, 3)
-    z, y, x = (np.indices(image.GetSize()[::-1]).T * image.GetSpacing()[::-1]).T
-    mask = sitk.GetImageFromArray(
-        (((z - z.mean()) / 55) ** 2 + ((y - y.mean()) / 62) ** 2 + ((x - x.mean()) / 55) ** 2 < 1).astype(np.uint8)
-    )
-    mask.CopyInformation(image)
-    assert judge(image, mask) in (Outcome.VOLUME_OR_SHAPE, Outcome.NO_HEAD)
 
 
 def test_a_bottle_that_fills_the_field_of_view_is_refused(extractor: BrainExtractor):
