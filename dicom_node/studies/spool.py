@@ -281,7 +281,8 @@ def _keep(folder: Path, sop_instance_uid: str, content: bytes) -> Stored:
     copy = target
     if _data_set(target.read_bytes()) != data_set:
         copy = folder / f"{sop_instance_uid}~{hashlib.sha256(data_set).hexdigest()[:16]}.dcm"
-        write_new(copy, content, OWNER_ALONE)
+        if not copy.exists():
+            write_new(copy, content, OWNER_ALONE)
         sync_folder(folder)
     return Stored(copy, Outcome.CONFLICT if note_receipt(target, copy) else Outcome.SAME)
 
