@@ -19,7 +19,8 @@ from dicom_node.config import Config
 from dicom_node.engine import workflow
 from dicom_node.log import say
 from dicom_node.net.scp import Receiver
-from dicom_node.studies.collect import Collector, WaitingRules
+from dicom_node.studies.collect import Collector
+from dicom_node.studies.completeness import WaitingRules
 from dicom_node.studies.spool import Spool
 
 logger = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
-"""When is a study complete? A pure decision, and the loop that asks it and hands studies on.
+"""The loop that waits for studies to be complete and hands them on.
 
-`decide` knows only a monotonic clock, what arrived and the rules. The `Collector` records arrivals over any number of
-associations, senders and retries, and starts again from the files: a study whose digest is not the one last noted as
-collected is taken up as if it had just arrived.
+What is complete says `completeness.decide`. The `Collector` records arrivals over any number of associations, senders
+and retries, and starts again from the marks of `unfinished`: those studies are taken up as if they had just arrived,
+and no other is looked at. A study that cannot be read is named, and the others go on.
 
 An association fails if it ends otherwise than by a release, or if the node did not store what it brought. The sender
 is then likely to come again: the study is waited for longer, until that sender's next association ends well.
@@ -11,117 +11,24 @@ is then likely to come again: the study is waited for longer, until that sender'
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from dicom_node.errors import StudyUnknown
 from dicom_node.log import say
+from dicom_node.studies.completeness import Arrivals, Complete, Expired, WaitingRules, decide
 from dicom_node.studies.spool import Outcome, Spool, Study
 from dicom_node.studies.timeline import Ending, Event, State
 
 logger = logging.getLogger(__name__)
 
-QUIET_AFTER_FAILURE = 5
-"""How many times the quiet time is waited for a sender whose association failed; up to the deadline, as always.
-
-Senders try again after one to five minutes; the quiet time is one minute by default.
-"""
 _TURN_S = 1.0
+_LOOK_S = 60.0
 _ANY_STUDY = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingRules:
-    """How long to wait: see ``[receive]``."""
-
-    quiet_s: float
-    deadline_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Arrivals:
-    """What of a study has arrived, on a monotonic clock.
-
-    Parameters
-    ----------
-    first_s, last_s
-        When the first and the last new instance came.
-    open_associations
-        How many associations that carried the study are still open.
-    instances
-        How many new instances came.
-    failed_s
-        When the last of the associations that failed ended; None if none did, or if their senders have come again and
-        ended well.
-    """
-
-    first_s: float
-    last_s: float
-    open_associations: int
-    instances: int
-    failed_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing to do before `until_s`, unless something arrives or an association ends."""
-
-    until_s: float
-
-
-class Reason(StrEnum):
-    """Why a study is taken as complete."""
-
-    QUIET = "quiet"
-    QUIET_AFTER_ABORT = "quiet_after_abort"
-    DEADLINE = "deadline"
-    DEADLINE_AFTER_ABORT = "deadline_after_abort"
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """The study is complete; `reason` is the evidence."""
-
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """The deadline is over and instances still arrive: to be shown, and collected once they stop."""
-
-
-def decide(now_s: float, arrivals: Arrivals, rules: WaitingRules) -> Wait | Complete | Expired:
-    """Return whether a study is complete.
-
-    Quiet without an open association completes it. An open association lengthens the wait, up to the deadline; so does
-    one that failed, by `QUIET_AFTER_FAILURE` times the quiet time from its end or the last instance on. From the
-    deadline on quiet alone completes it. Without quiet at the deadline it is `Expired`.
-
-    Parameters
-    ----------
-    now_s
-        The same monotonic clock as in `arrivals`.
-    arrivals
-        At least one instance.
-    rules
-        Quiet time and deadline.
-    """
-    quiet_from_s = settled_from_s = arrivals.last_s + rules.quiet_s
-    deadline_s = arrivals.first_s + rules.deadline_s
-    failed = arrivals.failed_s is not None
-    if arrivals.failed_s is not None:
-        settled_from_s = max(arrivals.last_s, arrivals.failed_s) + QUIET_AFTER_FAILURE * rules.quiet_s
-    if now_s >= settled_from_s and not arrivals.open_associations:
-        return Complete(Reason.QUIET_AFTER_ABORT if failed else Reason.QUIET)
-    if now_s >= deadline_s and now_s >= quiet_from_s:
-        return Complete(Reason.DEADLINE_AFTER_ABORT if failed else Reason.DEADLINE)
-    if now_s >= deadline_s:
-        return Expired()
-    return Wait(deadline_s if arrivals.open_associations else min(settled_from_s, deadline_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +56,7 @@ class _Record:
     first_s: float
     last_s: float
     instances: int = 0
+    shown: int = 0
     expired: bool = False
     retry_s: float = 0.0
     failed_s: dict[str, float] = field(default_factory=dict)
@@ -202,6 +110,7 @@ class Collector:
         self._records: dict[str, _Record] = {}
         self._open: dict[int, _Open] = {}
         self._lock = threading.Lock()
+        self._look_s = -math.inf
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -257,15 +166,17 @@ class Collector:
         for uid, count in refused.items():
             self._note_end(uid, end, count, again=uid in again)
 
-    def resume(self) -> None:
-        """Take up every study whose files are not the ones last noted as collected."""
-        for study in self._spool.studies():
-            noted = study.timeline()
-            if noted.collected_digest != study.digest():
-                with self._lock:
-                    if study.uid not in self._records:
-                        self._arrived(study.uid)
-                        self._records[study.uid].failed_s = dict.fromkeys(noted.failing, self._clock())
+    def resume(self) -> int:
+        """Take up every study that is marked and that nobody is waiting for; return how many."""
+        with self._lock:
+            left = [uid for uid in self._spool.unfinished.uids() if uid not in self._records]
+        for uid in left:
+            failing = self._failing(uid)
+            with self._lock:
+                if uid not in self._records:
+                    self._arrived(uid)
+                    self._records[uid].failed_s = dict.fromkeys(failing, self._clock())
+        return len(left)
 
     def turn(self) -> None:
         """Decide once about every study, and submit the complete ones."""
@@ -275,23 +186,54 @@ class Collector:
                 (uid, self._arrivals(uid, record)) for uid, record in self._records.items() if now_s >= record.retry_s
             ]
         for uid, arrivals in due:
-            decision = decide(now_s, arrivals, self.rules)
-            if isinstance(decision, Complete):
-                self._complete(uid, arrivals, decision.reason)
-            elif isinstance(decision, Expired):
-                self._expire(uid)
+            try:
+                self._show(uid, arrivals)
+                decision = decide(now_s, arrivals, self.rules)
+                if isinstance(decision, Complete):
+                    self._complete(uid, arrivals, decision.reason)
+                elif isinstance(decision, Expired):
+                    self._expire(uid)
+            except StudyUnknown:
+                self._forget(uid, arrivals)
+                self._spool.unfinished.finish(uid, self._spool.unfinished.latest(uid))
+            except Exception:
+                say(logger, "study not submitted, tried again", level=logging.ERROR, study=uid)
+                self._put_off(uid)
 
     def _run(self) -> None:
-        resumed = False
         while not self._stopping.is_set():
             try:
-                if not resumed:
-                    self.resume()
-                    resumed = True
+                self._look()
                 self.turn()
             except Exception:
                 say(logger, "collecting failed, tried again", level=logging.ERROR)
             self._stopping.wait(min(_TURN_S, self.rules.quiet_s / 4))
+
+    def _look(self) -> None:
+        """Look at the marks, at the start and once a minute: an instance may be there of which nobody was told."""
+        now_s = self._clock()
+        if now_s < self._look_s:
+            return
+        left = self.resume()
+        if self._look_s == -math.inf:
+            say(logger, "collecting", unfinished=left)
+        self._look_s = now_s + _LOOK_S
+
+    def _failing(self, uid: str) -> frozenset[str]:
+        try:
+            return self._spool.study(uid).timeline().failing
+        except StudyUnknown:
+            return frozenset()
+        except OSError:
+            say(logger, "study cannot be read", level=logging.ERROR, study=uid)
+            return frozenset()
+
+    def _show(self, uid: str, arrivals: Arrivals) -> None:
+        """Let the index count the instances of a study that arrives."""
+        record = self._records[uid]
+        if record.shown != arrivals.instances:
+            record.shown = arrivals.instances
+            self._spool.study(uid).changed()
 
     def _arrivals(self, uid: str, record: _Record) -> Arrivals:
         carrying = sum(uid in association.refused for association in self._open.values())
@@ -333,18 +275,15 @@ class Collector:
             say(logger, "nothing of a study was stored", level=logging.WARNING, study=uid, calling=end.calling)
 
     def _complete(self, uid: str, arrivals: Arrivals, reason: str) -> None:
-        try:
-            study = self._spool.study(uid)
-            digest = study.digest()
-            if digest != study.timeline().collected_digest:
-                self._submit(study, reason, digest)
-                study.note(Event.COLLECTED, digest=digest, reason=reason, instances=len(study.instances()))
-                say(logger, "study complete", study=uid, reason=reason, instances=arrivals.instances)
-        except Exception:
-            say(logger, "study not submitted, tried again", level=logging.ERROR, study=uid)
-            self._put_off(uid)
-            return
+        study, latest = self._spool.study(uid), self._spool.unfinished.latest(uid)
+        digest = study.digest()
+        if digest != study.timeline().collected_digest and study.instances():
+            self._submit(study, reason, digest)
+            study.note(Event.COLLECTED, digest=digest, reason=reason, instances=len(study.instances()))
+            say(logger, "study complete", study=uid, reason=reason, instances=arrivals.instances)
         self._forget(uid, arrivals)
+        if self._spool.unfinished.finish(uid, latest):
+            self._spool.forget(uid)
 
     def _forget(self, uid: str, arrivals: Arrivals) -> None:
         """Drop the record, unless something arrived while the study was submitted: that starts a new wait."""

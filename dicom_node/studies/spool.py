@@ -3,6 +3,7 @@
 ::
 
     <data_dir>/                                    0700
+      collecting/, changed/                                          see `unfinished` and `changes`
       spool/<study_uid>/instances/<sop_instance_uid>.dcm
                                   <sop_instance_uid>~<sha256>.dcm    same UID, other bytes: both are kept
                         copies.txt                 in which order copies of an instance came; absent if none did
@@ -22,15 +23,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
-from dicom_node.studies import timeline
+from dicom_node.studies import changes, timeline
 from dicom_node.studies.copies import note_receipt, received
 from dicom_node.studies.timeline import Event, State, Timeline
+from dicom_node.studies.unfinished import Unfinished
 from models.contrast import Contrast
 from models.uid import is_uid
 from models.whole_files import OWNER_ALONE, drop_unfinished, sync_folder, write_json, write_new
@@ -98,6 +100,11 @@ class Study:
             What else is to be known of it; no patient attribute.
         """
         timeline.append(self._timeline, event, state, facts)
+        self.changed()
+
+    def changed(self) -> None:
+        """Let the index look at the study again."""
+        changes.mark_changed(self.folder.parents[1], self.uid)
 
     def timeline(self) -> Timeline:
         """Return what was noted."""
@@ -154,6 +161,11 @@ class Spool:
     ------
     SpoolError
         If the folder cannot be made (``spool_unusable``).
+
+    Attributes
+    ----------
+    unfinished
+        Which studies hold something that is not collected yet.
     """
 
     def __init__(self, data_dir: Path, reserve_bytes: int = 0) -> None:
@@ -163,7 +175,9 @@ class Spool:
         self._durable: set[str] = set()
         try:
             _make_private(data_dir)
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self._folder, data_dir / changes.FOLDER):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            self.unfinished = Unfinished(data_dir)
         except OSError as error:
             raise SpoolError(
                 f"The data folder {data_dir} cannot be used ({error.strerror}): give it to this user.", "spool_unusable"
@@ -196,8 +210,9 @@ class Spool:
         self._require_space(len(content))
         try:
             instances = self._instances_folder(study_uid)
-            stored = _keep(instances, sop_instance_uid, content)
-            sync_folder(instances)
+            with self.unfinished.adding(study_uid) as mark:
+                stored = _keep(instances, sop_instance_uid, content, mark)
+                sync_folder(instances)
         except OSError as error:
             self._durable.discard(study_uid)
             raise _disk_error(self.data_dir, error) from error
@@ -205,8 +220,12 @@ class Spool:
 
     def studies(self) -> list[Study]:
         """Return all studies, sorted by UID."""
-        folders = sorted(folder for folder in self._folder.iterdir() if is_uid(folder.name))
-        return [Study(folder.name, folder) for folder in folders]
+        return [Study(uid, self._folder / uid) for uid in sorted(self.uids())]
+
+    def uids(self) -> Iterator[str]:
+        """Yield the UIDs of all studies, in no order; no study is looked into."""
+        with os.scandir(self._folder) as entries:
+            yield from (entry.name for entry in entries if is_uid(entry.name))
 
     def study(self, study_uid: str) -> Study:
         """Return one study.
@@ -226,7 +245,13 @@ class Spool:
 
     def clean(self) -> int:
         """Remove what a crash left half-written and return how many files; only before receiving starts."""
-        return sum(drop_unfinished(folder) for folder in self._folder.glob("*/instances"))
+        # Whatever is being written belongs to a study that is marked.
+        folders = (self._folder / uid / "instances" for uid in self.unfinished.uids())
+        return sum(drop_unfinished(folder) for folder in folders if folder.is_dir())
+
+    def forget(self, study_uid: str) -> None:
+        """Let go of what this process remembers of a study to which nothing is added for now."""
+        self._durable.discard(study_uid)
 
     def free_bytes(self) -> int:
         """Return the free space on the disk of the data folder."""
@@ -273,13 +298,18 @@ def check_uid(text: str) -> None:
         raise SpoolError("A UID is 1 to 64 digits and dots: the sender has to correct it.", "uid_invalid")
 
 
-def _keep(folder: Path, sop_instance_uid: str, content: bytes) -> Stored:
+def _keep(folder: Path, sop_instance_uid: str, content: bytes, mark: Callable[[], None]) -> Stored:
     target = folder / f"{sop_instance_uid}.dcm"
-    if not target.exists() and write_new(target, content, OWNER_ALONE):
-        return Stored(target, Outcome.NEW)
+    if not target.exists():
+        mark()
+        if write_new(target, content, OWNER_ALONE):
+            return Stored(target, Outcome.NEW)
     data_set = _data_set(content)
     copy = target
-    if _data_set(target.read_bytes()) != data_set:
+    differs = _data_set(target.read_bytes()) != data_set
+    if differs or received(folder.parent):
+        mark()
+    if differs:
         copy = folder / f"{sop_instance_uid}~{hashlib.sha256(data_set).hexdigest()[:16]}.dcm"
         if not copy.exists():
             write_new(copy, content, OWNER_ALONE)

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.studies.collect import (
+from dicom_node.studies.collect import Collector, End
+from dicom_node.studies.completeness import (
     QUIET_AFTER_FAILURE,
     Arrivals,
-    Collector,
     Complete,
-    End,
     Expired,
     Reason,
     Wait,
