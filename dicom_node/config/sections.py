@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from dicom_node.config.values import AETitle, Pattern, Port, Seconds, Section
 from dicom_node.errors import ConfigError
 from models.contrast import Contrast
 
 if TYPE_CHECKING:
     from pipeline.select import SiteRules
-
-# PS3.5 6.2, VR AE: 1-16 characters of the default repertoire without backslash and control characters.
-_AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
-# A Series Description has at most 64 characters (PS3.5 6.2, VR LO).
-_LONGEST_PATTERN = 200
-
-
-def _ae_title(value: str) -> str:
-    if not _AE_TITLE.fullmatch(value) or value != value.strip():
-        raise ValueError("an AE title has 1 to 16 ASCII characters, no backslash and no space at either end")
-    return value
-
-
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
-Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-
-
-def _pattern(value: str) -> str:
-    """Refuse a regular expression that is broken or that says nothing about a description."""
-    if len(value) > _LONGEST_PATTERN:
-        raise ValueError(f"a pattern has at most {_LONGEST_PATTERN} characters; write several shorter ones")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            matches_nothing = re.compile(value, re.IGNORECASE).search("")
-    except (re.error, RecursionError, OverflowError, Warning) as error:
-        raise ValueError(
-            f"it is not a regular expression ({error}); put \\ before a character that is meant itself"
-        ) from None
-    if matches_nothing:
-        raise ValueError("it matches every description, an empty one too; name at least one character")
-    return value
-
-
-Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class PeerRole(StrEnum):
@@ -61,11 +24,7 @@ class PeerRole(StrEnum):
     DESTINATION = "destination"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NodeSection(_Section):
+class NodeSection(Section):
     """The application entity and where it keeps its data."""
 
     ae_title: AETitle = Field(default="TSCNODE", description="AE title the PACS sends to; 1 to 16 characters.")
@@ -82,7 +41,7 @@ class NodeSection(_Section):
     )
 
 
-class ReceiveSection(_Section):
+class ReceiveSection(Section):
     """Who may send, and when a study is taken as complete."""
 
     accept: Literal["peers", "any"] = Field(
@@ -110,7 +69,7 @@ class ReceiveSection(_Section):
         return self
 
 
-class Peer(_Section):
+class Peer(Section):
     """One PACS, router or scanner. Repeat [[peers]] for each."""
 
     name: str = Field(
@@ -141,7 +100,7 @@ class Peer(_Section):
         return self
 
 
-class SelectionSection(_Section):
+class SelectionSection(Section):
     """What this site knows of its own series; `dicom-node explain --replay 50` shows what a change would do."""
 
     t1w: tuple[Pattern, ...] = Field(
@@ -173,7 +132,7 @@ class SelectionSection(_Section):
         return SiteRules(names, self.never, self.contrast, self.min_slices, self.plane)
 
 
-class BrainSection(_Section):
+class BrainSection(Section):
     """Brain extraction."""
 
     weights: Literal["embedded", "hd-bet", "hd-bet-v1"] = Field(
@@ -202,7 +161,7 @@ class BrainSection(_Section):
         return self
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """The network."""
 
     bundle: str = Field(
@@ -215,7 +174,7 @@ class ModelSection(_Section):
     )
 
 
-class ReportSection(_Section):
+class ReportSection(Section):
     """What is written and sent."""
 
     send: tuple[Literal["sr", "summary", "pdf", "saliency"], ...] = Field(
@@ -232,7 +191,7 @@ class ReportSection(_Section):
     )
 
 
-class DeliverySection(_Section):
+class DeliverySection(Section):
     """How long and how often a report is offered to its destinations."""
 
     retry_s: Seconds = Field(default=30.0, description="Seconds before the second attempt; later ones wait longer.")
@@ -244,7 +203,7 @@ class DeliverySection(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration."""
 
     node: NodeSection = Field(default_factory=NodeSection)
