@@ -8,7 +8,8 @@
     ├── SpoolError           the data folder cannot take or give something
     │   ├── SpoolFull        disk_full: the sender tries again later
     │   └── StudyUnknown     study_unknown: no such study was ever received
-    ├── WorkerError          the worker refuses to start: model, weights, device or lock
+    ├── WorkerError          the worker refuses to start: model, weights or device
+    ├── AlreadyRunningError  a receiver or worker of this name is running; exit code 2
     └── PeerError            a peer did not answer as it should; tried again with back-off
         └── DeliveryError    a peer answered but did not take an object
             └── ObjectMissing    object_missing: there is nothing to send
@@ -81,9 +82,16 @@ class StudyUnknown(SpoolError):
 
 
 class WorkerError(NodeError):
-    """The worker refuses to start: model, weights, device or lock."""
+    """The worker refuses to start: model, weights or device."""
 
     code = "worker_unusable"
+
+
+class AlreadyRunningError(NodeError):
+    """Another process holds the name under which this one would work."""
+
+    code = "already_running"
+    exit_code = 2
 
 
 class PeerError(NodeError):

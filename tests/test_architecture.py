@@ -87,7 +87,7 @@ def test_our_processes_import_nothing_from_the_current_folder():
     options = {str(path.relative_to(ROOT)): list(after_python(path)) for name in PACKAGES for path in modules(name)}
     assert {file: found for file, found in options.items() if found} == {
         "dicom_node/cli/demo.py": ["'-P'"],
-        "dicom_node/engine/processes.py": ["'-P'"],
+        "dicom_node/engine/supervisor.py": ["'-P'"],
     }
 
 

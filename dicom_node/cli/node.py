@@ -43,18 +43,18 @@ def check_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 def serve(config: ConfigOption = None) -> None:
     """Run receiver and worker on this machine, supervised."""
-    from dicom_node.engine import processes
+    from dicom_node.engine import supervisor
 
-    with service(config) as (settings, file), processes.until_signal() as stop:
-        processes.serve(settings, file, stop)
+    with service(config) as (_, file):
+        supervisor.serve(file)
 
 
 def receive(config: ConfigOption = None) -> None:
     """Run the receiver alone."""
     from dicom_node.engine import processes
 
-    with service(config) as (settings, _), processes.until_signal() as stop:
-        processes.receive(settings, stop)
+    with service(config) as (settings, _):
+        processes.receive(settings)
 
 
 def work(
@@ -66,8 +66,8 @@ def work(
     """Run one worker alone."""
     from dicom_node.engine import processes
 
-    with service(config) as (settings, _), processes.until_signal() as stop:
-        processes.work(settings, stop, executor)
+    with service(config) as (settings, _):
+        processes.work(settings, executor)
 
 
 def demo(

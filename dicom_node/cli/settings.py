@@ -79,6 +79,10 @@ def engine_of(config: Config) -> Iterator[Engine]:
 @contextmanager
 def service(file: Path | None) -> Iterator[tuple[Config, Path]]:
     """Yield configuration and file of a long-running verb, whose stderr is JSON lines from here on."""
+    from dicom_node.engine import ending
+
+    ending.end_with_supervisor()
+    ending.end_on_signals()
     config = load_config(file)
     Spool(config.node.data_dir)
     log.configure(key=log.read_key(config.node.data_dir))

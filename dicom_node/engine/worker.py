@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from dicom_node.config import Config
 from dicom_node.engine import workflow
 from dicom_node.engine.contract import Read, Recalled, Selected, Step
 from dicom_node.engine.delivery import Outbox, predecessor
+from dicom_node.engine.ending import until_signal
 from dicom_node.engine.installed import open_models
 from dicom_node.engine.run_folder import recall
-from dicom_node.errors import WorkerError
 from dicom_node.log import say
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
@@ -32,45 +29,25 @@ DRAIN_S = 1200
 _MOST_HANDED_OVER = 8
 
 
-@contextmanager
-def held_name(folder: Path, executor: str) -> Iterator[None]:
-    """Hold an executor's name for as long as the process lives: two workers of one name would do the work twice.
-
-    Raises
-    ------
-    WorkerError
-        ``worker_running``.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / f"{executor}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkerError(f"A worker named {executor} is running: stop it first.", "worker_running") from None
-        yield
-
-
-def work(config: Config, executor: str, stop: threading.Event) -> None:
-    """Read studies until `stop` is set.
+def work(config: Config, executor: str) -> None:
+    """Load the models, then read studies until a signal, which ends it at once as long as nothing is begun.
 
     Parameters
     ----------
     config
         Of the node.
     executor
-        Name of this worker, stable over restarts.
-    stop
-        Set from outside; the study at hand is finished.
+        Name of this worker, stable over restarts, and held by this process.
 
     Raises
     ------
     WorkerError
-        If another process has that name, or bundle, weights or device are unusable.
+        If bundle, weights or device are unusable.
     """
     spool = Spool(config.node.data_dir)
-    with held_name(config.node.data_dir, executor):
-        models = open_models(config)
-        say(logger, "models loaded", bundle=models.bundle.metadata.name, brain_weights=models.brain_weights.name)
+    models = open_models(config)
+    say(logger, "models loaded", bundle=models.bundle.metadata.name, brain_weights=models.brain_weights.name)
+    with until_signal() as stop:
         workflow.run(Worker(config, spool, models), Outbox(config, spool), config, executor, stop, DRAIN_S)
 
 

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _TURN_S = 1.0
 _LOOK_S = 60.0
+_LAST_TURN_S = 5.0
 _ANY_STUDY = ""
 
 
@@ -123,7 +124,7 @@ class Collector:
         """Stop deciding; nothing is lost, the next start goes on from the files."""
         self._stopping.set()
         if self._thread:
-            self._thread.join()
+            self._thread.join(_LAST_TURN_S)
 
     def stored(self, association: int, study_uid: str, outcome: Outcome) -> None:
         """Record an instance.

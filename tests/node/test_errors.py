@@ -4,6 +4,7 @@ import pytest
 
 from dicom_node import errors
 from dicom_node.errors import (
+    AlreadyRunningError,
     CommandError,
     ConfigError,
     DeliveryError,
@@ -14,7 +15,17 @@ from dicom_node.errors import (
     StudyUnknown,
 )
 
-FAMILY = [NodeError, ConfigError, CommandError, SpoolError, SpoolFull, StudyUnknown, PeerError, DeliveryError]
+FAMILY = [
+    NodeError,
+    AlreadyRunningError,
+    ConfigError,
+    CommandError,
+    SpoolError,
+    SpoolFull,
+    StudyUnknown,
+    PeerError,
+    DeliveryError,
+]
 
 
 @pytest.mark.parametrize("kind", FAMILY)

@@ -52,17 +52,6 @@ def test_a_named_device_that_is_missing_is_an_error():
     assert caught.value.code == "device_missing"
 
 
-def test_an_executor_name_is_held_by_one_process(tmp_path: Path):
-    with worker.held_name(tmp_path, "host-cpu"):
-        with pytest.raises(WorkerError) as caught, worker.held_name(tmp_path, "host-cpu"):
-            pass
-        with worker.held_name(tmp_path, "host-cuda0"):
-            pass
-    assert caught.value.code == "worker_running"
-    with worker.held_name(tmp_path, "host-cpu"):
-        pass
-
-
 def test_a_run_counts_as_scored_when_these_models_left_all_objects(tmp_path: Path):
     bundle = SimpleNamespace(digest="aa")
     models: Any = SimpleNamespace(bundle=bundle, brain_weights=WeightsIdentity("embedded", "bb"))
