@@ -105,6 +105,12 @@ class PeerError(NodeError):
         return False
 
 
+def disk_refusal(error: OSError) -> NodeError:
+    """Return a refusal of the operating system as an error that the command line prints."""
+    where = f" {error.filename}" if error.filename else ""
+    return NodeError(f"The system refuses{where}: {error.strerror or type(error).__name__}.", "file_refused")
+
+
 class DeliveryError(PeerError):
     """A peer answers but does not take, find or commit an object; tried again with back-off.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import logging
 import re
 import secrets
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import TextIO
 
 from dicom_node.errors import ConfigError, NodeError
-from models.whole_files import OWNER_ALONE, write_new
+from models.visible_text import visible_json
+from models.whole_files import make_folder, write_new
 
 KEY_BYTES = 32
 _KEY_FILE = "pseudonym.key"
@@ -64,8 +64,8 @@ def read_key(data_dir: Path) -> bytes:
     """
     path = data_dir / _KEY_FILE
     if not path.exists():
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_new(path, secrets.token_bytes(KEY_BYTES), OWNER_ALONE)  # If another process was first, its key counts.
+        make_folder(data_dir)
+        write_new(path, secrets.token_bytes(KEY_BYTES))  # If another process was first, its key counts.
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ConfigError(f"{path} is not {KEY_BYTES} bytes: restore it, or delete it.", "pseudonym_key_invalid")
@@ -125,7 +125,7 @@ class _JsonLines(logging.Formatter):
             line["study"] = self._pseudonym(str(facts["study"]))
         if record.exc_info and record.exc_info[1]:
             line["error"] = _describe(record.exc_info[1])
-        return self._pseudonym.guard(json.dumps(line, default=str, ensure_ascii=False))
+        return self._pseudonym.guard(visible_json(line, default=str))
 
 
 def _event(record: logging.LogRecord) -> str:

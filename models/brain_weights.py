@@ -24,8 +24,9 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from models.bounded_json import read_json
 from models.bundle import SHIPPED, ModelError, sha256, verify_checksums
-from models.whole_files import write_whole
+from models.whole_files import make_folder, write_whole
 
 EMBEDDED = SHIPPED / "brain-embedded"
 PICKLED = Path("fold_all", "checkpoint_final.pth")
@@ -153,7 +154,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not (folder / CONVERTED).is_file():
         return read_pickled(folder / PICKLED)
     try:
-        stated = json.loads((folder / STATED).read_text("utf-8"))
+        stated = read_json(folder / STATED)
         tensors = load_file(folder / CONVERTED)
         tensors |= {name: tensors[first] for name, first in stated["same_tensors"].items()}
         return _checkpoint(tensors, stated)
@@ -221,7 +222,7 @@ def write_converted(checkpoint: Checkpoint, folder: Path, source: Path) -> None:
         known = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), name)
         if known != name:
             same[name] = known
-    (folder / CONVERTED).parent.mkdir(parents=True, exist_ok=True)
+    make_folder((folder / CONVERTED).parent)
     kept = {name: checkpoint.tensors[name].contiguous().clone() for name in sorted(first.values())}
     write_whole(folder / CONVERTED, save(kept))
     stated = {
@@ -247,7 +248,7 @@ def converted_from(weights: BrainWeights) -> str:
     str
         64 hexadecimal digits.
     """
-    stated = json.loads((weights.folder / STATED).read_text("utf-8"))
+    stated = read_json(weights.folder / STATED)
     return str(stated["converted_from"][PICKLED.as_posix()])
 
 

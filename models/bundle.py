@@ -17,7 +17,6 @@ More files may lie in it. Nothing in a bundle is executed, and nothing is read b
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
+from models.bounded_json import MOST_BYTES, read_json
 from models.bundle_metadata import (
     MEMBERS_MAX,
     WEIGHTS_SUM,
@@ -43,7 +43,7 @@ from models.bundle_metadata import (
     TwoSequences,
 )
 from models.contrast import Contrast
-from models.whole_files import write_whole
+from models.whole_files import OWNER_ALONE, write_whole
 
 __all__ = [
     "MEMBERS_MAX",
@@ -63,6 +63,7 @@ __all__ = [
     "TwoSequences",
     "open_bundle",
     "sha256",
+    "shipped_bundles",
     "verify_checksums",
     "write_checksums",
 ]
@@ -80,6 +81,8 @@ _PICKLE_STARTS: Final = (b"\x80", b"PK")
 
 _MATRIX: Final = 2
 """Dimensions of axes: (k, C)."""
+_MOST_FEATURES: Final = 4096
+"""Of k and C; EfficientNet-B0 pools 1280."""
 _STATE_DICT: Final = {"EfficientNet3D-B0": "9f00d0567dbd8c118e02d3004bf11783a4f47dd5a0c7661220db5867a6744366"}
 """SHA-256 of names and shapes of a network's tensors, so that no network need be built to refuse a file."""
 
@@ -173,10 +176,14 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
     shipped = SHIPPED / name_or_path
     folder = shipped if shipped.is_dir() else Path(name_or_path)
     if not (folder / METADATA).is_file():
-        raise ModelError("bundle_missing", f"There is no model bundle '{name_or_path}': name one or a folder.")
+        names = ", ".join(shipped_bundles())
+        raise ModelError(
+            "bundle_missing", f"There is no model bundle '{name_or_path}': name {names}, or the folder of another."
+        )
     _refuse_pickles(folder)
     sums = folder / CHECKSUMS
-    _require(folder, [*_ALWAYS, *(_listed(sums.read_bytes()) if sums.is_file() else ())])
+    listed = _listed(_read_sums(sums, "bundle_changed")) if sums.is_file() else ()
+    _require(folder, [*_ALWAYS, *listed])
     digest, file_digests = _verified(folder, "bundle_changed")
     metadata = _metadata(folder)
     if metadata.network_files is not None:
@@ -188,6 +195,11 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
         _require(folder, metadata.named_files)
         _check_feature_space(folder, metadata.range.features.file)
     return Bundle(folder, metadata, digest, file_digests)
+
+
+def shipped_bundles() -> list[str]:
+    """Return the names of the bundles that ship."""
+    return [file.parents[1].name for file in sorted(SHIPPED.glob(f"*/{METADATA}"))]
 
 
 def verify_checksums(folder: Path, code: str) -> str:
@@ -213,7 +225,7 @@ def _verified(folder: Path, code: str) -> tuple[str, dict[str, str]]:
     sums = folder / CHECKSUMS
     if not sums.is_file():
         raise ModelError(code, f"'{folder.name}' has no {CHECKSUMS}; install it again from a trusted copy.")
-    content = sums.read_bytes()
+    content = _read_sums(sums, code)
     listed = _listed(content)
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p != sums}
     for name in sorted(present | set(listed)):
@@ -224,17 +236,25 @@ def _verified(folder: Path, code: str) -> tuple[str, dict[str, str]]:
     return hashlib.sha256(content).hexdigest(), listed
 
 
-def write_checksums(folder: Path) -> None:
+def _read_sums(sums: Path, code: str) -> bytes:
+    if sums.stat().st_size > MOST_BYTES:
+        raise ModelError(code, f"{CHECKSUMS} of '{sums.parent.name}' lists more files than any model has.")
+    return sums.read_bytes()
+
+
+def write_checksums(folder: Path, permissions: int = OWNER_ALONE) -> None:
     """Write the checksum file of a finished folder.
 
     Parameters
     ----------
     folder
         Every file in it is listed, by its path in POSIX form.
+    permissions
+        Of the checksum file.
     """
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
     lines = [f"{sha256(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
-    write_whole(folder / CHECKSUMS, "".join(lines).encode())
+    write_whole(folder / CHECKSUMS, "".join(lines).encode(), permissions)
 
 
 def sha256(path: Path) -> str:
@@ -282,8 +302,8 @@ def _metadata(folder: Path) -> Metadata:
         return Metadata.model_validate(_read_json(folder, METADATA))
     except ValidationError as error:
         first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    sentence = f"The metadata of bundle '{folder.name}' cannot be used: {where and f'{where}: '}{first['msg']}."
+    where, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    sentence = f"The metadata of bundle '{folder.name}' cannot be used: {where and f'{where}: '}{what}."
     if first["loc"][:1] == ("architecture",):
         raise ModelError("architecture_unknown", sentence)
     if first["type"] == WEIGHTS_SUM:
@@ -293,7 +313,7 @@ def _metadata(folder: Path) -> Metadata:
 
 def _read_json(folder: Path, name: str) -> Mapping[str, Any]:
     try:
-        content = json.loads((folder / name).read_text("utf-8"))
+        content = read_json(folder / name)
     except ValueError as error:
         content = error
     if not isinstance(content, dict):
@@ -315,6 +335,7 @@ def _check_feature_space(folder: Path, name: str) -> None:
     for contrast in Contrast:
         axes = tensors.get(f"{contrast}.axes", ())
         fits = len(axes) == _MATRIX and tensors.get(f"{contrast}.mean") == axes[1:]
+        fits = fits and max(axes) <= _MOST_FEATURES
         if not fits or tensors.get(f"{contrast}.variances") != axes[:1] or not axes[0]:
             raise ModelError("feature_space_unfit", f"'{name}' of '{folder.name}' does not contain axes of {contrast}.")
 

@@ -6,6 +6,7 @@ node needs beyond it stands beside. An unknown key is refused: a misspelt limit 
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal
 
@@ -18,6 +19,13 @@ MEMBERS_MAX: Final = 5
 """One network per fold."""
 WEIGHTS_SUM: Final = "weights_sum"
 """Type of the validation error for weights of an ensemble that cannot be weights."""
+MOST_VOXELS: Final = 2**25
+"""Of a grid: four times that of the patent. A tensor of it takes 134 MB, the networks' activations some GB."""
+_LONGEST_SIDE: Final = 1024
+_LONGEST_NAME: Final = 64
+"""Of a value of VR LO (PS3.5 6.2), in which results name the model."""
+_LONGEST_TEXT: Final = 10_000
+_LARGEST_SEED: Final = 2**31
 _PAIR: Final = 2
 _SUM_TOLERANCE: Final = 1e-9
 """Of weights in decimal fractions, whose sum may miss 1 by a few units in the last place of a float64."""
@@ -36,6 +44,11 @@ BundleFile = Annotated[str, AfterValidator(_inside)]
 """Path of a safetensors file, relative to the bundle's folder and inside of it, with forward slashes."""
 
 
+_Side = Annotated[int, Field(ge=1, le=_LONGEST_SIDE)]
+_SpacingMm = Annotated[float, Field(ge=0.1, le=20)]
+_Percentile = Annotated[float, Field(ge=0, le=100)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -43,9 +56,15 @@ class _Strict(BaseModel):
 class Grid(_Strict):
     """The voxel grid that the networks expect; axes left to right, posterior to anterior, inferior to superior."""
 
-    size_xyz: tuple[int, int, int]
-    spacing_xyz_mm: tuple[float, float, float]
+    size_xyz: tuple[_Side, _Side, _Side]
+    spacing_xyz_mm: tuple[_SpacingMm, _SpacingMm, _SpacingMm]
     centre: Literal["brain"]
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Grid:
+        if math.prod(self.size_xyz) > MOST_VOXELS:
+            raise ValueError(f"a grid has at most {MOST_VOXELS} voxels")
+        return self
 
 
 class Architecture(_Strict):
@@ -58,7 +77,7 @@ class Architecture(_Strict):
 class Intensity(_Strict):
     """How grey values become network input: clipped at percentiles inside the brain, then z-scored there."""
 
-    clip_percentiles: tuple[float, float]
+    clip_percentiles: tuple[_Percentile, _Percentile]
 
 
 class Calibration(_Strict):
@@ -206,16 +225,16 @@ class NetworkDataFormat(_Strict):
 class Metadata(_Strict):
     """Content of ``configs/metadata.json``."""
 
-    name: str
-    version: str
+    name: str = Field(max_length=_LONGEST_NAME)
+    version: str = Field(max_length=_LONGEST_NAME)
     notice: str = Field(min_length=1, max_length=120)
-    intended_use: str = Field(min_length=1)
+    intended_use: str = Field(min_length=1, max_length=_LONGEST_TEXT)
     architecture: Architecture
     grid: Grid
     intensity: Intensity
     weights: dict[Contrast, float]
     threshold: float = Field(ge=0, le=1)
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, le=_LARGEST_SEED)
     network_files: dict[Contrast, tuple[BundleFile, ...]] | None = None
     calibration: Calibration | None = None
     range: Range = Field(default_factory=Range)

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 
 from models.bundle import ModelError
 from models.contrast import Contrast
-from models.whole_files import write_whole
+from models.whole_files import READABLE_BY_ALL, write_whole
 
 EXPLAINED: Final = 0.9
 """Share of the variance that the axes hold where their number is not given."""
@@ -121,7 +121,7 @@ def save_axes(path: Path, spaces: Mapping[Contrast, Axes]) -> None:
         space = spaces[contrast]
         parts = {"mean": space.mean, "axes": space.axes, "variances": space.variances}
         tensors |= {f"{contrast}.{name}": np.ascontiguousarray(value) for name, value in parts.items()}
-    write_whole(path, save(tensors))
+    write_whole(path, save(tensors), READABLE_BY_ALL)
 
 
 def load_axes(path: Path) -> dict[Contrast, Axes]:

@@ -8,7 +8,7 @@ model folder than the one that its modules bind at import; nnU-Net's unpickling 
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,15 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from models.bounded_json import read_json
 from models.brain_weights import Checkpoint, read_checkpoint
 from models.bundle import ModelError
 
 _MAX_PLANS_BYTES = 10**7
+_MOST_PATCH_VOXELS = 2**24
+"""Eight times HD-BET's patch."""
+_FINEST_MM = 0.2
+"""Of the voxels that an image is resampled to before it is read; HD-BET has 1 mm."""
 _ARCHITECTURES = re.compile(r"dynamic_network_architectures\.architectures(\.\w+)+")
 _LAYERS = re.compile(r"torch\.nn(\.\w+)+")
 _TRAINERS = re.compile(r"nnUNetTrainer\w*")
@@ -85,7 +90,10 @@ def check_fit(folder: Path) -> None:
         ``brain_weights_invalid`` or ``brain_weights_unsafe``.
     """
     checkpoint = read_checkpoint(folder)
-    plans = read_plans(folder, checkpoint)
+    _refuse_unfit(read_plans(folder, checkpoint), checkpoint)
+
+
+def _refuse_unfit(plans: Plans, checkpoint: Checkpoint) -> None:
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in _network(plans, checkpoint).state_dict().items()}
     if expected != {name: tensor.shape for name, tensor in checkpoint.tensors.items()}:
@@ -128,6 +136,7 @@ def read_plans(folder: Path, checkpoint: Checkpoint) -> Plans:
         ]
         safe = all(pattern.fullmatch(name) for pattern, name in named)
         heads = manager.get_label_manager(dataset).num_segmentation_heads
+        small = math.prod(configuration.patch_size) <= _MOST_PATCH_VOXELS and min(configuration.spacing) >= _FINEST_MM
         inputs = determine_num_input_channels(manager, configuration, dataset)
     except Exception as error:  # any malformed plans: nnU-Net raises what it stumbled over
         raise _invalid(f"plans.json or dataset.json cannot be used ({type(error).__name__})") from None
@@ -137,6 +146,8 @@ def read_plans(folder: Path, checkpoint: Checkpoint) -> Plans:
             "plans.json names code that is no network of nnU-Net, so nothing was loaded: get the release from its "
             "source again.",
         )
+    if not small:
+        raise _invalid("plans.json asks for patches or voxels that no machine has the memory for")
     if (inputs, heads) != (1, 2):
         raise _invalid("The network does not tell brain from background in one image")
     return Plans(manager, configuration, dataset)
@@ -155,11 +166,9 @@ class _TensorPredictor(nnUNetPredictor):  # type: ignore[misc]
         folder = Path(model_training_output_dir)
         checkpoint = read_checkpoint(folder)
         plans = read_plans(folder, checkpoint)
+        _refuse_unfit(plans, checkpoint)  # Before memory is taken for whatever network the plans name.
         network = _network(plans, checkpoint)
-        try:
-            network.load_state_dict(checkpoint.tensors)
-        except RuntimeError:
-            raise _invalid("The tensors do not fit the network of plans.json") from None
+        network.load_state_dict(checkpoint.tensors)
         self.manual_initialization(
             network,
             plans.manager,
@@ -185,9 +194,7 @@ def _network(plans: Plans, checkpoint: Checkpoint) -> nn.Module:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > _MAX_PLANS_BYTES:
-        raise ValueError(f"{file.name} is too large")
-    content = json.loads(file.read_text("utf-8"))
+    content = read_json(file, _MAX_PLANS_BYTES)
     if not isinstance(content, dict):
         raise TypeError(f"{file.name} is no object")
     return content

@@ -7,6 +7,7 @@ with one or more folders around the three files, is as good.
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import zipfile
@@ -22,7 +23,7 @@ from models.brain_weights import (
     write_converted,
 )
 from models.bundle import ModelError, sha256, write_checksums
-from models.whole_files import write_whole
+from models.whole_files import make_folder, open_own, write_whole
 
 _WANTED = ("dataset.json", "plans.json", PICKLED.as_posix())
 _MAX_MEMBERS = 1000
@@ -68,7 +69,7 @@ def install_release(archive: Path, folder: Path, name: str, expected: str | None
     try:
         for temporary in (unpacked, finished):
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(mode=0o700, parents=True)
+            make_folder(temporary)
         _unpack(archive, unpacked)
         _convert(unpacked, finished)
         _replace(folder, finished)
@@ -86,8 +87,8 @@ def _unpack(archive: Path, folder: Path) -> None:
             _refuse_unsafe(archive, members)
             for name, member in _wanted(archive, members).items():
                 target = folder / name
-                target.parent.mkdir(exist_ok=True)
-                with zipped.open(member) as source, target.open("wb") as file:
+                make_folder(target.parent)
+                with zipped.open(member) as source, os.fdopen(open_own(target, os.O_WRONLY), "wb") as file:
                     shutil.copyfileobj(source, file, _CHUNK_BYTES)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError) as error:
         raise ModelError(

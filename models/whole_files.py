@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from pathlib import Path
 from typing import Any, Final
 
+from models.visible_text import visible_json
+
 OWNER_ALONE: Final = 0o600
-"""Permissions of a file that holds patient data."""
-_ANYBODY: Final = 0o666
+"""Permissions of a file where nobody says otherwise: it may hold patient data."""
+READABLE_BY_ALL: Final = 0o644
+"""Permissions of a file without patient data that is made for others, such as a model."""
+OWNER_ENTERS: Final = 0o700
+ENTERED_BY_ALL: Final = 0o755
+"""Permissions of a folder: where nobody says otherwise, and of one whose files all may read."""
 _UNFINISHED: Final = ("*.part", ".*.tmp")
 """Names of files that are being written; versions before 2026-11-28 used the second."""
 
 
-def write_whole(file: Path, content: bytes, permissions: int = _ANYBODY) -> None:
+def write_whole(file: Path, content: bytes, permissions: int = OWNER_ALONE) -> None:
     """Write a file so that a crash or a power cut leaves the old one or the new one.
 
     Processes may write the same file at the same time: one of their contents stays, whole.
@@ -27,7 +32,7 @@ def write_whole(file: Path, content: bytes, permissions: int = _ANYBODY) -> None
     content
         All of it.
     permissions
-        Of a new file, less those that the process's umask takes away.
+        Of the file; the process's umask neither adds to them nor takes away.
     """
     temporary = _temporary(file)
     try:
@@ -38,8 +43,8 @@ def write_whole(file: Path, content: bytes, permissions: int = _ANYBODY) -> None
     sync_folder(file.parent)
 
 
-def write_json(file: Path, value: Any, permissions: int = _ANYBODY, *, allow_nan: bool = True) -> None:
-    """Write a JSON file by `write_whole`, in UTF-8 and indented.
+def write_json(file: Path, value: Any, permissions: int = OWNER_ALONE, *, allow_nan: bool = True) -> None:
+    """Write a JSON file by `write_whole`, in UTF-8 and indented; a terminal may show it as it is.
 
     Parameters
     ----------
@@ -55,11 +60,11 @@ def write_json(file: Path, value: Any, permissions: int = _ANYBODY, *, allow_nan
     ValueError
         If a number is not finite although `allow_nan` is False; nothing is written then.
     """
-    content = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=allow_nan) + "\n"
+    content = visible_json(value, indent=2, allow_nan=allow_nan) + "\n"
     write_whole(file, content.encode(), permissions)
 
 
-def write_new(file: Path, content: bytes, permissions: int = _ANYBODY) -> bool:
+def write_new(file: Path, content: bytes, permissions: int = OWNER_ALONE) -> bool:
     """Write a file that nobody has written yet; whoever is first stays, and nothing is ever replaced.
 
     Parameters
@@ -121,6 +126,42 @@ def drop_unfinished(folder: Path) -> int:
     return len(left)
 
 
+def make_folder(folder: Path, permissions: int = OWNER_ENTERS) -> None:
+    """Make a folder, and those above it that are missing.
+
+    Parameters
+    ----------
+    folder
+        Left as it is where it is there.
+    permissions
+        Of what is made; the process's umask neither adds to them nor takes away.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, permissions)
+    try:
+        folder.mkdir(permissions)
+        folder.chmod(permissions)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+
+
+def open_own(file: Path, flags: int) -> int:
+    """Return a descriptor of a file that is written piece by piece, made for its owner alone where it is missing.
+
+    Parameters
+    ----------
+    file
+        In a folder that exists.
+    flags
+        As `os.open` has them; `O_CREAT` is added.
+    """
+    descriptor = os.open(file, flags | os.O_CREAT | os.O_CLOEXEC, OWNER_ALONE)
+    os.fchmod(descriptor, OWNER_ALONE)
+    return descriptor
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut.
 
@@ -142,6 +183,7 @@ def _temporary(file: Path) -> Path:
 
 def _write_synced(file: Path, content: bytes, permissions: int) -> None:
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions), "wb") as stream:
+        os.fchmod(stream.fileno(), permissions)
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())

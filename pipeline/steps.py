@@ -5,6 +5,7 @@ A step that is repeated writes the same files again. What it says besides is a r
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from models.brain_extractor import BrainExtractor
 from models.bundle import Grid, Intensity
 from models.contrast import Contrast
 from models.wae_net import WaeNet
+from models.whole_files import open_own
 from pipeline.activation import activation_image
 from pipeline.brain import MaskFacts, extract_brain
 from pipeline.errors import StudyHeld
@@ -201,5 +203,6 @@ def _read_images(work: Path, role: Contrast) -> tuple[sitk.Image, sitk.Image]:
 
 def _write_image(path: Path, image: sitk.Image) -> None:
     temporary = path.with_name(f"part-{path.name}")
+    os.close(open_own(temporary, os.O_WRONLY))  # The library keeps the permissions of a file that is there.
     sitk.WriteImage(image, str(temporary))
     temporary.replace(path)

@@ -25,7 +25,7 @@ from models.brain_weights import BrainWeights
 from models.bundle import Bundle, Metadata, TwoSequences
 from models.contrast import Contrast
 from models.wae_net import WaeNet
-from models.whole_files import write_json
+from models.whole_files import make_folder, write_json
 from pipeline import steps
 from pipeline.brain import WeightsIdentity
 from pipeline.errors import HoldReason, StudyHeld
@@ -156,7 +156,7 @@ def run_study(
     began = started or datetime.now().astimezone()
     provenance = Provenance(selection.digest, began, SOFTWARE, models.brain_weights, title, predecessor)
     chain = _Chain(selection, models, provenance, out, saliency, step)
-    chain.work.mkdir(parents=True, exist_ok=True)
+    make_folder(chain.work)
     reading: Scored | StudyHeld
     try:
         reading = chain.score()

@@ -5,21 +5,33 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from dicom_node.cli import model, node, research, study
-from dicom_node.errors import NodeError
+from dicom_node.cli.printing import print_line, print_problem, show_what_cannot_be_encoded
+from dicom_node.errors import NodeError, disk_refusal
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(model.app, name="models")
 app.add_typer(research.cohort_app, name="cohort")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print_line(f"dicom-node {version('dicom-node')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
-    context: typer.Context, debug: Annotated[bool, typer.Option(help="Show tracebacks of errors.")] = False
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks of errors.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Brain MR of tuberous sclerosis complex in, a structured report with the AED-refractory score out."""
     context.obj = debug
@@ -49,10 +61,22 @@ for _name, _verb in _VERBS.items():
 
 def main() -> None:
     """Run a verb; errors are one sentence with a code on stderr."""
+    show_what_cannot_be_encoded()
     try:
         app()
     except NodeError as error:
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        print(f"{error.code}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _refuse(error)
+    except OSError as error:
+        _refuse(disk_refusal(error))
+    except Exception as error:
+        _refuse(
+            NodeError(f"A fault in the node ({type(error).__name__}): report what --debug shows.", "internal_error")
+        )
+
+
+def _refuse(error: NodeError) -> None:
+    if "--debug" in sys.argv:
+        for line in traceback.format_exc().splitlines():
+            print_problem(line)
+    print_problem(f"{error.code}: {error}")
+    sys.exit(error.exit_code)

@@ -23,6 +23,7 @@ from dicom_node.net import scu
 from dicom_node.net.held_port import held_port
 from dicom_node.studies.spool import Spool
 from dicom_node.studies.timeline import State
+from models.whole_files import open_own, write_whole
 from pipeline.report import render_tree
 from pipeline.synthetic import write_study
 
@@ -82,7 +83,7 @@ def _report_of_node(
     folder: Path, config_file: Path, config: Config, pacs: DemoPacs, progress: Callable[[str], None]
 ) -> Dataset:
     progress("starting the node")
-    log = (folder / "node.log").open("wb")
+    log = os.fdopen(open_own(folder / "node.log", os.O_WRONLY | os.O_TRUNC), "wb")
     command = [sys.executable, "-P", "-m", "dicom_node", "serve", "--config", str(config_file)]
     node = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
     try:
@@ -114,7 +115,7 @@ roles = ["source", "destination"]
 verify = "none"
 """
     file = folder / "node.toml"
-    file.write_text(text, "utf-8")
+    write_whole(file, text.encode())
     return file, parse(text, folder=folder)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dicom_node.cli.printing import print_json, print_table, progress
+from dicom_node.cli.printing import print_json, print_line, print_table, progress
 from dicom_node.cli.settings import ConfigOption, JsonOption, load_config, quiet
 from dicom_node.errors import NodeError
 from dicom_node.studies.spool import Spool
@@ -109,7 +109,7 @@ def inflate(
         from models.inflate import inflate_checkpoint
 
         report = inflate_checkpoint(checkpoint, out)
-    print(f"Wrote {out}: {report}.")
+    print_line(f"Wrote {out}: {report}.")
 
 
 def fetch_archive(what: Installable, url: str, config: Config, tell: Callable[[str], None]) -> Path:
@@ -135,11 +135,10 @@ def fetch_archive(what: Installable, url: str, config: Config, tell: Callable[[s
 
 def rows(config: Config) -> list[Row]:
     """Return a row for every bundle that ships, the configured one, and all brain weights."""
-    from models.bundle import SHIPPED
+    from models.bundle import shipped_bundles
     from models.hd_bet_v1 import is_installed
 
-    shipped = [folder.parents[1].name for folder in sorted(SHIPPED.glob("*/configs/metadata.json"))]
-    bundles = dict.fromkeys([*shipped, config.model.bundle])
+    bundles = dict.fromkeys([*shipped_bundles(), config.model.bundle])
     found = [_row("bundle", name, name == config.model.bundle, _bundle) for name in bundles]
     found.append(_row("brain weights", "embedded", config.brain.weights == "embedded", _embedded(config)))
     if config.brain.weights == "hd-bet" or _hd_bet_folder(config).exists():
@@ -212,9 +211,9 @@ def install_archive(what: Installable, archive: Path, sha256: str | None, config
         if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
             raise InstallError("--sha256 takes 64 hexadecimal digits.", "digest_invalid")
         weights = install_release(archive, _hd_bet_folder(config), what.value, sha256)
-    print(f"Installed {what.value} with the digest {weights.digest}.")
+    print_line(f"Installed {what.value} with the digest {weights.digest}.")
     if config.brain.weights != what.value:
-        print(f'Set weights = "{what.value}" in [brain], run `dicom-node check`, and restart the node.')
+        print_line(f'Set weights = "{what.value}" in [brain], run `dicom-node check`, and restart the node.')
 
 
 @contextmanager
@@ -254,4 +253,4 @@ def _print(found: list[Row], *, as_json: bool) -> None:
     )
     for row in found:
         if row.sentence:
-            print(f"{row.name}: {row.sentence}")
+            print_line(f"{row.name}: {row.sentence}")

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.cli.printing import print_json, print_table, progress
+from dicom_node.cli.printing import print_json, print_line, print_lines, print_table, progress
 from dicom_node.cli.settings import ConfigOption, JsonOption, load_config, quiet, service
 from dicom_node.errors import ConfigError
+from models.whole_files import READABLE_BY_ALL, make_folder, write_whole
 
 
 def init(
@@ -22,8 +23,8 @@ def init(
 
     if file.exists() and not force:
         raise ConfigError(f"{file} is there already: name another file, or pass --force.", "config_exists")
-    file.write_text(example_toml(), "utf-8")
-    print(f"Wrote {file}. Set the AE titles, then run `dicom-node check`.")
+    write_whole(file, example_toml().encode(), READABLE_BY_ALL)
+    print_line(f"Wrote {file}. Set the AE titles, then run `dicom-node check`.")
 
 
 def check_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -79,9 +80,9 @@ def demo(
     quiet()
     with tempfile.TemporaryDirectory(prefix="dicom-node-demo-") as temporary, progress() as tell:
         folder = keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         report = run_demo(folder, tell)
-    print(report)
+    print_lines(report.splitlines())
 
 
 def echo(peer: Annotated[str, typer.Argument(help="Name of a peer.")], config: ConfigOption = None) -> None:
@@ -91,4 +92,4 @@ def echo(peer: Annotated[str, typer.Argument(help="Name of a peer.")], config: C
     quiet()
     settings = load_config(config)
     seconds = scu.echo(settings, settings.peer(peer))
-    print(f"{peer} answered in {1000 * seconds:.0f} ms.")
+    print_line(f"{peer} answered in {1000 * seconds:.0f} ms.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from dicom_node.cli.printing import print_json, print_lines, print_table, progress
+from dicom_node.cli.printing import print_json, print_line, print_lines, print_table, progress
 from dicom_node.cli.settings import HELD, ConfigOption, JsonOption, load_config, quiet
 from dicom_node.cli.training_options import TrainingOptions, with_training_options
 from dicom_node.errors import CommandError, NodeError
@@ -53,7 +53,7 @@ def synthesize(
         from pipeline.synthetic.made_cohort import STATEMENT, synthesize_cohort
 
         labels = synthesize_cohort(label_maps, patients, out, seed=seed, signal=shown, workers=workers, tell=tell)
-    print(f"Wrote {labels}. {STATEMENT}")
+    print_line(f"Wrote {labels}. {STATEMENT}")
 
 
 @cohort_app.command()
@@ -125,7 +125,7 @@ def train(
         bound_threads()
         bundle = run_training(opened, out, recipe, tell)
     if first_process():
-        print(f"Wrote {bundle}. Test it with `dicom-node evaluate {bundle} {cohort}`.")
+        print_line(f"Wrote {bundle}. Test it with `dicom-node evaluate {bundle} {cohort}`.")
 
 
 def evaluate(
@@ -164,16 +164,13 @@ def evaluate(
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Turn a refusal of models or pipeline, and of the disk, into an error that the command line prints."""
+    """Turn a refusal of models or pipeline into an error that the command line prints."""
     from models.bundle import ModelError
 
     try:
         yield
     except ModelError as error:
         raise NodeError(str(error), error.code) from None
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        raise NodeError(f"The disk refuses{where}: {error.strerror}.", "file_refused") from None
 
 
 def _contrasts(names: str) -> tuple[Contrast, ...]:
@@ -216,9 +213,9 @@ def _print_evaluation(evaluation: Evaluation, out: Path) -> None:
         ("", "AUC", "sensitivity", "specificity"),
         [(n, *(estimate_text(found) for found in (s.auc, s.sensitivity, s.specificity))) for n, s in rows],
     )
-    print(f"{counts_text(evaluation.ensemble)}; intervals of 95 %.")
-    print(f"Equal weights: AUC {estimate_text(evaluation.equal_weights_auc)}")
-    print(f"{out / 'evaluation.html'} has the rest.")
+    print_line(f"{counts_text(evaluation.ensemble)}; intervals of 95 %.")
+    print_line(f"Equal weights: AUC {estimate_text(evaluation.equal_weights_auc)}")
+    print_line(f"{out / 'evaluation.html'} has the rest.")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dicom_node.cli import explained
-from dicom_node.cli.printing import print_json, print_lines, print_table, progress
+from dicom_node.cli.printing import print_json, print_line, print_lines, print_problem, print_table, progress
 from dicom_node.cli.settings import (
     HELD,
     ConfigOption,
@@ -97,7 +96,7 @@ def _replay(last: int, settings: Config, *, as_json: bool) -> int:
 
     rows = []
     with progress() as tell:
-        for row in replay(Spool(settings.node.data_dir), settings.selection.rules(), last):
+        for row in replay(Spool(settings.node.data_dir, make=False), settings.selection.rules(), last):
             rows.append(row)
             tell(f"{len(rows)} of at most {last} studies judged again")
     counts = summary(rows)
@@ -106,13 +105,13 @@ def _replay(last: int, settings: Config, *, as_json: bool) -> int:
     else:
         for row in rows:
             print_lines(explained.replayed(row, explained.width()))
-        print(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
+        print_line(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
     return HELD if counts["changed"] else 0
 
 
 def studies(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the received studies with their states."""
-    rows = [_row(study, study.timeline()) for study in Spool(load_config(config).node.data_dir).studies()]
+    rows = [_row(study, study.timeline()) for study in Spool(load_config(config).node.data_dir, make=False).studies()]
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
@@ -124,7 +123,7 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
     """Show the timeline of a study, and which series play which role, or why it is held."""
     from dicom_node.studies.inputs import last_choices, last_table
 
-    study = Spool(load_config(config).node.data_dir).study(uid)
+    study = Spool(load_config(config).node.data_dir, make=False).study(uid)
     timeline, selection = study.timeline(), last_table(study)
     row, lines = _row(study, timeline), [entry.as_json() for entry in timeline]
     if as_json:
@@ -139,7 +138,7 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
     if selection:
         print_lines(explained.shown(selection, last_choices(study), explained.width()))
     if row.code:
-        print(f"{row.state}: {row.code}: {row.sentence}")
+        print_line(f"{row.state}: {row.code}: {row.sentence}")
 
 
 def _fact(value: object) -> str:
@@ -151,9 +150,9 @@ def _fact(value: object) -> str:
 def retry(uid: StudyArgument, config: ConfigOption = None) -> None:
     """Queue a study again: read it anew, or, if it has a report, send the stored one."""
     settings = load_config(config)
-    study = Spool(settings.node.data_dir).study(uid)
+    study = Spool(settings.node.data_dir, make=False).study(uid)
     with engine_of(settings) as engine:
-        print(f"Queued as attempt {engine.retry(study)}.")
+        print_line(f"Queued as attempt {engine.retry(study)}.")
 
 
 def release_(
@@ -174,39 +173,41 @@ def release_(
     from dicom_node.studies import choices as release
 
     quiet()
-    if identity or copy:
+    if identity is not None or copy is not None:
         _state(uid, identity, copy, load_config(config), alone=not (role or forget))
         return
     chosen = release.read_choices(role or [])
     settings = load_config(config)
-    study = Spool(settings.node.data_dir).study(uid)
+    study = Spool(settings.node.data_dir, make=False).study(uid)
     if not chosen and not forget:
         raise CommandError("Give --role ROLE=SERIES, --identity SERIES, --copy newest, or --forget.")
     if not chosen:
         release.forget(study)
-        print("Forgotten. `dicom-node retry` selects the series by the rules alone.")
+        print_line("Forgotten. `dicom-node retry` selects the series by the rules alone.")
         return
     with engine_of(settings) as engine:
         selection = release.release(study, chosen, settings.selection.rules(), anew=forget)
         if selection.held:
-            print(f"{selection.held.code}: {selection.held.sentence}", file=sys.stderr)
+            print_problem(f"{selection.held.code}: {selection.held.sentence}")
             raise typer.Exit(HELD)
-        print(f"Queued as attempt {engine.retry(study)}.")
+        print_line(f"Queued as attempt {engine.retry(study)}.")
 
 
 def _state(uid: str, identity: str | None, copy: str | None, settings: Config, *, alone: bool) -> None:
     """Keep one statement of a human, and queue the study again."""
     from dicom_node.studies.statements import state_identity, state_newest_copies
 
-    if not alone or (identity and copy) or (copy and copy != "newest"):
+    if identity == "" or copy not in (None, "newest"):
+        raise CommandError("--identity takes a series as `dicom-node show` prints it, --copy takes only newest.")
+    if not alone or (identity and copy):
         raise CommandError("Give --identity SERIES or --copy newest alone: each is checked by itself.")
-    study, rules = Spool(settings.node.data_dir).study(uid), settings.selection.rules()
+    study, rules = Spool(settings.node.data_dir, make=False).study(uid), settings.selection.rules()
     with engine_of(settings) as engine:
         selection = state_identity(study, identity, rules) if identity else state_newest_copies(study, rules)
         if selection.held:
-            print(f"{selection.held.code}: {selection.held.sentence}", file=sys.stderr)
+            print_problem(f"{selection.held.code}: {selection.held.sentence}")
             raise typer.Exit(HELD)
-        print(f"Queued as attempt {engine.retry(study)}.")
+        print_line(f"Queued as attempt {engine.retry(study)}.")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -16,6 +16,9 @@ from dicom_node.config.sections import Config
 from dicom_node.config.sentences import example, refusal
 from dicom_node.errors import ConfigError
 
+_MOST_BYTES = 2**20
+"""Of a configuration; the commented example has a hundredth of it."""
+
 
 def load(path: Path) -> Config:
     """Return the configuration in the TOML file `path`.
@@ -28,7 +31,7 @@ def load(path: Path) -> Config:
         (``config_bad_value``, ``config_contradiction``).
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read(path)
     except FileNotFoundError:
         raise ConfigError(
             f"There is no configuration at {path}: write one with `dicom-node init {path}`.", "config_missing"
@@ -38,6 +41,14 @@ def load(path: Path) -> Config:
             f"{path} cannot be read ({type(error).__name__}): make it a readable UTF-8 text file.", "config_unreadable"
         ) from None
     return parse(text, source=str(path), folder=path.resolve().parent)
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as stream:
+        content = stream.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"{path} is too large for a configuration: name another file.", "config_unreadable")
+    return content.decode()
 
 
 def parse(text: str, *, source: str = "The configuration", folder: Path | None = None) -> Config:
@@ -61,6 +72,8 @@ def parse(text: str, *, source: str = "The configuration", folder: Path | None =
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source} is not valid TOML: {error}; correct that line.", "config_syntax") from None
+    except RecursionError:
+        raise ConfigError(f"{source} is nested too deeply: no key of it needs that.", "config_syntax") from None
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -26,14 +26,15 @@ _WORDS = {
     "^Input should": "it should",
     "^(Tuple|String) should": "it should",
     " after validation, not .*": "",
-    "a valid tuple": "a list (for sections: double brackets)",
     r"a valid dictionary or instance of (\w+)": "a section with keys",
 }
 
 
 def refusal(model: type[BaseModel], source: str, error: ValidationError) -> ConfigError:
     """Return all findings of pydantic as one `ConfigError` that an operator can act on."""
-    findings = error.errors(include_url=False)
+    found = error.errors(include_url=False)
+    # What contains a refused value is refused for lacking it.
+    findings = [one for one in found if not any(one["loc"] == other["loc"][:-1] != other["loc"] for other in found)]
     sentences = "; ".join(_sentence(model, finding) for finding in findings)
     first = findings[0]
     code = CODES.get(first["type"], "config_bad_value")
@@ -48,10 +49,20 @@ def _sentence(model: type[BaseModel], finding: Any) -> str:
         return f"unknown key {key}; {_suggestion(model, finding['loc'])}"
     if finding["type"] == "missing":
         return f"{key} is missing; add it"
-    remedy = _plain(finding["msg"])
+    remedy = _list(model, finding) if finding["type"] == "tuple_type" else _plain(finding["msg"])
     if isinstance(finding["input"], dict):
         return f"{key}: {remedy}" if key else remedy
     return f"{key} = {json.dumps(finding['input'], default=str)} is not allowed; {remedy}"
+
+
+def _list(model: type[BaseModel], finding: Any) -> str:
+    """Say how what should be a list is written: of sections, or of values."""
+    *sections, key = finding["loc"]
+    field = (_section(model, sections)).model_fields[key]
+    if section_of(field):
+        return f"it should be a list: write [[{key}]], with double brackets"
+    value = finding["input"]
+    return f"it should be a list: write {key} = {toml([value])}" if isinstance(value, str) else "it should be a list"
 
 
 def _plain(message: str) -> str:
@@ -63,13 +74,17 @@ def _plain(message: str) -> str:
 
 def _suggestion(model: type[BaseModel], loc: tuple[str | int, ...]) -> str:
     """Name the known key that is closest to the unknown one, else all of them."""
-    section = model
-    for part in loc[:-1]:
-        if isinstance(part, str):
-            section = section_of(section.model_fields[part]) or section
-    known = list(section.model_fields)
+    known = list(_section(model, loc[:-1]).model_fields)
     close = difflib.get_close_matches(str(loc[-1]), known, n=1)
     return f"use {close[0]}" if close else f"known keys here are {', '.join(known)}"
+
+
+def _section(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel]:
+    """Return the section that a place in the file lies in."""
+    for part in loc:
+        if isinstance(part, str):
+            model = section_of(model.model_fields[part]) or model
+    return model
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:

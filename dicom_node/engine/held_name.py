@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from dicom_node.errors import AlreadyRunningError
+from models.whole_files import make_folder, open_own
 
 PATIENCE_S = 2.0
 """A process that was killed a moment ago still holds its name until the system has taken its memory back."""
@@ -29,8 +31,8 @@ def held_name(folder: Path, name: str, taken: AlreadyRunningError) -> Iterator[N
     taken
         Raised if another process holds the name.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("w") as file:
+    make_folder(folder)
+    with os.fdopen(open_own(folder / f"{name}.lock", os.O_WRONLY), "w") as file:
         if not _locked(file):
             raise taken
         yield

@@ -8,6 +8,7 @@ from typing import Final
 
 from dicom_node.studies.timeline import Kind
 from models.contrast import Contrast
+from models.whole_files import make_folder
 from pipeline.report.result_files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
 from pipeline.result import RESULT_FILE, Outcome, read_result
 from pipeline.study import Models
@@ -47,7 +48,7 @@ def recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
     left = [folder / name for name in (*OBJECTS, *SALIENCY, RESULT_FILE) if (folder / name).exists()]
     if folder / OBJECTS[0] in left:
         aside = folder / f"earlier-{time.time_ns()}"
-        aside.mkdir()
+        make_folder(aside)
         for path in left:
             path.rename(aside / path.name)
     return False

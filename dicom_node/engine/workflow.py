@@ -27,6 +27,7 @@ from dicom_node.engine.contract import Delivering, Reading, Step, Value
 from dicom_node.log import say
 from dicom_node.studies.spool import Study
 from dicom_node.studies.timeline import NOT_READ_YET, Event, State
+from models.whole_files import open_own
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ STEP_LIMIT_S = 1800.0
 _DEAD_LETTER_LOOK_S = 5.0
 _INTAKE, _STUDIES = "intake", "studies"
 DELIVERIES_AT_ONCE = 4
+_SQLITE = "engine.sqlite"
 _TEMPORARY_FAILURE = 75
 """EX_TEMPFAIL of sysexits.h: the supervisor starts the worker again."""
 
@@ -61,11 +63,13 @@ def _plain(value: Any) -> Any:
 
 def database_url(config: Config) -> str:
     """Return the database of the engine: the configured one, else SQLite in the data folder."""
-    return config.node.database_url or f"sqlite:///{config.node.data_dir / 'engine.sqlite'}"
+    return config.node.database_url or f"sqlite:///{config.node.data_dir / _SQLITE}"
 
 
 def migrate(config: Config) -> None:
     """Create the engine's tables, or bring them up to date."""
+    if config.node.database_url is None:
+        os.close(open_own(config.node.data_dir / _SQLITE, os.O_RDWR))  # SQLite itself would go by the umask.
     DBOS.migrate(database_url(config))
 
 

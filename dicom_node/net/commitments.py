@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import DeliveryError
 from dicom_node.log import say
 from dicom_node.studies.spool import check_uid
-from models.whole_files import OWNER_ALONE, write_json
+from models.whole_files import make_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ def write_commitment(data_dir: Path, information: Dataset) -> Path:
     commitment = _reported(information)
     check_uid(commitment.transaction_uid)
     path = commitment_file(data_dir, commitment.transaction_uid)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_json(path, asdict(commitment), OWNER_ALONE)
+    make_folder(path.parent)
+    write_json(path, asdict(commitment))
     say(logger, "storage commitment", committed=len(commitment.committed), failed=len(commitment.failed))
     return path
 

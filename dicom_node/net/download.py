@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import urllib.error
 import urllib.request
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node.errors import NodeError
-from models.whole_files import put_in_place, write_json
+from models.whole_files import open_own, put_in_place, write_json
 
 MAX_BYTES = 2 * 10**9
 _TIMEOUT_S = 60
@@ -87,7 +88,8 @@ def _receive(
     if total_bytes is not None and total_bytes > MAX_BYTES:
         raise DownloadError(f"{url} has {total_bytes / 1e9:.0f} GB, more than any release.", "download_too_large")
     _remember(response, identity, url)
-    with part.open("ab" if resumed else "wb") as target:
+    flags = os.O_WRONLY | (os.O_APPEND if resumed else os.O_TRUNC)
+    with os.fdopen(open_own(part, flags), "ab" if resumed else "wb") as target:
         while chunk := response.read(_CHUNK_BYTES):
             target.write(chunk)
             if target.tell() > MAX_BYTES:

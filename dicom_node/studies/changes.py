@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from models.uid import is_uid
-from models.whole_files import OWNER_ALONE
+from models.whole_files import OWNER_ALONE, open_own
 
 FOLDER: Final = "changed"
 _TAKEN = "~"
@@ -52,7 +52,7 @@ def take_changed(data_dir: Path, update: Callable[[Sequence[str]], None], most: 
     folder = data_dir / FOLDER
     if not any(is_uid(name.removesuffix(_TAKEN)) for name in os.listdir(folder)):  # noqa: PTH208 - names alone
         return 0
-    with (folder / "lock").open("w") as lock:
+    with os.fdopen(open_own(folder / "lock", os.O_WRONLY), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

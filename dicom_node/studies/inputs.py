@@ -20,7 +20,7 @@ from dicom_node.config import SelectionSection
 from dicom_node.studies.spool import Study
 from dicom_node.studies.statements import Statements, received, statements
 from models.contrast import Contrast
-from models.whole_files import OWNER_ALONE, write_json
+from models.whole_files import make_folder, write_json
 from pipeline.explain import SelectionTable, explain
 from pipeline.headers import NOTHING_KNOWN, Received
 from pipeline.select import Selection, select_study
@@ -100,9 +100,9 @@ def pin(study: Study, selection: Selection, inputs: Inputs) -> bool:
     folder = study.run_folder(selection.digest)
     if (folder / INPUTS_FILE).exists():
         return False
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_json(folder / EXPLAIN_FILE, explain(selection).as_json(), OWNER_ALONE)
-    write_json(folder / INPUTS_FILE, inputs.as_json(), OWNER_ALONE)
+    make_folder(folder)
+    write_json(folder / EXPLAIN_FILE, explain(selection).as_json())
+    write_json(folder / INPUTS_FILE, inputs.as_json())
     return True
 
 

@@ -35,7 +35,7 @@ from dicom_node.studies.timeline import Event, State, Timeline
 from dicom_node.studies.unfinished import Unfinished
 from models.contrast import Contrast
 from models.uid import is_uid
-from models.whole_files import OWNER_ALONE, drop_unfinished, sync_folder, write_json, write_new
+from models.whole_files import drop_unfinished, make_folder, sync_folder, write_json, write_new
 
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,128}")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -136,7 +136,7 @@ class Study:
 
     def choose(self, choices: Mapping[Contrast, str]) -> None:
         """Replace the choices of a human, durably and whole; every later selection of the study keeps to them."""
-        write_json(self._choices, dict(choices), OWNER_ALONE)
+        write_json(self._choices, dict(choices))
 
     @property
     def _choices(self) -> Path:
@@ -153,9 +153,11 @@ class Spool:
     Parameters
     ----------
     data_dir
-        Created with mode 0700 if missing.
+        Made with mode 0700 if missing.
     reserve_bytes
         Free space on that disk that is never used for instances.
+    make
+        Whether a missing folder is made; who only looks makes none, and finds no study.
 
     Raises
     ------
@@ -165,23 +167,22 @@ class Spool:
     Attributes
     ----------
     unfinished
-        Which studies hold something that is not collected yet.
+        Which studies hold something that is not collected yet; where the folder is there.
     """
 
-    def __init__(self, data_dir: Path, reserve_bytes: int = 0) -> None:
+    def __init__(self, data_dir: Path, reserve_bytes: int = 0, *, make: bool = True) -> None:
         self.data_dir = data_dir
         self.reserve_bytes = reserve_bytes
         self._folder = data_dir / "spool"
         self._durable: set[str] = set()
         try:
-            _make_private(data_dir)
-            for folder in (self._folder, data_dir / changes.FOLDER):
-                folder.mkdir(mode=0o700, exist_ok=True)
-            self.unfinished = Unfinished(data_dir)
+            if make or data_dir.exists():
+                _make_private(data_dir)
+                for folder in (self._folder, data_dir / changes.FOLDER):
+                    make_folder(folder)
+                self.unfinished = Unfinished(data_dir)
         except OSError as error:
-            raise SpoolError(
-                f"The data folder {data_dir} cannot be used ({error.strerror}): give it to this user.", "spool_unusable"
-            ) from None
+            raise SpoolError(_unusable(data_dir, error), "spool_unusable") from None
 
     def store(self, study_uid: str, sop_instance_uid: str, content: bytes) -> Stored:
         """Keep one instance; when this returns it survives a power failure.
@@ -224,6 +225,8 @@ class Spool:
 
     def uids(self) -> Iterator[str]:
         """Yield the UIDs of all studies, in no order; no study is looked into."""
+        if not self._folder.is_dir():
+            return
         with os.scandir(self._folder) as entries:
             yield from (entry.name for entry in entries if is_uid(entry.name))
 
@@ -237,7 +240,8 @@ class Spool:
         StudyUnknown
             If it was never received (``study_unknown``).
         """
-        check_uid(study_uid)
+        if not is_uid(study_uid):
+            raise SpoolError("That is no Study Instance UID: take one that `dicom-node studies` lists.", "uid_invalid")
         folder = self._folder / study_uid
         if not folder.is_dir():
             raise StudyUnknown(f"Study {study_uid} was never received: compare `dicom-node studies`.")
@@ -266,8 +270,7 @@ class Spool:
         """Make the folder of a study and its name durable, unless this process has."""
         instances = self._folder / study_uid / "instances"
         if study_uid not in self._durable or not instances.is_dir():
-            instances.parent.mkdir(mode=0o700, exist_ok=True)
-            instances.mkdir(mode=0o700, exist_ok=True)
+            make_folder(instances)
             for folder in (instances.parent, self._folder, self.data_dir):
                 sync_folder(folder)
             self._durable.add(study_uid)
@@ -276,7 +279,7 @@ class Spool:
 
 def _make_private(data_dir: Path) -> None:
     """Make `data_dir` with mode 0700, but never take a folder of somebody else's away from others."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(data_dir)
     if data_dir.stat().st_mode & 0o077 == 0:
         return
     if any(data_dir.iterdir()) and not (data_dir / "spool").is_dir():
@@ -284,6 +287,15 @@ def _make_private(data_dir: Path) -> None:
             f"The data folder {data_dir} is open to others and holds other things: name an empty one.", "spool_unusable"
         )
     data_dir.chmod(0o700)
+
+
+def _unusable(data_dir: Path, error: OSError) -> str:
+    what = f"The data folder {data_dir} cannot be used ({error.strerror}): "
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"{what}a file is in its place, so name another folder in node.data_dir."
+    if isinstance(error, PermissionError) and data_dir.is_dir():
+        return f"{what}give it to this user."
+    return f"{what}make it for this user, or name another folder in node.data_dir."
 
 
 def check_uid(text: str) -> None:
@@ -302,7 +314,7 @@ def _keep(folder: Path, sop_instance_uid: str, content: bytes, mark: Callable[[]
     target = folder / f"{sop_instance_uid}.dcm"
     if not target.exists():
         mark()
-        if write_new(target, content, OWNER_ALONE):
+        if write_new(target, content):
             return Stored(target, Outcome.NEW)
     data_set = _data_set(content)
     copy = target
@@ -312,7 +324,7 @@ def _keep(folder: Path, sop_instance_uid: str, content: bytes, mark: Callable[[]
     if differs:
         copy = folder / f"{sop_instance_uid}~{hashlib.sha256(data_set).hexdigest()[:16]}.dcm"
         if not copy.exists():
-            write_new(copy, content, OWNER_ALONE)
+            write_new(copy, content)
         sync_folder(folder)
     return Stored(copy, Outcome.CONFLICT if note_receipt(target, copy) else Outcome.SAME)
 

@@ -15,7 +15,7 @@ from dicom_node.errors import CommandError
 from dicom_node.studies import copies
 from dicom_node.studies.spool import Study
 from dicom_node.studies.timeline import Event
-from models.whole_files import OWNER_ALONE, write_json
+from models.whole_files import write_json
 from pipeline.headers import Received
 from pipeline.select import IdentityStatement, Selection, SiteRules, TwoPatients, select_study
 
@@ -144,6 +144,6 @@ def _keep(study: Study, stated: Statements, rules: SiteRules, **facts: object) -
     before, selection = select_as_stated(study, rules).held, select_as_stated(study, rules, stated)
     # One statement may settle one reason of two: it is kept where the study is held for another one, or for none.
     if selection.held is None or (before is not None and before.code is not selection.held.code):
-        write_json(study.folder / STATEMENTS_FILE, stated.as_json(), OWNER_ALONE)
+        write_json(study.folder / STATEMENTS_FILE, stated.as_json())
         study.note(Event.STATED, None, **facts)
     return selection

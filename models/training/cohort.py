@@ -26,9 +26,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from models.bounded_json import read_json
 from models.bundle import Grid, Intensity, ModelError
 from models.contrast import Contrast
-from models.whole_files import write_whole
+from models.whole_files import make_folder, write_whole
 
 DESCRIPTION: Final = "cohort.json"
 CASES: Final = "cases.csv"
@@ -158,10 +159,11 @@ class Cohort:
         file = tensor_file(self.folder, case.case)
         try:
             with safe_open(file, framework="numpy") as tensors:
-                tensor_zyx: np.ndarray = tensors.get_tensor(contrast)
+                fits = tuple(tensors.get_slice(contrast).get_shape()) == self.description.grid.size_xyz[::-1]
+                tensor_zyx: np.ndarray = tensors.get_tensor(contrast) if fits else np.empty(0)
         except (OSError, SafetensorError) as error:
             raise _damaged(f"{file.name} cannot be read ({type(error).__name__})") from None
-        if tensor_zyx.shape != self.description.grid.size_xyz[::-1] or tensor_zyx.dtype != np.float32:
+        if not fits or tensor_zyx.dtype != np.float32:
             raise _damaged(f"{file.name} does not contain float32 tensors on the cohort's grid")
         return tensor_zyx
 
@@ -182,7 +184,7 @@ def open_cohort(folder: Path) -> Cohort:
     if not (folder / DESCRIPTION).is_file() or not (folder / CASES).is_file():
         raise ModelError("cohort_missing", f"{folder} is not a cohort: build one with `dicom-node cohort build`.")
     try:
-        description = CohortDescription.model_validate_json((folder / DESCRIPTION).read_bytes())
+        description = CohortDescription.model_validate(read_json(folder / DESCRIPTION))
         cases = tuple(read_cases(folder / CASES))
     except (ValidationError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise _damaged(f"its description or its list of cases cannot be read ({type(error).__name__})") from None
@@ -259,7 +261,7 @@ def write_tensors(folder: Path, case: str, tensors_zyx: Mapping[Contrast, np.nda
     if set(tensors_zyx) != set(Contrast):
         raise ValueError(f"a case has {tuple(Contrast)}, not {sorted(tensors_zyx)}")
     file = tensor_file(folder, case)
-    file.parent.mkdir(exist_ok=True)
+    make_folder(file.parent)
     write_whole(file, save({name: np.ascontiguousarray(tensor) for name, tensor in tensors_zyx.items()}))
 
 

@@ -32,7 +32,7 @@ from models.training.fit.job_result import finished, read_result
 from models.training.fit.recipe import Recipe
 from models.training.trained import Trained
 from models.wae_net import refuse_torch_2_9
-from models.whole_files import write_json
+from models.whole_files import make_folder, write_json
 
 IDENTITY: Final = "training.json"
 _POLL_S: Final = 0.5
@@ -220,7 +220,7 @@ def claim(work: Path, cohort: Cohort, recipe: Recipe, parts: Split) -> None:
         "test": [case.case for case in parts.test],
         "folds": [[case.case for case in fold] for fold in parts.folds],
     }
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     file = work / IDENTITY
     if not file.exists():
         write_json(file, identity)

@@ -28,7 +28,7 @@ from models.training.cohort import (
     write_cases,
     write_description,
 )
-from models.whole_files import drop_unfinished
+from models.whole_files import drop_unfinished, make_folder
 from pipeline.cohort.labels import LabelledStudy, Labels, read_labels
 from pipeline.cohort.parallel import read_all
 from pipeline.cohort.record import WORK, Making, Record
@@ -109,7 +109,7 @@ def _prepare(out: Path, description: CohortDescription) -> None:
         _refuse_other(out, description)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError("cohort_folder_taken", f"{out} contains something other than a cohort: name a new folder.")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for folder in (out, out / TENSORS):
         drop_unfinished(folder)
     write_description(out, description)

@@ -7,13 +7,13 @@ studies, and every refusal names the line.
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from models.bounded_json import read_json
 from models.bundle import ModelError
 
 SYNTHETIC = "synthetic.json"
@@ -242,7 +242,7 @@ def _synthetic(file: Path) -> str | None:
     if not file.exists():
         return None
     try:
-        statement = json.loads(file.read_text("utf-8"))["statement"]
+        statement = read_json(file)["statement"]
     except (OSError, ValueError, KeyError, TypeError):
         statement = None
     if not isinstance(statement, str) or not statement.strip():

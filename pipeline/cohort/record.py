@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from models.bounded_json import read_json
 from models.brain_extractor import BrainExtractor
 from models.bundle import Grid, Intensity
 from models.contrast import Contrast
 from models.training.cohort import INCLUDED, has_tensors, write_tensors
-from models.whole_files import write_json
+from models.whole_files import make_folder, write_json
 from pipeline.errors import StudyHeld
 from pipeline.out_of_range import after_contrast_agent, stated_age_years, tesla
 from pipeline.select import Selection, SiteRules, select_study
@@ -121,7 +121,7 @@ def _read(case: str, selection: Selection, making: Making, extractor: BrainExtra
     if not making.synthetic and _made(selection):
         return Record(selection.digest, "study_synthetic", _SYNTHETIC)
     work = making.out / WORK / case
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     try:
         if selection.held:
             raise selection.held
@@ -167,7 +167,7 @@ def _file(case: str, making: Making) -> Path:
 def _remembered(case: str, making: Making) -> Record | None:
     """Return the record of an earlier build, unless its tensors are gone or damaged."""
     try:
-        record = Record(**json.loads(_file(case, making).read_text("utf-8")))
+        record = Record(**read_json(_file(case, making)))
     except (OSError, ValueError, TypeError):
         return None
     return record if not record.included or has_tensors(making.out, case) else None
@@ -175,5 +175,5 @@ def _remembered(case: str, making: Making) -> Record | None:
 
 def _remember(case: str, record: Record, making: Making) -> None:
     file = _file(case, making)
-    file.parent.mkdir(exist_ok=True)
+    make_folder(file.parent)
     write_json(file, asdict(record))

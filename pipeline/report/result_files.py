@@ -13,7 +13,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from models.contrast import Contrast
-from models.whole_files import OWNER_ALONE, write_whole
+from models.whole_files import write_whole
 from pipeline.errors import StudyHeld
 from pipeline.report.encapsulated_pdf import build_document
 from pipeline.report.held import build_held_reports
@@ -115,10 +115,10 @@ def write_dataset(dataset: Dataset, path: Path) -> None:
     """
     buffer = BytesIO()
     dataset.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    write_whole(path, buffer.getvalue(), OWNER_ALONE)
+    write_whole(path, buffer.getvalue())
 
 
 def _write_picture(picture: Image.Image, path: Path) -> None:
     buffer = BytesIO()
     picture.save(buffer, "PNG")
-    write_whole(path, buffer.getvalue(), OWNER_ALONE)
+    write_whole(path, buffer.getvalue())

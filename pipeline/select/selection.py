@@ -168,7 +168,7 @@ def select_study(
 def _held(empty: Selection, held: StudyHeld) -> Selection:
     # The reason counts too: with other rules or choices the same files may be held for another one.
     named = "\n".join((held.code, held.sentence, *(path.name for path in empty.files)))
-    return replace(empty, held=held, digest=hashlib.sha256(named.encode()).hexdigest())
+    return replace(empty, held=held, digest=hashlib.sha256(named.encode(errors="surrogateescape")).hexdigest())
 
 
 def _selected(empty: Selection, chosen: Mapping[Contrast, Candidate], headers: Headers, patient: Whose) -> Selection:

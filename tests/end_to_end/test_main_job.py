@@ -13,6 +13,7 @@ import pytest
 
 from models.contrast import Contrast
 from pipeline.synthetic.study_tags import derive_uid
+from tests.support.private_files import open_to_others
 from tests.support.reports import predecessors
 from tests.support.services import DCIODVFY, DSRDUMP, SEEDED, Node, Orthanc, command, node_and_pacs, real_data, require
 
@@ -196,3 +197,10 @@ def test_the_receiver_never_loads_torch(served: tuple[Node, Orthanc]):
     assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
     pid = next(line["pid"] for line in node.lines() if line.get("process") == "work")
     assert "torch" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_nothing_that_the_node_wrote_is_open_to_others(served: tuple[Node, Orthanc], quick_study):
+    node, _ = served
+    node.send(quick_study.files[Contrast.T1W][0].parent)
+    assert {"spool", "engine.sqlite", "pseudonym.key"} <= {path.name for path in node.data_dir.iterdir()}
+    assert open_to_others(node.data_dir) == []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,20 @@ from PIL import Image
 
 from models.contrast import Contrast
 from pipeline.report.views import OUTLINE
+from tests.support.private_files import open_to_others
 from tests.support.services import command, copy_study
 
 NOTICE = "SYNTHETIC DATA"
 
 
-def test_run_writes_the_result_objects(quick_study, sent: Path, tmp_path: Path):
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_run_writes_the_result_objects(quick_study, sent: Path, tmp_path: Path, no_umask):
     folder = copy_study(quick_study.files, sent / "study")
     out = tmp_path / "out"
     text = command("run", str(folder), "--out", str(out))
@@ -37,7 +47,7 @@ def test_run_writes_the_result_objects(quick_study, sent: Path, tmp_path: Path):
         "report.enhanced.dcm", "result.json", "summary.dcm", "summary.png",
     ]  # fmt: skip
     assert pydicom.dcmread(out / "report.dcm").Modality == "SR"
-    assert (out / "report.dcm").stat().st_mode & 0o077 == 0, "a report names the patient"
+    assert open_to_others(out) == [], "a report names the patient"
     assert pydicom.dcmread(out / "summary.dcm").Rows == 1024
     drawn = np.asarray(Image.open(out / "summary.png"))
     assert np.array_equal(drawn, pydicom.dcmread(out / "summary.dcm").pixel_array)

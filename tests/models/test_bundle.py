@@ -120,7 +120,9 @@ def test_what_a_study_outside_gets(bundle: Path):
 
 
 def test_a_bundle_that_is_not_there():
-    assert refusal("no-such-bundle").code == "bundle_missing"
+    missing = refusal("no-such-bundle")
+    assert missing.code == "bundle_missing"
+    assert "untrained-demo" in str(missing)
 
 
 @pytest.mark.parametrize("name", ["docs/README.md", "models/T2W.safetensors", "models/features.safetensors"])
@@ -230,6 +232,10 @@ def test_a_safetensors_file_that_begins_like_a_pickle_is_none(full: Path):
         ({"threshold": 1.5}, "bundle_invalid"),
         ({"notice": "für Versuche"}, "bundle_invalid"),
         ({"surprise": 1}, "bundle_invalid"),
+        ({"seed": 2**63}, "bundle_invalid"),
+        ({"name": "x" * 65}, "bundle_invalid"),
+        ({"intended_use": "x" * 10**6}, "bundle_invalid"),
+        ({"intensity": {"clip_percentiles": [-1, 101]}}, "bundle_invalid"),
         ({"calibration": {"method": "temperature", "slope": 1.2, "intercept": 0.1, "patients": 9}}, "bundle_invalid"),
         ({"calibration": {"method": "platt", "slope": -1.2, "intercept": 0.1, "patients": 9}}, "bundle_invalid"),
         ({"range": {"age_years": [9, 2]}}, "bundle_invalid"),
@@ -243,6 +249,42 @@ def test_metadata_that_cannot_be_right(bundle: Path, facts: dict[str, object], c
     assert refusal(bundle).code == code
 
 
+@pytest.mark.parametrize(
+    ("size_xyz", "spacing_xyz_mm"),
+    [
+        ([64000, 64000, 64000], [1, 1, 1]),
+        ([1024, 1024, 33], [1, 1, 1]),
+        ([2048, 1, 1], [1, 1, 1]),
+        ([0, 256, 128], [1, 1, 1]),
+        ([-256, -256, 128], [1, 1, 1]),
+        ([256, 256, 128], [0.001, 1, 1]),
+        ([256, 256, 128], [1, 1, -1]),
+        ([256, 256, 128], [1e300, 1, 1]),
+    ],
+)
+def test_a_grid_that_no_machine_has_the_memory_for(bundle: Path, size_xyz: list[int], spacing_xyz_mm: list[float]):
+    change_metadata(bundle, grid={"size_xyz": size_xyz, "spacing_xyz_mm": spacing_xyz_mm, "centre": "brain"})
+    refused = refusal(bundle)
+    assert refused.code == "bundle_invalid"
+    assert "grid" in str(refused)
+    assert "Value error" not in str(refused)
+
+
+@pytest.mark.parametrize("shape", [(2, 10**4), (10**4, 4)])
+def test_a_feature_space_larger_than_any(full: Path, shape: tuple[int, int]):
+    parts = {"mean": np.zeros(shape[1]), "axes": np.zeros(shape), "variances": np.ones(shape[0])}
+    arrays = {f"{s}.{name}": value.astype(np.int8) for s in Contrast for name, value in parts.items()}
+    save_arrays(arrays, full / "models" / "features.safetensors")
+    write_checksums(full)
+    assert refusal(full).code == "feature_space_unfit"
+
+
+def test_checksums_of_more_files_than_any_model_has(bundle: Path):
+    with (bundle / "SHA256SUMS").open("ab") as file:
+        file.truncate(2**25)
+    assert refusal(bundle).code == "bundle_changed"
+
+
 @pytest.mark.parametrize("members", [[[], [], []], [["a"], ["b"], ["c", "d"]], [["a"] * 2] * 3, [list("abcdef")] * 3])
 def test_members_that_cannot_be_right(full: Path, members: list[list[str]]):
     named = ([f"models/{name}.safetensors" for name in names] for names in members)
@@ -251,7 +293,9 @@ def test_members_that_cannot_be_right(full: Path, members: list[list[str]]):
 
 
 @pytest.mark.parametrize("name", ["configs/metadata.json", "configs/inference.json"])
-@pytest.mark.parametrize("content", ["{", "[]", "\udce9"])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "\udce9", '{"a":' * 10**5, "[" * 10**6, "{" + " " * 2**24 + "}", "9" * 9999]
+)
 def test_a_file_that_is_no_json(full: Path, name: str, content: str):
     (full / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     write_checksums(full)

@@ -264,6 +264,8 @@ def test_weights_that_do_not_fit_their_plans_are_refused(own: Path, tmp_path: Pa
         ("dataset.json", lambda content: content.update(channel_names={"0": "T1", "1": "T2"})),
         ("dataset.json", lambda content: content.clear()),
         ("plans.json", lambda content: content["configurations"].clear()),
+        ("plans.json", lambda content: content["configurations"]["3d_fullres"].update(patch_size=[64000] * 3)),
+        ("plans.json", lambda content: content["configurations"]["3d_fullres"].update(spacing=[1e-3, 1.0, 1.0])),
         ("plans.json", lambda content: content["configurations"]["3d_fullres"].pop("architecture")),
     ],
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from dicom_node.cli import settings
-from dicom_node.cli.app import app
+from dicom_node.cli.app import app, main
 from dicom_node.cli.settings import load_config, site_rules
 from dicom_node.config import Config, load
 from dicom_node.engine.worker import Worker
@@ -199,3 +200,73 @@ def test_check_names_what_is_wrong(config: Path):
     bad = [row for row in verdicts["checks"] if not row["good"]]
     assert [row["what"] for row in bad] == ["peer away"]
     assert bad[0]["sentence"].startswith("peer_unreachable:")
+
+
+# --- what a stranger types first --------------------------------------------------------------------------------------
+
+
+def test_the_program_says_what_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    for argument, words in (("--version", f"dicom-node {version('dicom-node')}"), ("--help", "Brain MR of tuberous")):
+        monkeypatch.setattr(sys, "argv", ["dicom-node", argument])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 0
+        printed = capsys.readouterr().out
+        assert words in printed
+        assert "the verbs put together" not in printed
+
+
+@pytest.mark.parametrize("name", ["missing/folder/file", "a file/node.toml"])
+def test_init_on_a_path_that_cannot_be_written(tmp_path: Path, name: str):
+    (tmp_path / "a file").touch()
+    code, line = refused("init", str(tmp_path / name))
+    assert (code, line.split(":")[0]) == (1, "file_refused")
+    assert str(tmp_path) in line
+
+
+def test_run_on_a_path_that_cannot_be_written(tmp_path: Path, quick_study):
+    (tmp_path / "file").touch()
+    code, line = refused("run", str(quick_study.files[Contrast.T1W][0].parent), "--out", str(tmp_path / "file" / "out"))
+    assert (code, line.split(":")[0]) == (1, "file_refused")
+
+
+def test_a_fault_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def fail() -> None:
+        raise KeyError("SEEDED\x1b[31m")
+
+    monkeypatch.setattr("dicom_node.cli.app.app", fail)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.startswith("internal_error: A fault in the node (KeyError)")
+
+
+def test_who_only_looks_makes_no_data_folder(config: Path):
+    assert json.loads(command("studies", "--config", str(config), "--json")) == []
+    refused("show", "1.2.3", "--config", str(config))
+    assert not (config.parent / "data").exists()
+
+
+def test_a_data_folder_that_cannot_be_one_is_told_from_one_that_is_not_ours(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(
+            NodeError, match=r"a file is in its place, so name another folder in node\.data_dir"
+        ) as caught:
+            Spool(folder)
+        assert caught.value.code == "spool_unusable"
+
+
+def test_release_says_which_of_its_options_is_wrong(config: Path, held: Study):
+    release = ["release", held.uid, "--config", str(config)]
+    for arguments in (["--copy", "oldest"], ["--copy", ""], ["--identity", ""]):
+        code, line = refused(*release, *arguments)
+        assert (code, line.split(":")[0]) == (2, "command_invalid")
+        assert "--copy takes only newest" in line
+
+
+def test_an_empty_uid_is_not_the_senders_fault(config: Path):
+    for text in ("", "..", "x" * 100):
+        code, line = refused("show", text, "--config", str(config))
+        assert (code, line.split(":")[0]) == (1, "uid_invalid")
+        assert "sender" not in line

@@ -102,7 +102,9 @@ def test_every_key_is_documented_and_in_the_example():
         ('[selection]\ncontrast = "yes"\n' + PEER, "config_bad_value", ["selection.contrast", "'refuse' or 'allow'"]),
         ('[selection]\nplane = "oblique"\n' + PEER, "config_bad_value", ["selection.plane", '"oblique"', "'any'"]),
         ('[selection]\nt1 = ["x"]\n' + PEER, "config_unknown_key", ["selection.t1", "use t1w"]),
+        ('[selection]\nt1w = "^sag"\n' + PEER, "config_bad_value", ["selection.t1w", 'write t1w = ["^sag"]']),
         ("[node\n", "config_syntax", ["line 1"]),
+        ("a = " + "[" * 10**5, "config_syntax", ["nested too deeply"]),
         ("", "config_contradiction", ['no peer has the role "source"']),
     ],
 )
@@ -111,6 +113,20 @@ def test_what_is_wrong_is_refused_with_key_value_and_remedy(text: str, code: str
     assert error.code == code
     for word in words:
         assert word in str(error)
+
+
+@pytest.mark.parametrize("role", ["query", "sauce"])
+def test_what_follows_from_a_refused_value_is_not_told_as_well(role: str):
+    sentence = str(refused(PEER.replace('["source", "destination"]', f'["{role}"]')))
+    assert sentence.count("not allowed") == 1
+    assert "at least" not in sentence
+
+
+def test_a_file_that_is_no_configuration_is_not_read_whole(tmp_path: Path):
+    (tmp_path / "image.toml").write_bytes(b"#" * 2**21)
+    with pytest.raises(ConfigError, match="too large") as caught:
+        load(tmp_path / "image.toml")
+    assert caught.value.code == "config_unreadable"
 
 
 def test_rules_of_the_site_reach_the_selection():

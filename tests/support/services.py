@@ -90,7 +90,11 @@ def listens(port: int) -> bool:
 
 @contextmanager
 def started(
-    command: Sequence[str | Path], log: Path, *ports: int, environment: dict[str, str] | None = None
+    command: Sequence[str | Path],
+    log: Path,
+    *ports: int,
+    environment: dict[str, str] | None = None,
+    umask: int = -1,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program until the block ends, which begins when the program listens on `ports`.
 
@@ -98,7 +102,9 @@ def started(
     """
     command = [*_ENDS_WITH_US, str(os.getpid()), *command]
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, start_new_session=True, umask=umask
+        )
     try:
         for port in ports:
             _await_port(process, port)
@@ -223,7 +229,8 @@ commitment_timeout_s = 30
 
     def start(self, verb: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-P", "-m", "dicom_node", verb, "--config", str(self.config)]
-        return self._processes.enter_context(started(command, self.log))
+        # Nothing that a node writes may be private by the help of a umask.
+        return self._processes.enter_context(started(command, self.log, umask=0))
 
     def wait_listening(self) -> None:
         wait_for(lambda: listens(self.port), 60, "the receiver")

@@ -44,7 +44,7 @@ from models.training.fit.job import Tell
 from models.training.fit.recipe import Recipe
 from models.training.fit.training_log import Epoch, training_plot
 from models.training.trained import Trained
-from models.whole_files import sync_folder, write_whole
+from models.whole_files import ENTERED_BY_ALL, READABLE_BY_ALL, make_folder, sync_folder, write_whole
 
 FEATURES: Final = "models/features.safetensors"
 
@@ -87,7 +87,7 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> P
     evaluation = _tested(trained, folder, device, tell)
     record = replace(record, two_sequences_dropped=dropped_pairs(metadata, evaluation))
     metadata = with_evidence(metadata, evaluation)
-    write_whole(folder / "docs" / "training.png", _plot(trained, metadata))
+    write_whole(folder / "docs" / "training.png", _plot(trained, metadata), READABLE_BY_ALL)
     write_bundle(folder, metadata, record, model_card(metadata, record, evaluation))
     open_bundle(folder)
     folder.rename(out)
@@ -115,9 +115,10 @@ def _begin(trained: Trained) -> Path:
     """Return a folder in which the networks lie, and nothing else yet."""
     folder = trained.work / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "models").mkdir(parents=True)
+    make_folder(folder / "models", ENTERED_BY_ALL)
     for job in trained.member_jobs:
-        write_whole(folder / "models" / f"{job.name}.safetensors", trained.network_file(job).read_bytes())
+        weights = trained.network_file(job).read_bytes()
+        write_whole(folder / "models" / f"{job.name}.safetensors", weights, READABLE_BY_ALL)
     return folder
 
 

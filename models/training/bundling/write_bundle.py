@@ -11,7 +11,7 @@ from models.bundle_metadata import DataFormat, NetworkDataFormat
 from models.efficientnet3d import PADDING_SIDE, block_strings
 from models.training.bundling.training_record import TrainingRecord
 from models.training.fit.recipe import Recipe
-from models.whole_files import write_json, write_whole
+from models.whole_files import ENTERED_BY_ALL, READABLE_BY_ALL, make_folder, write_json, write_whole
 
 LICENSE: Final = SHIPPED / "untrained-demo" / "LICENSE"
 SOFTWARE: Final = ("dicom-node", "torch", "monai", "numpy", "scipy", "scikit-learn", "safetensors")
@@ -36,13 +36,13 @@ def write_bundle(folder: Path, metadata: Metadata, training: TrainingRecord, car
         Model card, Markdown.
     """
     for name in ("configs", "docs"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    write_json(folder / METADATA, metadata.model_dump(mode="json", exclude_none=True), allow_nan=False)
-    write_json(folder / INFERENCE, inference(metadata), allow_nan=False)
-    write_json(folder / TRAINING, training.as_json(), allow_nan=False)
-    write_whole(folder / "docs" / "README.md", card.encode())
-    write_whole(folder / "LICENSE", LICENSE.read_bytes())
-    write_checksums(folder)
+        make_folder(folder / name, ENTERED_BY_ALL)
+    write_json(folder / METADATA, metadata.model_dump(mode="json", exclude_none=True), READABLE_BY_ALL, allow_nan=False)
+    write_json(folder / INFERENCE, inference(metadata), READABLE_BY_ALL, allow_nan=False)
+    write_json(folder / TRAINING, training.as_json(), READABLE_BY_ALL, allow_nan=False)
+    write_whole(folder / "docs" / "README.md", card.encode(), READABLE_BY_ALL)
+    write_whole(folder / "LICENSE", LICENSE.read_bytes(), READABLE_BY_ALL)
+    write_checksums(folder, READABLE_BY_ALL)
 
 
 def inference(metadata: Metadata) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from models.training.evaluation.plots import reliability_plot, roc_plot
 from models.training.evaluation.predictions import Predictions
 from models.training.evaluation.roc_area import auc_estimate
 from models.wae_net import WaeNet
-from models.whole_files import write_json, write_whole
+from models.whole_files import make_folder, write_json, write_whole
 
 EQUAL: Final[dict[Contrast, float]] = dict.fromkeys(tuple(Contrast), 1 / len(tuple(Contrast)))
 _SOFTWARE: Final = ("torch", "monai", "numpy", "scipy", "scikit-learn")
@@ -235,7 +235,7 @@ def write_evaluation(out: Path, evaluation: Evaluation, predictions: Predictions
     roc = roc_plot(labels, ensemble, dict(predictions.scores.items()), metadata.threshold, notice)
     reliability = reliability_plot(labels, curves, notice)
     page = evaluation_page(evaluation, {"ROC curves": roc, "Reliability": reliability})
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_whole(out / "roc.png", roc)
     write_whole(out / "reliability.png", reliability)
     write_whole(out / "predictions.csv", _table(evaluation, predictions, ensemble).encode())

@@ -30,7 +30,7 @@ from models.training.fit.recipe import Recipe
 from models.training.fit.samples import Batch, Samples
 from models.training.fit.training_log import Epoch, write_log
 from models.wae_net import load_network
-from models.whole_files import drop_unfinished
+from models.whole_files import drop_unfinished, make_folder
 
 NETWORK: Final = "network.safetensors"
 CHECKPOINT: Final = "checkpoint.pt"
@@ -110,7 +110,7 @@ def fit(job: Job, cohort: Cohort, recipe: Recipe, folder: Path, device: torch.de
     """
     if finished(folder):
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     drop_unfinished(folder)
     with torch.random.fork_rng():
         training = _Training(job, cohort, recipe, device)
