@@ -13,10 +13,15 @@ from models.contrast import Contrast
 from pipeline.select.clues import Clue, ClueKind, Unsuited
 
 _WEIGHTING = (
-    r"(?<![a-z0-9])(?:[a-z]|ss|sss|vs|fs|ce|gd|km|pre|post|ir|se|tse|fse|ax|axi|axial|sag|cor|tra|trs|wip|vwip|[23]d)?"
+    r"(?<![a-z0-9])(?:[a-z]|ss|sss|vs|fs|ce|gd|km|pre|post|ir|se|tse|fse|frfse|o?ax|axi|axial|o?sag|o?cor|tra|trs|wip|vwip|[23]d)?"
     r"t-?{}(?!\d)"
 )
 """T1 or T2 with the prefixes that are written without a space before it."""
+_POST = (
+    r"post(?!erior|ural|[ _-]?(?:op|surg|fossa|treat|ther|chemo|radi|rest|test|train|stim|tms|dbs|interv|implant|ablat"
+    r"|ictal|partum|natal|mortem|trauma|stroke))\w*"
+)
+"""After contrast agent, as far as the word itself says."""
 
 _LETTER = "[a-zß-öø-žα-ωά-ώа-яё]"
 """Of the alphabets that put spaces between words."""
@@ -28,7 +33,9 @@ _CYRILLIC = re.compile(r"Т(?=[12])|(?<=\+)С|(?<=\+ )С|С(?=\+)", re.IGNORECAS
 def _pattern(block: Mapping[str, Sequence[str]]) -> re.Pattern[str]:
     words = [rf"(?<!{_LETTER})(?:{word})(?!{_LETTER})" for word in block.get("words", ())]
     text = "|".join([*block.get("parts", ()), *words])
-    return re.compile(text.replace("{t1}", _WEIGHTING.format(1)).replace("{t2}", _WEIGHTING.format(2)), re.IGNORECASE)
+    for name, stands_for in (("{t1}", _WEIGHTING.format(1)), ("{t2}", _WEIGHTING.format(2)), ("{post}", _POST)):
+        text = text.replace(name, stands_for)
+    return re.compile(text, re.IGNORECASE)
 
 
 _TABLE = tomllib.loads(files("pipeline.select").joinpath("words.toml").read_text("utf-8"))

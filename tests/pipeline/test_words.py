@@ -19,7 +19,7 @@ NAMES = {
     ],
     Contrast.FLAIR: [
         "FLAIR", "T2 FLAIR", "t2_tirm_tra_dark-fluid", "t2_spc_da-fl_sag", "Sag CUBE FLAIR", "T2压水", "T2 水抑制",
-        "FLAIR tra",
+        "FLAIR tra", "t2_tse_cor_dark-fl", "T2 BLADE darkfl",
     ],
 }  # fmt: skip
 
@@ -31,8 +31,13 @@ def test_a_role_is_named(role, description):
 
 
 @pytest.mark.parametrize(
-    "description", ["", "Hirn", "3D SAG", "t2_tirm_cor", "T2 TRA NAV", "T1 T2 dual", "rest1", "part2", "T1000"]
-)
+    "description",
+    [
+        "", "Hirn", "3D SAG", "t2_tirm_cor", "T2 TRA NAV", "T1 T2 dual", "rest1", "part2", "T1000", "T2 IR tra",
+        "t2_tir_cor", "irT2 SPACE", "IR T2 sag", "T2prep 3D", "T2-prep tra", "FLAIR AX T1", "T1 SAG FSE 3MM THIN FLAIR",
+        "T2 AX RTr", "HASTE resp trig",
+    ],
+)  # fmt: skip
 def test_no_role_is_named(description):
     assert read_description(description)[0] is None
 
@@ -69,7 +74,9 @@ def test_what_is_never_chosen_is_named(kind, descriptions):
         "MPRage_(Subject_doing_task)", "T2-weighted traceons ac-pc", "t1_mpr_sag_p2_iso", "T1 posterior fossa",
         "T1 sub-01",
         "T1 de craneo", "3D_AX_T1_precontrast", "AX T2 AC-PC LINE", "T1 AIR Recon DL", "t1_fl3d_fa15",
-        "T2 different coil",
+        "T2 different coil", "T2 difficult patient", "T1 MPRAGE WB", "WB space T2", "t1_mprage_Head_Neck_20",
+        "MPRAGE eyes closed", "MPRAGE multi-echo", "T2 TSE MB2", "T1 orbitofrontal", "T1 Nuclear Medicine",
+        "T1 Orange",
     ],
 )  # fmt: skip
 def test_innocent_words_exclude_nothing(description):
@@ -123,6 +130,7 @@ AFTER_CONTRAST_AGENT = [
     "T1 Dotarem", "nach Gadovist T1", "T1 med kontrast", "T1 efter kontrast", "T1 met contrast",
     "T1 na contrast", "T1 na gado", "T1 cu contrast", "T1 po KL", "T1 tehosteaine", "Ax T1 P0ST",
     "ce-T1 MPRAGE", "ceT1w", "T1 w/wo contrast", "T1 w & w/o", "AX T1 FS POST GAD", "t1_tse_tra_fs_Gd",
+    "T1_SE_C_SENSE", "T1 C sag", "T1 tra p.c.", "T1 AX K", "T1 PST", "T1 high res contrast", "T1 post treatment gad",
     "T1 FLAIR +C", "SAG T1 CUBE +C", "T1 VISTA C+", "QS - Ax T1 post", "T1 gk", "GAD T1", "T1 MR C+ fs",
     "T1 GAD FS", "ax T1 post fs", "T1 Cont", "T1 CONTR", "T1 k.m.", "T1 i.v.", "T1 IV",
 ]  # fmt: skip
@@ -142,12 +150,13 @@ BEFORE_CONTRAST_AGENT = [
     "T1 сагиттальная", "T1 sagittale", "T1 axiale", "T1 Nachbar", "T1 hippocampus", "T1 temporal",
     "T1 high res", "T1 frontal", "T1 CRANEO", "T1 cabeza", "T1 cerveau", "T1 Kopf", "T1 Schädel", "T1 testa",
     "T1 głowa", "T1 baş", "T1 kafa", "T1 beyin", "T1 голова", "T1 головной мозг", "T1 头", "T1 颅脑", "T1 头颅",
-    "T1 頭部", "T1 뇌", "T1 oral",
+    "T1 頭部", "T1 뇌", "T1 oral", "T1 high contrast", "MPRAGE_HighContrast", "T1 hi-contrast",
+    "MPRAGE tissue contrast", "T1 post treatment", "MPRAGE_posttest", "T1 post-RADIATION", "T1 postictal",
 ]  # fmt: skip
 PLAIN_T2W = [
     "T2", "T2 TSE r2", "t2_tse_tra_R2", "T2 GRASE", "T2 DIXON W", "sCor T2Water", "T2 FS", "T2 FAT SAT",
     "T2 BLADE", "T2 PROPELLER", "T2 CUBE", "ss T2", "ssT2W", "T2 横断位", "T2 축상", "T2 craneo", "T2 w/o",
-    "T2 Air Recon DL", "T2 hippocampus", "SSFSE", "HASTE",
+    "T2 Air Recon DL", "T2 hippocampus", "SSFSE", "HASTE", "FRFSE ax", "FR-FSE", "OAxT2 FSE", "frfseT2",
 ]  # fmt: skip
 NONE_OF_THE_THREE = [
     "T1 quantitation", "T1 quantification", "T1 map", "T1_MAP", "T1 Maps", "T2 map", "qT1", "T2 dual echo",
@@ -167,6 +176,10 @@ NONE_OF_THE_THREE = [
     "T2 경추", "T2 요추", "T2 무릎", "T2 orbit", "T2 IAC",
     "T2 pituitary", "T1 hipófisis", "T2 brachial plexus", "T2 prostate", "T2 fetal", "T2 shoulder", "T2 HIP",
     "T2 hüfte", "T2 L1-S1", "T2 thoracic", "T2 foramen magnum to T1", "T2 CISS", "T2 FIESTA", "T2 DRIVE",
+    "T2 FL3D tra", "FLASH T2", "T2 haemo", "CEST HASTE", "T2 APTw", "eSTIR T2", "T1 permeability", "T1 GRASP",
+    "T1 bolus", "T2 C-OSAG", "L-Sag T1", "t-ax T2", "T2 C7-T4", "T2 T1-L2", "T2 T3 to T12", "T2 sacroiliac",
+    "T2 neurography", "WB T1", "T1 hipofiz", "T1 przysadka", "T2 omuz", "T2 鼻咽", "PJN:T2 SPACE", "T1 fused",
+    "T2_Images", "T2Star_Images", "T1 triplanar", "T2 Ubersicht", "T2 локалайзер", "T2 위치",
     "T1 vessel wall", "T2 cisternography", "T2 multi echo", "PD TSE", "T2*", "T2 star", "T2 GRE",
 ]  # fmt: skip
 
