@@ -25,7 +25,19 @@ from dicom_node.cli import app as cli
 from dicom_node.config import Config, example_toml, load, parse
 from dicom_node.config import sentences as config_text
 from dicom_node.engine import supervisor, worker, workflow
-from dicom_node.net import association, contexts, scp, scu
+from dicom_node.net import (
+    accepted,
+    admission,
+    association,
+    contexts,
+    scp,
+    scu,
+    upper_layer_accept,
+    upper_layer_request,
+    upper_layer_transfer,
+)
+from dicom_node.net.dimse import Status
+from dicom_node.net.upper_layer import AbortReason, Rejection
 from dicom_node.studies.timeline import Event, State
 from models.contrast import Contrast
 from models.training.cohort import INCLUDED
@@ -336,17 +348,27 @@ def test_the_private_codes_are_those_of_the_report():
 def test_limits_are_those_of_the_code():
     assert {row["limit"]: row["value"] for row in table(CONFORMANCE, "limit", "value")} == {
         "Associations accepted at the same time": f"{scp.MAXIMUM_ASSOCIATIONS}",
-        "Largest PDU received, associations accepted": f"{scp.MAXIMUM_PDU_BYTES} bytes",
+        "Associations accepted at the same time from one AE title and address": f"{scp.MAXIMUM_ASSOCIATIONS_OF_PEER}",
+        "Connections that have not asked for an association yet": f"{upper_layer_accept.MOST_WAITING}",
+        "Connections that have not asked for an association yet, from one address": (
+            f"{upper_layer_accept.MOST_WAITING_OF_ADDRESS}"
+        ),
+        "Longest association request": f"{upper_layer_request.LONGEST_REQUEST_BYTES} bytes",
+        "Presentation contexts of a request": f"{upper_layer_request.MOST_CONTEXTS}",
+        "Largest PDU received, associations accepted": f"{upper_layer_transfer.LONGEST_PDU_BYTES} bytes",
         "Largest PDU received, associations requested": f"{AE().maximum_pdu_size} bytes",
-        "Wait for an association request after connection": f"{scp.REQUEST_TIMEOUT_S} s",
-        "Wait for the rest of a message": f"{scp.MESSAGE_TIMEOUT_S} s",
-        "Wait on an idle association before it is ended": f"{scp.IDLE_TIMEOUT_S} s",
+        "Wait for an association request after connection": f"{upper_layer_accept.ARTIM_S:g} s",
+        "Wait for the rest of a PDU": f"{upper_layer_transfer.PDU_TIMEOUT_S:g} s",
+        "Wait for the rest of a message": f"{accepted.MESSAGE_TIMEOUT_S:g} s",
+        "Wait on an idle association before it is ended": f"{accepted.IDLE_TIMEOUT_S:g} s",
         "Wait for a connection, as requestor": f"{association.CONNECT_TIMEOUT_S} s",
         "Wait for the answer to an association request or release, as requestor": f"{association.ANSWER_TIMEOUT_S} s",
         "Wait for the answer to a message, as requestor": f"{association.MESSAGE_TIMEOUT_S} s",
         "Wait on the association of a commitment request for its result": f"{scu.COMMITMENT_WAIT_S:g} s",
     }
     text = " ".join(CONFORMANCE.read_text("utf-8").split())
+    assert f"up to {admission.MAXIMUM_OPERATIONS} operations performed at once" in text
+    assert f"1 s more for each {accepted.SLOWEST_BYTES_PER_S:g} bytes" in text
     assert f"At most {workflow.DELIVERIES_AT_ONCE} deliveries" in text
 
 
@@ -381,14 +403,17 @@ def test_classes_of_results_are_those_proposed():
 
 def test_statuses_are_those_answered():
     rows = table(CONFORMANCE, "status", "meaning", "when", "what the sender should do")
-    assert sorted(int(row["status"], 16) for row in rows) == sorted(scp.Status)
+    assert sorted(int(row["status"], 16) for row in rows) == sorted(Status)
 
 
 def test_rejections_are_those_made():
     rows = table(CONFORMANCE, "reason", "result", "source", "diagnostic")
-    made = [(1, 1, int(refusal)) for refusal in (scp.Refusal.CALLED_AE_TITLE, scp.Refusal.CALLING_AE_TITLE)]
     numbers = [tuple(int(row[c].split()[0]) for c in ("result", "source", "diagnostic")) for row in rows]
-    assert numbers == [*made, scp.LOCAL_LIMIT]
+    assert sorted(numbers) == sorted(rejection.value for rejection in Rejection)
+    aborts = {
+        int(row["reason of the A-ABORT"].split()[0]) for row in table(CONFORMANCE, "reason of the A-ABORT", "when")
+    }
+    assert aborts == set(AbortReason)
 
 
 def test_implementations_and_series_are_those_written():

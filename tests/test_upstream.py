@@ -34,15 +34,10 @@ from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import UID
 from pydicom.valuerep import TEXT_VR_DELIMS
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_ECHO
-from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
-from pynetdicom.presentation import negotiate_unrestricted
-from pynetdicom.service_class import ServiceClass, StorageServiceClass
-from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.transport import ThreadedAssociationServer
 from torch import nn
 from torch.nn import functional as F
@@ -131,29 +126,15 @@ def test_mended_pynetdicom_keeps_an_answer_for_whoever_waits_for_it():
     assert association.dimse.msg_queue.empty()
 
 
-def test_mended_pynetdicom_ends_the_thread_of_a_connection_that_asked_for_nothing(server, opened):
-    """Works around it: dicom_node.net.scp: _let_go."""
-    probe(server, opened).close()
-    time.sleep(SOON_S)
-    assert len(server.active_associations) == 1
-
-
-def test_mended_pynetdicom_counts_associations_and_not_connections(server, opened):
-    """Works around it: dicom_node.net.scp: _application_entity."""
-    with probe(server, opened):
-        assert associate(server).is_rejected
-
-
-def test_mended_pynetdicom_has_a_setting_for_the_backlog_and_for_nagles_algorithm(server, opened):
-    """Works around it: dicom_node.net.scp: Receiver.start; dicom_node.net.association: send_at_once."""
+def test_mended_pynetdicom_has_a_setting_for_nagles_algorithm(server, opened):
+    """Works around it: dicom_node.net.association: send_at_once."""
     with probe(server, opened):
         connection = opened[0].assoc.dul.socket.socket
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
-    assert server.request_queue_size == 5
 
 
 def test_still_there_the_switch_that_keeps_pynetdicom_from_printing_messages(monkeypatch):
-    """Reaches into it: dicom_node.net.scp: Receiver.start; dicom_node.net.association: _associate."""
+    """Reaches into it: dicom_node.net.association: _associate."""
     found = {}
     for level in ("standard", "none"):
         monkeypatch.setattr(_config, "LOG_HANDLER_LEVEL", level)
@@ -161,38 +142,12 @@ def test_still_there_the_switch_that_keeps_pynetdicom_from_printing_messages(mon
     assert found == {"standard": True, "none": False}
 
 
-def test_mended_pynetdicom_serves_storage_of_classes_it_does_not_know():
-    """Works around it: dicom_node.net.contexts: serve_storage."""
-    private = "1.3.46.670589.11.0.0.12.1"
-    assert uid_to_service_class(private) is ServiceClass
-    # Its switch takes the first transfer syntax whatever the acceptor prefers, and retired services for storage.
-    offered = build_context(private, ["1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.1"])
-    retired = build_context("1.2.840.10008.3.1.2.3.1")
-    offered.context_id, retired.context_id = 1, 3
-    accepted, _ = negotiate_unrestricted([offered, retired], [build_context(private, ["1.2.840.10008.1.2.1"])])
-    assert [context.transfer_syntax[0] for context in accepted if context.abstract_syntax == private] == [
-        "1.2.840.10008.1.2.4.94"
-    ]
-    assert [context.result for context in accepted] == [0, 0]
-
-
-def test_still_there_the_service_that_a_class_is_said_to_be_of():
-    """Reaches into it: dicom_node.net.contexts: serve_storage."""
-    item: Any = SOPClassCommonExtendedNegotiation()
-    item.sop_class_uid, item.service_class_uid = "1.2.3", StorageServiceClass.uid
-    association = Association(AE("SERVER"), "acceptor")
-    association.acceptor._common_ext = {UID("1.2.3"): item}
-    assert association.acceptor.accepted_common_extended[UID("1.2.3")][0] == StorageServiceClass.uid
-    assert uid_to_service_class(StorageServiceClass.uid) is StorageServiceClass
-
-
 def test_still_there_in_pynetdicom():
-    """Reaches into it: dicom_node.net.association, dicom_node.net.scp."""
+    """Reaches into it: dicom_node.net.association."""
     association = Association(AE("CLIENT"), "requestor")
     assert list(inspect.signature(association._serve_request).parameters) == ["msg", "context_id"]
-    assert type(association.dimse.msg_queue) is type(association.dul.to_user_queue) is queue.Queue
+    assert type(association.dimse.msg_queue) is queue.Queue
     assert association.dul.socket is None
-    assert list(inspect.signature(association.acse.send_reject).parameters) == ["result", "source", "diagnostic"]
 
 
 # --- pydicom ----------------------------------------------------------------------------------------------------------

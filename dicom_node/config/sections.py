@@ -60,6 +60,11 @@ class ReceiveSection(Section):
         description="Free space (GB) below which instances are refused with status A700, so that senders wait.",
     )
 
+    max_object_gb: Annotated[float, Field(strict=True, gt=0, le=64)] = Field(
+        default=4.0,
+        description="Largest object (GB) that is taken; a larger one is refused for good, with status C001.",
+    )
+
     @model_validator(mode="after")
     def _quiet_before_deadline(self) -> ReceiveSection:
         if self.deadline_s < self.quiet_s:

@@ -1,16 +1,16 @@
 """What an association may carry: the services of the node, and every class that may be storage, private ones too.
 
 A sender that meets one refused context among the images of a study may stop there, and what came looks like all of it.
-So whatever is not known as another service is taken for storage. pynetdicom has a switch for it
-(``_config.UNRESTRICTED_STORAGE_SERVICE``), which does not fit: it takes the first transfer syntax that is offered, be
-it one whose pixels are elsewhere, and it takes retired services for storage.
+So whatever is not known as another service is taken for storage.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, cast
+from functools import lru_cache
+from typing import cast
 
 from pydicom.uid import (
     UID,
@@ -20,9 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, build_context
-from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE, SOPClassCommonExtendedNegotiation
-from pynetdicom.presentation import PresentationContext
+from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
@@ -46,6 +44,7 @@ _COMPOSITE_STORAGE = "1.2.840.10008.5.1.4.1.1."
 _SOP_CLASS = "SOP Class"
 # Stands on media only, and no study can be seen in it (PS3.4 table I.4-1).
 _DIRECTORY = "1.2.840.10008.1.3.10"
+_STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 
 
 class Negotiated(IntEnum):
@@ -91,16 +90,6 @@ def storage_transfer_syntaxes() -> list[str]:
     return [*_PREFERRED, *rest]
 
 
-def supported_contexts() -> list[PresentationContext]:
-    """Return what is accepted of whoever asks; `accept_storage` adds to it."""
-    syntaxes = storage_transfer_syntaxes()
-    contexts = [build_context(str(context.abstract_syntax), syntaxes) for context in AllStoragePresentationContexts]
-    commitment = build_context(StorageCommitmentPushModel)
-    # The PACS is the SCP of this service although it opens the association.
-    commitment.scu_role, commitment.scp_role = False, True
-    return [*contexts, build_context(Verification), commitment]
-
-
 def is_storage(abstract_syntax: UID) -> bool:
     """Return whether a SOP class may be one of the Storage Service: it is none that is known to be of another.
 
@@ -118,60 +107,95 @@ def is_storage(abstract_syntax: UID) -> bool:
     return (named or abstract_syntax.startswith(_COMPOSITE_STORAGE)) and abstract_syntax != _DIRECTORY
 
 
-def accept_storage(association: Association) -> None:
-    """Accept the storage-like classes that the sender proposes besides those of `supported_contexts`.
+@dataclass(frozen=True, slots=True)
+class AcceptedContext:
+    """A context that the node accepted.
+
+    Attributes
+    ----------
+    abstract_syntax
+        SOP class.
+    transfer_syntax
+        The one that was chosen.
+    """
+
+    abstract_syntax: UID
+    transfer_syntax: UID
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiation:
+    """What became of the contexts that were proposed.
+
+    Attributes
+    ----------
+    results
+        Number, result and transfer syntax of each, as the answer gives them back.
+    accepted
+        By number.
+    refused
+        In the order of their numbers.
+    roles
+        Answers to role selection: SOP class, SCU role, SCP role.
+    """
+
+    results: tuple[tuple[int, Negotiated, str], ...]
+    accepted: Mapping[int, AcceptedContext]
+    refused: tuple[RefusedContext, ...]
+    roles: tuple[tuple[str, bool, bool], ...]
+
+
+def negotiate(proposed: Sequence[PresentationContext], roles: Mapping[str, tuple[bool, bool]]) -> Negotiation:
+    """Return which of the proposed contexts are accepted, and in which transfer syntax.
 
     Parameters
     ----------
-    association
-        Requested, and not answered yet.
+    proposed
+        Each with a number of its own, and with at least one transfer syntax.
+    roles
+        What the requestor would be, by SOP class: SCU, SCP.
     """
-    supported = association.acceptor.supported_contexts
-    known = {context.abstract_syntax for context in supported}
-    more = {uid for uid in map(_class_of, _proposed(association)) if uid not in known and is_storage(uid)}
-    syntaxes = storage_transfer_syntaxes() if more else []
-    association.acceptor.supported_contexts = [*supported, *(build_context(uid, syntaxes) for uid in sorted(more))]
+    ours = [context for uid in {_class_of(context) for context in proposed} if (context := _supported(uid))]
+    decided, answers = negotiate_as_acceptor(list(proposed), ours, {UID(uid): role for uid, role in roles.items()})
+    offered = {context.context_id: context.transfer_syntax for context in proposed}
+    results = tuple(
+        (cast(int, context.context_id), Negotiated(cast(int, context.result)), str(context.transfer_syntax[0]))
+        for context in decided
+    )
+    return Negotiation(
+        results,
+        {
+            cast(int, context.context_id): AcceptedContext(_class_of(context), context.transfer_syntax[0])
+            for context in decided
+            if context.result == Negotiated.ACCEPTED
+        },
+        tuple(
+            RefusedContext(
+                str(context.abstract_syntax),
+                tuple(map(str, offered[context.context_id])),
+                Negotiated(cast(int, context.result)),
+            )
+            for context in decided
+            if context.result != Negotiated.ACCEPTED
+        ),
+        tuple((str(role.sop_class_uid), bool(role.scu_role), bool(role.scp_role)) for role in answers),
+    )
 
 
-def serve_storage(association: Association) -> None:
-    """Have C-STORE requests of every accepted storage-like class served as such.
-
-    pynetdicom 3.0.4 finds the service of a request by a list of classes. Another one can be added for the whole process
-    only (`register_uid`, which changes the list while other associations read it), or by the sender, who may name the
-    service of a class (PS3.7 D.3.3.6): that is said here in its place. No upstream issue is known.
-
-    Parameters
-    ----------
-    association
-        Just accepted.
-    """
-    classes = {_class_of(context) for context in association.accepted_contexts}
-    unknown = [uid for uid in classes if uid_to_service_class(uid) is ServiceClass]
-    association.acceptor._common_ext = {uid: _as_storage(uid) for uid in unknown}
-
-
-def refused_contexts(association: Association) -> list[RefusedContext]:
-    """Return the contexts of an accepted association that were refused, in the order they were proposed."""
-    offered = {context.context_id: context.transfer_syntax for context in _proposed(association)}
-    return [
-        RefusedContext(
-            str(context.abstract_syntax),
-            tuple(map(str, offered[context.context_id])),
-            Negotiated(cast(int, context.result)),
-        )
-        for context in association.rejected_contexts
-    ]
-
-
-def _proposed(association: Association) -> list[PresentationContext]:
-    return cast(A_ASSOCIATE, association.requestor.primitive).presentation_context_definition_list
+@lru_cache(maxsize=512)
+def _supported(abstract_syntax: UID) -> PresentationContext | None:
+    """Return what is accepted of a SOP class; made once, and read only."""
+    if abstract_syntax == Verification:
+        return build_context(Verification)
+    if abstract_syntax == StorageCommitmentPushModel:
+        commitment = build_context(StorageCommitmentPushModel)
+        # The PACS is the SCP of this service although it opens the association.
+        commitment.scu_role, commitment.scp_role = False, True
+        return commitment
+    if abstract_syntax in _STORAGE or is_storage(abstract_syntax):
+        return build_context(abstract_syntax, storage_transfer_syntaxes())
+    return None
 
 
 def _class_of(context: PresentationContext) -> UID:
     return cast(UID, context.abstract_syntax)
-
-
-def _as_storage(sop_class: UID) -> SOPClassCommonExtendedNegotiation:
-    item: Any = SOPClassCommonExtendedNegotiation()
-    item.sop_class_uid, item.service_class_uid = sop_class, StorageServiceClass.uid
-    return cast(SOPClassCommonExtendedNegotiation, item)

@@ -1,6 +1,12 @@
 """The DICOM port: C-ECHO, C-STORE, and the results of storage commitment; bytes to the spool, then the answer.
 
-Of a data set only as much is read as it takes to find the study it belongs to. Success means the file is fsynced.
+::
+
+    upper_layer_accept   the door: one thread for everybody of whom nothing is known yet
+    scp                  who may associate, and what for: a thread for each association
+    accepted             its messages, over upper_layer_transfer and dimse
+    storage              C-STORE
+
 Only configured peers may associate, by AE title and address, and only those with the role "source" may store.
 
 Storage commitment: the node is the SCU of that service, so the PACS opens an association of its own to report a result
@@ -10,73 +16,46 @@ and proposes the SCP role for itself (PS3.4 J.3.3); the result is kept as
 
 from __future__ import annotations
 
+import itertools
 import logging
-import sys
+import resource
+import socket
 import threading
 import time
-import zlib
-from enum import IntEnum
-from io import BytesIO
-from typing import Any, Protocol, cast
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol
 
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-)
-from pynetdicom import AE, _config, evt
-from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
-from dicom_node.config import Config, PeerRole
-from dicom_node.errors import ConfigError, SpoolFull
+from dicom_node.config import Config
+from dicom_node.errors import ConfigError
 from dicom_node.log import say
-from dicom_node.net.association import send_at_once
-from dicom_node.net.callers import Caller, known_roles, plain_address
-from dicom_node.net.commitments import write_commitment
-from dicom_node.net.contexts import accept_storage, refused_contexts, serve_storage, supported_contexts
+from dicom_node.net.accepted import AcceptedAssociation, Conversation, Operation
+from dicom_node.net.admission import Admitted, admit, refuse
+from dicom_node.net.contexts import AcceptedContext
+from dicom_node.net.dimse import Command, Request, Status
+from dicom_node.net.operations import AnswerOnly, CommitmentReport
+from dicom_node.net.places import Places
+from dicom_node.net.storage import Storage, StoreOperation
+from dicom_node.net.strangers import Strangers
+from dicom_node.net.upper_layer import Abort, AbortReason, Rejection, abort, reject
+from dicom_node.net.upper_layer_accept import BACKLOG, Asked, Door, Port
+from dicom_node.net.upper_layer_transfer import Closed, TimedOut, Transfer, send_last
 from dicom_node.studies.collect import End
 from dicom_node.studies.spool import Outcome, Spool, Study
 from dicom_node.studies.timeline import Ending, Event
-from models.uid import is_uid
 
 logger = logging.getLogger(__name__)
 
-MAXIMUM_ASSOCIATIONS = 64
-# Modalities hold an association open between the series of an examination.
-IDLE_TIMEOUT_S = 1800
-MESSAGE_TIMEOUT_S = 120
-REQUEST_TIMEOUT_S = 30
-MAXIMUM_PDU_BYTES = 128 * 1024
-
-# Transient, by the service provider (presentation): local limit exceeded (PS3.8 9.3.4).
-LOCAL_LIMIT = (0x02, 0x03, 0x02)
-_STUDY_INSTANCE_UID = 0x0020000D
-_INFLATE_BYTES = 64 * 1024
+MAXIMUM_ASSOCIATIONS: Final = 512
+MAXIMUM_ASSOCIATIONS_OF_PEER: Final = 64
+"""One peer whose associations stall shuts itself out, and nobody else."""
+_DECISIONS, _DECISIONS_OF_ADDRESS = 128, 32
+_STORING_THREADS = 8
+_FILES = 8192
+_SLACK_BYTES = 2**24
 _LAST_NOTES_S = 5.0
-
-
-class Status(IntEnum):
-    """The DIMSE statuses the node answers with (PS3.4 B.2.3, PS3.7 C)."""
-
-    SUCCESS = 0x0000
-    PROCESSING_FAILURE = 0x0110
-    NOT_AUTHORISED = 0x0124
-    OUT_OF_RESOURCES = 0xA700
-    NO_STUDY = 0xA900
-    CANNOT_UNDERSTAND = 0xC000
-
-
-class Refusal(IntEnum):
-    """Why an association is rejected for good: diagnostic of the service user (PS3.8 9.3.4)."""
-
-    CALLING_AE_TITLE = 3
-    CALLED_AE_TITLE = 7
+_GB = 10**9
 
 
 class Listener(Protocol):
@@ -109,16 +88,23 @@ class Receiver:
         self._config = config
         self._spool = spool
         self._listener = listener
-        self._callers: dict[Association, Caller] = {}
-        self._lock = threading.Lock()
-        self._server: ThreadedAssociationServer | None = None
+        self._storage = Storage(spool, _Noting(spool, listener), int(config.receive.max_object_gb * _GB))
+        self._strangers = Strangers()
+        self._deciding = Places(_DECISIONS_OF_ADDRESS, _DECISIONS)
+        self._places = Places(MAXIMUM_ASSOCIATIONS_OF_PEER, MAXIMUM_ASSOCIATIONS)
+        self._open: dict[AcceptedAssociation, Transfer] = {}
+        self._numbers = itertools.count(1)
+        self._given_up = threading.Event()
+        self._pool = ThreadPoolExecutor(_STORING_THREADS, "storing")
+        self._door: Door | None = None
+        self._ports: list[Port] = []
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
-        if self._server is None:
+        """The plain port that is listened on."""
+        if self._door is None:
             raise RuntimeError("the receiver is not started")
-        return int(self._server.server_address[1])
+        return int(self._ports[0].socket.getsockname()[1])
 
     def start(self) -> None:
         """Remove what a crash left half-written, then listen.
@@ -129,243 +115,223 @@ class Receiver:
             If the port cannot be opened (``port_unavailable``).
         """
         self._spool.clean()
+        _allow_files()
         node = self._config.node
-        # pynetdicom would decode and print every message, patient attributes included; its manual names this switch.
-        _config.LOG_HANDLER_LEVEL = "none"
-        try:
-            self._server = _application_entity(node.ae_title).start_server(
-                (node.bind, node.port), block=False, evt_handlers=self._events()
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"Port {node.port} on {node.bind} cannot be opened ({error.strerror}): change node.port or node.bind.",
-                "port_unavailable",
-            ) from None
-        # pynetdicom has no setting for its backlog of 5 (no upstream issue known).
-        if self._server and self._server.socket:
-            self._server.socket.listen(MAXIMUM_ASSOCIATIONS)
+        self._ports = [Port(listen(node.bind, node.port))]
+        self._door = Door(self._ports, self._on_request)
+        self._door.open()
         say(logger, "listening", ae_title=node.ae_title, bind=node.bind, port=self.port)
 
     def stop(self, grace_s: float = 5.0) -> None:
         """Take no new association, let open ones finish for `grace_s`, then abort them."""
-        if self._server is None:
+        if self._door is None:
             return
-        server, self._server = self._server, None
-        server.shutdown()
-        until_s = time.monotonic() + grace_s
-        while server.active_associations and time.monotonic() < until_s:
-            time.sleep(0.05)
-        for association in server.active_associations:
-            association.abort()
-        until_s = time.monotonic() + _LAST_NOTES_S
-        while self._callers and time.monotonic() < until_s:
-            time.sleep(0.01)
+        self._door.close_ports()
+        self._await_ends(grace_s)
+        self._given_up.set()
+        for transfer in list(self._open.values()):
+            transfer.give_up()
+        self._await_ends(_LAST_NOTES_S)
+        self._door.shut()
+        self._door = None
+        self._pool.shutdown(wait=False)
         say(logger, "stopped")
 
-    def _events(self) -> list[Any]:
-        return [
-            (evt.EVT_CONN_OPEN, send_at_once),
-            (evt.EVT_CONN_CLOSE, _let_go),
-            (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_ACCEPTED, lambda event: serve_storage(event.assoc)),
-            (evt.EVT_ACSE_RECV, self._on_abort),
-            (evt.EVT_C_STORE, self._on_store),
-            (evt.EVT_N_EVENT_REPORT, self._on_commitment),
-        ]
+    def _await_ends(self, timeout_s: float) -> None:
+        until_s = time.monotonic() + timeout_s
+        while self._open and time.monotonic() < until_s:
+            time.sleep(0.01)
 
-    def _on_requested(self, event: evt.Event) -> None:
-        association = event.assoc
-        request = cast(A_ASSOCIATE, association.requestor.primitive)
-        called, calling = request.called_ae_title.strip(), request.calling_ae_title.strip()
-        address = plain_address(association.requestor.address)
-        roles = known_roles(self._config, calling, address)
-        if called != self._config.node.ae_title:
-            _reject(association, Refusal.CALLED_AE_TITLE, calling, called, address)
-        elif roles is None:
-            _reject(association, Refusal.CALLING_AE_TITLE, calling, called, address)
-        elif len(self._callers) >= MAXIMUM_ASSOCIATIONS:
-            say(logger, "association put off, too many are open", level=logging.WARNING, calling=calling)
-            association.acse.send_reject(*LOCAL_LIMIT)
-            association.kill()
+    def _on_request(self, asked: Asked) -> None:
+        if self._deciding.take(asked.address):
+            threading.Thread(target=self._serve, args=(asked,), name="association", daemon=True).start()
         else:
-            accept_storage(association)
-            with self._lock:
-                self._callers[association] = Caller(calling, address, PeerRole.SOURCE in roles)
-            # Not every end of an association has an event (a lost connection): wait for its thread.
-            threading.Thread(target=self._await_end, args=(association,), name="association-end", daemon=True).start()
+            self._strangers.count("too many wait", asked.address)
+            asked.socket.close()
 
-    def _await_end(self, association: Association) -> None:
-        association.join()
-        caller = self._callers[association]
+    def _serve(self, asked: Asked) -> None:
+        """Answer a request, and serve the association that comes of it until it ends; in a thread of its own."""
+        transfer = Transfer(asked.socket, self._given_up.is_set)
+        try:
+            self._decide_and_serve(asked, transfer)
+        except Abort as fault:
+            self._strangers.count(fault.because, asked.address)
+            send_last(transfer, abort(fault.reason))
+        except Closed:
+            pass
+        except Exception:
+            say(logger, "association ended by a fault", level=logging.ERROR, address=asked.address)
+        finally:
+            self._leave(asked)
+
+    def _decide_and_serve(self, asked: Asked, transfer: Transfer) -> None:
+        try:
+            admitted = admit(asked, self._config)
+        finally:
+            self._deciding.give_back(asked.address)
+        if isinstance(admitted, Rejection):
+            transfer.send(reject(admitted))
+            return
+        peer = admitted.caller.ae_title, admitted.caller.address
+        if not self._places.take(peer):
+            transfer.send(reject(refuse(Rejection.TOO_MANY_ASSOCIATIONS, asked)))
+            return
+        try:
+            self._serve_admitted(admitted, transfer)
+        finally:
+            self._places.give_back(peer)
+
+    def _serve_admitted(self, admitted: Admitted, transfer: Transfer) -> None:
+        association = AcceptedAssociation(
+            next(self._numbers), admitted.caller, admitted.negotiation.accepted, admitted.negotiation.refused
+        )
+        conversation = Conversation(
+            association,
+            transfer,
+            self._begin,
+            width=admitted.operations,
+            pool=self._pool,
+            longest_bytes=2 * self._storage.longest_bytes + _SLACK_BYTES,
+        )
+        self._open[association] = transfer
+        try:
+            transfer.send(admitted.answer())
+            ending = self._converse(association, conversation, transfer)
+            self._closed(association, ending)
+        finally:
+            del self._open[association]
+
+    def _converse(self, association: AcceptedAssociation, conversation: Conversation, transfer: Transfer) -> Ending:
+        facts = {"ae_title": association.caller.ae_title, "address": association.caller.address}
+        try:
+            return conversation.run()
+        except Closed:
+            if not self._given_up.is_set():
+                return Ending.LOST
+            send_last(transfer, abort(None))
+        except TimedOut:
+            say(logger, "association aborted, the peer did not go on", level=logging.WARNING, **facts)
+            send_last(transfer, abort(AbortReason.NOT_SPECIFIED))
+        except Abort as fault:
+            say(logger, "association aborted", level=logging.WARNING, **facts, reason=fault.because)
+            send_last(transfer, abort(fault.reason))
+        except Exception:
+            say(logger, "association ended by a fault", level=logging.ERROR, **facts)
+            send_last(transfer, abort(AbortReason.NOT_SPECIFIED))
+        return Ending.ABORTED_HERE
+
+    def _closed(self, association: AcceptedAssociation, ending: Ending) -> None:
         try:
             if self._listener:
-                self._listener.closed(
-                    id(association), End(_ending(association, caller), caller.ae_title, caller.address)
-                )
+                end = End(ending, association.caller.ae_title, association.caller.address)
+                self._listener.closed(association.number, end)
         except Exception:
             say(logger, "end of an association not noted", level=logging.ERROR)
-        finally:
-            with self._lock:
-                del self._callers[association]
 
-    def _on_abort(self, event: evt.Event) -> None:
-        """Keep how the sender ended; pynetdicom makes an A-P-ABORT of a lost connection too."""
-        caller, primitive = self._callers.get(event.assoc), cast(Any, event).primitive
-        if caller and isinstance(primitive, (A_ABORT, A_P_ABORT)):
-            caller.ending = Ending.ABORTED if isinstance(primitive, A_ABORT) else Ending.LOST
-
-    def _on_store(self, event: evt.Event) -> Dataset:
-        caller = self._callers[event.assoc]
-        if not caller.may_store:
-            say(logger, "refused, not a source", level=logging.WARNING, ae_title=caller.ae_title)
-            return _answer(Status.NOT_AUTHORISED, "this AE title is not a source")
-        study_uid = None
-        try:
-            study_uid = find_study_uid(cast(Any, event.request).DataSet, event.context.transfer_syntax)
-        except Exception:
-            say(logger, "refused, unreadable data set", level=logging.ERROR, ae_title=caller.ae_title)
-            status, comment = Status.CANNOT_UNDERSTAND, "unreadable data set"
+    def _leave(self, asked: Asked) -> None:
+        """Have the peer close the connection, which the door waits for."""
+        if self._door and not self._given_up.is_set():
+            self._door.leave(asked.socket, asked.address)
         else:
-            status, comment = self._store(event, caller, study_uid)
-        if status is not Status.SUCCESS and self._listener:
-            self._listener.refused(id(event.assoc), study_uid)
-        return _answer(status, comment)
+            asked.socket.close()
 
-    def _store(self, event: evt.Event, caller: Caller, study_uid: str | None) -> tuple[Status, str]:
-        sop_instance_uid = str(cast(C_STORE, event.request).AffectedSOPInstanceUID)
-        if study_uid is None or not is_uid(sop_instance_uid):
-            say(logger, "refused, no valid UID", level=logging.WARNING, ae_title=caller.ae_title)
-            return Status.NO_STUDY, "no valid Study or SOP Instance UID"
-        try:
-            stored = self._spool.store(study_uid, sop_instance_uid, event.encoded_dataset())
-            self._arrived(event.assoc, caller, study_uid, stored.outcome)
-        except SpoolFull:
-            say(logger, "refused, disk full", level=logging.ERROR)
-            return Status.OUT_OF_RESOURCES, "disk full, send again later"
-        except Exception:
-            say(logger, "instance not stored", level=logging.ERROR)
-            return Status.PROCESSING_FAILURE, "could not be stored"
-        return Status.SUCCESS, ""
+    def _begin(self, association: AcceptedAssociation, context: AcceptedContext, request: Request) -> Operation:
+        """Return the operation that a request asks for (PS3.7 C.5 for those that the node has not)."""
+        match request.command:
+            case Command.C_STORE if context.abstract_syntax in (Verification, StorageCommitmentPushModel):
+                return AnswerOnly(Status.SOP_CLASS_NOT_SUPPORTED, "no storage SOP class")
+            case Command.C_STORE if not association.caller.may_store:
+                say(logger, "refused, not a source", level=logging.WARNING, ae_title=association.caller.ae_title)
+                return AnswerOnly(Status.NOT_AUTHORISED, "this AE title is not a source")
+            case Command.C_STORE:
+                return StoreOperation(self._storage, association, context, request)
+            case Command.C_ECHO:
+                return AnswerOnly(Status.SUCCESS)
+            case Command.N_EVENT_REPORT if context.abstract_syntax == StorageCommitmentPushModel:
+                return CommitmentReport(self._spool.data_dir, context)
+            case Command.N_EVENT_REPORT:
+                return AnswerOnly(Status.NO_SUCH_SOP_CLASS)
+            case Command.C_CANCEL:
+                return AnswerOnly(None)
+            case _:
+                return AnswerOnly(Status.UNRECOGNISED_OPERATION)
 
-    def _arrived(self, association: Association, caller: Caller, study_uid: str, outcome: Outcome) -> None:
+
+class _Noting:
+    """Notes what arrived in the timelines, and tells the listener."""
+
+    def __init__(self, spool: Spool, listener: Listener | None) -> None:
+        self._spool = spool
+        self._listener = listener
+        self._lock = threading.Lock()
+
+    def stored(self, association: AcceptedAssociation, study_uid: str, outcome: Outcome) -> None:
         if outcome is Outcome.CONFLICT:
             say(logger, "instance kept beside another with its UID", level=logging.WARNING, study=study_uid)
-        if study_uid not in caller.studies:
+        caller = association.caller
+        with self._lock:
+            is_first = study_uid not in caller.studies
             caller.studies.add(study_uid)
+        if is_first:
             study = self._spool.study(study_uid)
             study.note(Event.ASSOCIATION, calling=caller.ae_title, address=caller.address)
-            _note_refused(study, association, caller)
+            _note_refused(study, association)
         if self._listener:
-            self._listener.stored(id(association), study_uid, outcome)
+            self._listener.stored(association.number, study_uid, outcome)
 
-    def _on_commitment(self, event: evt.Event) -> tuple[int, None]:
-        try:
-            write_commitment(self._spool.data_dir, event.event_information)
-        except Exception:
-            say(logger, "storage commitment result not kept", level=logging.ERROR)
-            return Status.PROCESSING_FAILURE, None
-        return Status.SUCCESS, None
+    def refused(self, association: AcceptedAssociation, study_uid: str | None) -> None:
+        if self._listener:
+            self._listener.refused(association.number, study_uid)
 
 
-def find_study_uid(data_set: BytesIO, transfer_syntax: UID) -> str | None:
-    """Return the Study Instance UID of an encoded data set, None if there is no valid one; reads no further.
-
-    Parameters
-    ----------
-    data_set
-        As it came, without File Meta Information.
-    transfer_syntax
-        In which it is encoded; a deflated one is inflated as far as needed.
-
-    Raises
-    ------
-    Exception
-        Whatever pydicom meets in a data set it cannot read.
-    """
-    if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        return _find_deflated(data_set.getvalue())
-    data_set.seek(0)
-    uid, _ = _scan(data_set, transfer_syntax)
-    return uid
-
-
-def _find_deflated(data_set: bytes) -> str | None:
-    """Inflate a little, then all the more, until an element behind the place of the UID is reached."""
-    size_bytes = _INFLATE_BYTES
-    while True:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        start = inflater.decompress(data_set, size_bytes)
-        uid, passed = _scan(BytesIO(start), ExplicitVRLittleEndian)
-        if passed or len(start) < size_bytes:
-            return uid
-        size_bytes *= 8
-
-
-def _scan(stream: BytesIO, transfer_syntax: UID) -> tuple[str | None, bool]:
-    """Return the UID, and whether an element behind its place was seen."""
-    passed = False
-
-    def behind(tag: BaseTag, _vr: str | None, _length_bytes: int) -> bool:
-        nonlocal passed
-        passed = int(tag) > _STUDY_INSTANCE_UID
-        return passed
-
-    elements = read_dataset(stream, transfer_syntax.is_implicit_VR, transfer_syntax.is_little_endian, stop_when=behind)
-    if _STUDY_INSTANCE_UID not in elements:
-        return None, passed
-    element: Any = elements.get_item(_STUDY_INSTANCE_UID)
-    text = element.value.decode("ascii", "replace").strip(" \0") if len(element.value or b"") == element.length else ""
-    return (text if is_uid(text) else None), passed
-
-
-def _application_entity(ae_title: str) -> AE:
-    entity = AE(ae_title)
-    # pynetdicom counts connections that never ask for an association too (no upstream issue known); `Receiver` counts
-    # those that do.
-    entity.maximum_associations = sys.maxsize
-    entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
-    entity.acse_timeout = REQUEST_TIMEOUT_S
-    entity.dimse_timeout = MESSAGE_TIMEOUT_S
-    entity.network_timeout = IDLE_TIMEOUT_S
-    entity.supported_contexts = supported_contexts()
-    return entity
-
-
-def _reject(association: Association, refusal: Refusal, calling: str, called: str, address: str) -> None:
-    facts = {"reason": refusal.name.lower(), "calling": calling, "called": called, "address": address}
-    say(logger, "association refused", level=logging.WARNING, **facts)
-    association.acse.send_reject(0x01, 0x01, int(refusal))
-    association.kill()
-
-
-def _note_refused(study: Study, association: Association, caller: Caller) -> None:
+def _note_refused(study: Study, association: AcceptedAssociation) -> None:
     """Note the contexts that were refused beside what the study came in, once for each sender."""
-    refused = [context.as_json() for context in refused_contexts(association)]
-    facts = {"calling": caller.ae_title, "contexts": refused}
+    refused = [context.as_json() for context in association.refused]
+    facts = {"calling": association.caller.ae_title, "contexts": refused}
     if not refused or any(entry.facts == facts for entry in study.timeline()):
         return
     study.note(Event.CONTEXTS_REFUSED, **facts)
     say(logger, "contexts refused", level=logging.WARNING, study=study.uid, contexts=len(refused))
 
 
-def _ending(association: Association, caller: Caller) -> Ending:
-    if association.is_released:
-        return Ending.RELEASED
-    return caller.ending or (Ending.ABORTED_HERE if association.is_aborted else Ending.LOST)
+def listen(bind: str, port: int) -> socket.socket:
+    """Return a socket that listens.
 
+    Parameters
+    ----------
+    bind
+        Address of version 4 or 6, or a name.
+    port
+        0 lets the system choose.
 
-def _answer(status: Status, comment: str) -> Dataset:
-    answer = Dataset()
-    answer.Status = int(status)
-    if comment:
-        answer.ErrorComment = comment
-    return answer
-
-
-def _let_go(event: evt.Event) -> None:
-    """End the thread of a connection that closed before it asked for anything, such as a load balancer's probe.
-
-    pynetdicom 3.0.4 lets it wait until `acse_timeout`; its issue 669 was about what such threads kept, not their wait.
+    Raises
+    ------
+    ConfigError
+        If the port cannot be opened (``port_unavailable``).
     """
-    if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"Port {port} on {bind} cannot be opened ({error.strerror}): change node.port or node.bind.",
+            "port_unavailable",
+        ) from None
+    return listening
+
+
+def _allow_files() -> None:
+    """Allow this process as many descriptors as all associations may need, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

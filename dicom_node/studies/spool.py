@@ -4,6 +4,7 @@
 
     <data_dir>/                                    0700
       collecting/, changed/                                          see `unfinished` and `changes`
+      spool/incoming/                              what is being received; emptied at a start
       spool/<study_uid>/instances/<sop_instance_uid>.dcm
                                   <sop_instance_uid>~<sha256>.dcm    same UID, other bytes: both are kept
                         copies.txt                 in which order copies of an instance came; absent if none did
@@ -12,8 +13,8 @@
                         statements.json            what a human stated of copies and patients; absent if nothing
                         runs/<input_digest>/       written by the engine
 
-An instance appears under its name complete and fsynced, or not at all: it is written under another name in the same
-folder, fsynced and then linked. A link fails where a name exists, so two associations never overwrite each other.
+An instance appears under its name complete and fsynced, or not at all: it is written in ``incoming``, piece by piece as
+it comes, fsynced and then linked. A link fails where a name exists, so two associations never overwrite each other.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -31,11 +33,12 @@ from pathlib import Path
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
 from dicom_node.studies import changes, timeline
 from dicom_node.studies.copies import note_receipt, received
+from dicom_node.studies.incoming import IncomingInstance
 from dicom_node.studies.timeline import Event, State, Timeline
 from dicom_node.studies.unfinished import Unfinished
 from models.contrast import Contrast
 from models.uid import is_uid
-from models.whole_files import drop_unfinished, make_folder, sync_folder, write_json, write_new
+from models.whole_files import drop_unfinished, make_folder, sync_folder, write_json
 
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,128}")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -174,11 +177,12 @@ class Spool:
         self.data_dir = data_dir
         self.reserve_bytes = reserve_bytes
         self._folder = data_dir / "spool"
+        self._incoming = self._folder / "incoming"
         self._durable: set[str] = set()
         try:
             if make or data_dir.exists():
                 _make_private(data_dir)
-                for folder in (self._folder, data_dir / changes.FOLDER):
+                for folder in (self._folder, self._incoming, data_dir / changes.FOLDER):
                     make_folder(folder)
                 self.unfinished = Unfinished(data_dir)
         except OSError as error:
@@ -197,7 +201,7 @@ class Spool:
         Returns
         -------
         Stored
-            ``SAME`` if these bytes were there already, and the newest under this UID; ``CONFLICT`` if other bytes were.
+            See `keep`.
 
         Raises
         ------
@@ -208,15 +212,58 @@ class Spool:
         """
         check_uid(study_uid)
         check_uid(sop_instance_uid)
-        self._require_space(len(content))
+        with self.receive() as incoming:
+            incoming.write(content)
+            return self.keep(incoming, study_uid, sop_instance_uid)
+
+    def receive(self) -> IncomingInstance:
+        """Return a file to which an instance is written as it comes; it is in no study until `keep`.
+
+        Raises
+        ------
+        SpoolFull
+            If the reserve is touched already (``disk_full``).
+        SpoolError
+            If the disk refuses (``spool_failed``).
+        """
+        with self._disk_errors():
+            self.require_space(0)
+            make_folder(self._incoming)
+            return IncomingInstance(self._incoming, self.require_space, self._disk_errors)
+
+    def keep(self, incoming: IncomingInstance, study_uid: str, sop_instance_uid: str) -> Stored:
+        """Keep what was received; when this returns it survives a power failure.
+
+        Parameters
+        ----------
+        incoming
+            Written whole, File Meta Information and data set.
+        study_uid, sop_instance_uid
+            UIDs; checked before they are used as names.
+
+        Returns
+        -------
+        Stored
+            ``SAME`` if these bytes were there already, and the newest under this UID; ``CONFLICT`` if other bytes were.
+
+        Raises
+        ------
+        SpoolError
+            If a UID is invalid (``uid_invalid``) or the disk refuses (``spool_failed``).
+        SpoolFull
+            If the disk is full (``disk_full``).
+        """
+        check_uid(study_uid)
+        check_uid(sop_instance_uid)
         try:
-            instances = self._instances_folder(study_uid)
-            with self.unfinished.adding(study_uid) as mark:
-                stored = _keep(instances, sop_instance_uid, content, mark)
-                sync_folder(instances)
-        except OSError as error:
+            with self._disk_errors():
+                instances = self._instances_folder(study_uid)
+                with self.unfinished.adding(study_uid) as mark:
+                    stored = _keep(instances, sop_instance_uid, incoming, mark)
+                    sync_folder(instances)
+        except SpoolError:
             self._durable.discard(study_uid)
-            raise _disk_error(self.data_dir, error) from error
+            raise
         return stored
 
     def studies(self) -> list[Study]:
@@ -249,9 +296,7 @@ class Spool:
 
     def clean(self) -> int:
         """Remove what a crash left half-written and return how many files; only before receiving starts."""
-        # Whatever is being written belongs to a study that is marked.
-        folders = (self._folder / uid / "instances" for uid in self.unfinished.uids())
-        return sum(drop_unfinished(folder) for folder in folders if folder.is_dir())
+        return drop_unfinished(self._incoming)
 
     def forget(self, study_uid: str) -> None:
         """Let go of what this process remembers of a study to which nothing is added for now."""
@@ -262,9 +307,24 @@ class Spool:
         disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize
 
-    def _require_space(self, size_bytes: int) -> None:
+    def require_space(self, size_bytes: int) -> None:
+        """Refuse to touch the reserve with so many bytes more.
+
+        Raises
+        ------
+        SpoolFull
+            If they would (``disk_full``).
+        """
         if self.free_bytes() - size_bytes < self.reserve_bytes:
             raise SpoolFull(f"The disk of {self.data_dir} is full up to its reserve: free space on it.")
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Give what the disk says its code and its sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise _disk_error(self.data_dir, error) from error
 
     def _instances_folder(self, study_uid: str) -> Path:
         """Make the folder of a study and its name durable, unless this process has."""
@@ -310,31 +370,21 @@ def check_uid(text: str) -> None:
         raise SpoolError("A UID is 1 to 64 digits and dots: the sender has to correct it.", "uid_invalid")
 
 
-def _keep(folder: Path, sop_instance_uid: str, content: bytes, mark: Callable[[], None]) -> Stored:
+def _keep(folder: Path, sop_instance_uid: str, incoming: IncomingInstance, mark: Callable[[], None]) -> Stored:
     target = folder / f"{sop_instance_uid}.dcm"
     if not target.exists():
         mark()
-        if write_new(target, content):
+        if incoming.link(target):
             return Stored(target, Outcome.NEW)
-    data_set = _data_set(content)
     copy = target
-    differs = _data_set(target.read_bytes()) != data_set
+    differs = not incoming.holds_the_same_as(target)
     if differs or received(folder.parent):
         mark()
     if differs:
-        copy = folder / f"{sop_instance_uid}~{hashlib.sha256(data_set).hexdigest()[:16]}.dcm"
-        if not copy.exists():
-            write_new(copy, content)
+        copy = folder / f"{sop_instance_uid}~{incoming.digest()[:16]}.dcm"
+        incoming.link(copy)
         sync_folder(folder)
     return Stored(copy, Outcome.CONFLICT if note_receipt(target, copy) else Outcome.SAME)
-
-
-def _data_set(content: bytes) -> memoryview:
-    """Return `content` without preamble and File Meta Information, whose group length stands first (PS3.10 7.1)."""
-    view = memoryview(content)
-    if content[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
-        return view
-    return view[144 + int.from_bytes(content[140:144], "little") :]
 
 
 def _disk_error(data_dir: Path, error: OSError) -> SpoolError:

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -34,9 +35,12 @@ from pynetdicom.association import Association
 from dicom_node import log
 from dicom_node.config import Config, NodeSection, Peer, PeerRole, ReceiveSection
 from dicom_node.errors import ConfigError
-from dicom_node.net import scp
+from dicom_node.net import accepted
 from dicom_node.net.contexts import storage_transfer_syntaxes
-from dicom_node.net.scp import Receiver, Status, find_study_uid
+from dicom_node.net.dimse import Status
+from dicom_node.net.places import Places
+from dicom_node.net.scp import Receiver
+from dicom_node.net.study_uid import find_study_uid
 from dicom_node.studies.collect import End
 from dicom_node.studies.spool import Outcome, Spool
 from dicom_node.studies.timeline import Ending, Event
@@ -321,7 +325,7 @@ def test_how_an_association_ended_is_reported(receiver: Receiver, arrivals: Arri
 def test_an_association_that_is_idle_for_too_long_is_ended_here(
     spool: Spool, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(scp, "IDLE_TIMEOUT_S", 1)
+    monkeypatch.setattr(accepted, "IDLE_TIMEOUT_S", 1)
     receiver = Receiver(settings(spool.data_dir), spool, arrivals)
     receiver.start()
     try:
@@ -398,7 +402,7 @@ def test_a_disk_that_is_full_up_to_the_reserve_is_said(tmp_path: Path):
 
 
 def test_a_disk_that_fails_is_an_answer_not_a_crash(receiver: Receiver, spool: Spool):
-    (spool.data_dir / "spool").rmdir()
+    shutil.rmtree(spool.data_dir / "spool")
     (spool.data_dir / "spool").touch()
     assert store(receiver, make_instance())[0].Status == Status.PROCESSING_FAILURE
     (spool.data_dir / "spool").unlink()
@@ -481,7 +485,7 @@ def test_a_probe_leaves_nothing_behind(receiver: Receiver):
 
 
 def test_more_associations_than_the_limit_are_put_off(receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scp, "MAXIMUM_ASSOCIATIONS", 2)
+    monkeypatch.setattr(receiver, "_places", Places(2, 3))
     opened = [associate(receiver) for _ in range(3)]
     assert [association.is_established for association in opened] == [True, True, False]
     answer = opened[2].acceptor.primitive
