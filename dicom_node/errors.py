@@ -11,7 +11,9 @@
     ├── WorkerError          the worker refuses to start: model, weights or device
     ├── AlreadyRunningError  a receiver or worker of this name is running; exit code 2
     └── PeerError            a peer did not answer as it should; tried again with back-off
+        ├── PeerAway         there is no association with it: nothing else would fare better
         └── DeliveryError    a peer answered but did not take an object
+            ├── ObjectDenied     it says that it does not hold an object
             └── ObjectMissing    object_missing: there is nothing to send
 
 A study that cannot be scored is not an error of the node: those reasons belong to `pipeline`. Anything else that is
@@ -105,10 +107,8 @@ class PeerError(NodeError):
         return False
 
 
-def disk_refusal(error: OSError) -> NodeError:
-    """Return a refusal of the operating system as an error that the command line prints."""
-    where = f" {error.filename}" if error.filename else ""
-    return NodeError(f"The system refuses{where}: {error.strerror or type(error).__name__}.", "file_refused")
+class PeerAway(PeerError):
+    """There is no association with a peer: whatever else is for it would fail alike."""
 
 
 class DeliveryError(PeerError):
@@ -136,6 +136,10 @@ class DeliveryError(PeerError):
         return self.status in _STORE_CLASS_FAILURES and self.status not in _OUT_OF_RESOURCES
 
 
+class ObjectDenied(DeliveryError):
+    """A peer says that it does not hold an object that it took."""
+
+
 class ObjectMissing(DeliveryError):
     """The run left no object of the kind that is to be sent."""
 
@@ -145,3 +149,9 @@ class ObjectMissing(DeliveryError):
     def permanent(self) -> bool:
         """Always: trying again makes no object."""
         return True
+
+
+def disk_refusal(error: OSError) -> NodeError:
+    """Return a refusal of the operating system as an error that the command line prints."""
+    where = f" {error.filename}" if error.filename else ""
+    return NodeError(f"The system refuses{where}: {error.strerror or type(error).__name__}.", "file_refused")

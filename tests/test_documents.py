@@ -24,7 +24,7 @@ from dicom_node import config
 from dicom_node.cli import app as cli
 from dicom_node.config import Config, example_toml, load, parse
 from dicom_node.config import sentences as config_text
-from dicom_node.engine import supervisor, worker, workflow
+from dicom_node.engine import sending, supervisor, worker, workflow
 from dicom_node.net import (
     accepted,
     admission,
@@ -128,10 +128,14 @@ def constant(call: ast.Call, position: int) -> str | None:
 
 def node_codes() -> set[str]:
     """Return every code that an error of the node or of a model may have."""
+    named = ("SpoolFull", "StudyUnknown", "PeerAway", "ObjectDenied")
     places = {"ModelError": 0, "verify_checksums": 1, "_verified": 1, "refusal": 2}
     found = set(config_text.CODES.values()) | {"config_bad_value", "internal_error"}
     for name, call in [*calls("dicom_node"), *calls("pipeline"), *calls("models")]:
-        position = places.get(name, 1 if name.endswith("Error") or name in ("SpoolFull", "StudyUnknown") else None)
+        position = places.get(
+            name,
+            1 if name.endswith("Error") or name in named else None,
+        )
         code = None if position is None else constant(call, position)
         if code and re.fullmatch(r"[a-z]+(_[a-z]+)+", code):
             found.add(code)
@@ -369,7 +373,7 @@ def test_limits_are_those_of_the_code():
     text = " ".join(CONFORMANCE.read_text("utf-8").split())
     assert f"up to {admission.MAXIMUM_OPERATIONS} operations performed at once" in text
     assert f"1 s more for each {accepted.SLOWEST_BYTES_PER_S:g} bytes" in text
-    assert f"At most {workflow.DELIVERIES_AT_ONCE} deliveries" in text
+    assert f"At most {sending.DELIVERIES_AT_ONCE} deliveries" in text
 
 
 def test_transfer_syntaxes_are_those_accepted_in_this_order():

@@ -147,12 +147,57 @@ def _fact(value: object) -> str:
     return "; ".join(map(_fact, value)) if isinstance(value, list) else str(value)
 
 
-def retry(uid: StudyArgument, config: ConfigOption = None) -> None:
-    """Queue a study again: read it anew, or, if it has a report, send the stored one."""
+def retry(
+    uid: Annotated[str | None, typer.Argument(metavar="[UID]", help="Study Instance UID.")] = None,
+    all_failed: Annotated[
+        bool, typer.Option("--all-failed", help="Every study that failed, and every delivery that was set aside.")
+    ] = False,
+    peer: Annotated[str | None, typer.Option(metavar="NAME", help="Every delivery to a destination.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Deliver at once what a study owes, or read it anew if it owes nothing; what is proved is not sent again."""
+    if sum((uid is not None, all_failed, peer is not None)) != 1:
+        raise CommandError("Name a study, or give --all-failed or --peer NAME: one of the three.")
+    quiet()
     settings = load_config(config)
-    study = Spool(settings.node.data_dir, make=False).study(uid)
+    spool = Spool(settings.node.data_dir, make=False)
+    if uid:
+        _retry(settings, spool, spool.study(uid))
+    elif peer:
+        from dicom_node.engine.waking import wake
+
+        print_line(_woken(len(wake(settings, spool, peer=settings.peer(peer).name))))
+    else:
+        _retry_failed(settings, spool)
+
+
+def _retry(settings: Config, spool: Spool, study: Study) -> None:
+    from dicom_node.engine.waking import wake
+    from dicom_node.studies.timeline import State
+
+    owing = study.state() in (State.SCORED, State.SENDING, State.DELIVERY_FAILED)
+    if owing and (woken := wake(settings, spool, study_uid=study.uid)):
+        print_line(_woken(len(woken)))
+        return
     with engine_of(settings) as engine:
         print_line(f"Queued as attempt {engine.retry(study)}.")
+
+
+def _retry_failed(settings: Config, spool: Spool) -> None:
+    from dicom_node.engine.waking import wake
+    from dicom_node.studies.timeline import State
+
+    print_line(_woken(len(wake(settings, spool, waiting=False))))
+    failed = [study for study in spool.studies() if study.state() == State.FAILED]
+    if failed:
+        with engine_of(settings) as engine:
+            for study in failed:
+                engine.retry(study)
+    print_line(f"{len(failed)} failed studies are read again.")
+
+
+def _woken(count: int) -> str:
+    return f"{count} deliveries are tried at once."
 
 
 def release_(

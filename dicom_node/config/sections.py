@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dicom_node.config.values import AETitle, Pattern, Port, Seconds, Section
+from dicom_node.config.values import AETitle, Pattern, Port, Reporter, Seconds, Section
 from dicom_node.errors import ConfigError
 from models.contrast import Contrast
 
 if TYPE_CHECKING:
     from pipeline.select import SiteRules
+
+SentKind = Literal["sr", "summary", "pdf", "saliency"]
 
 
 class PeerRole(StrEnum):
@@ -39,6 +41,16 @@ class NodeSection(Section):
         description="Database of the study engine. Default: SQLite in data_dir.",
         examples=["postgresql+psycopg://user@host/dicom_node"],
     )
+
+    @property
+    def engine_url(self) -> str:
+        """The database of the engine: the configured one, else SQLite in the data folder."""
+        return self.database_url or f"sqlite:///{self.engine_file}"
+
+    @property
+    def engine_file(self) -> Path:
+        """The SQLite database of the engine, where none is configured."""
+        return self.data_dir / "engine.sqlite"
 
 
 class ReceiveSection(Section):
@@ -96,6 +108,13 @@ class Peer(Section):
     )
     verify: Literal["commitment", "find", "none"] = Field(
         default="commitment", description="How a delivery is proved: storage commitment, C-FIND, or not at all."
+    )
+    commitment_from: tuple[Reporter, ...] = Field(
+        default=(),
+        description="Further AE titles that it reports storage commitment from, such as ['PACSCMT', 'PACS@10.1.2.9'].",
+    )
+    send: tuple[SentKind, ...] = Field(
+        default=(), description="Objects for this destination, where they are others than those of [report] send."
     )
 
     @model_validator(mode="after")
@@ -182,7 +201,7 @@ class ModelSection(Section):
 class ReportSection(Section):
     """What is written and sent."""
 
-    send: tuple[Literal["sr", "summary", "pdf", "saliency"], ...] = Field(
+    send: tuple[SentKind, ...] = Field(
         default=("sr", "summary"),
         min_length=1,
         description='Objects to deliver: "sr" structured report, "summary" page as an image, "pdf" page as a document, '
@@ -241,6 +260,17 @@ class Config(Section):
     def destinations(self) -> tuple[Peer, ...]:
         """The peers that receive reports."""
         return self._having(PeerRole.DESTINATION)
+
+    def sent_to(self, peer: Peer) -> tuple[SentKind, ...]:
+        """Return the kinds of objects that a destination gets."""
+        return peer.send or self.report.send
+
+    @property
+    def sent(self) -> frozenset[SentKind]:
+        """The kinds of objects that are sent to anybody; without a destination those of ``[report] send``."""
+        return frozenset(kind for peer in self.destinations for kind in self.sent_to(peer)) or frozenset(
+            self.report.send
+        )
 
     def peer(self, name: str) -> Peer:
         """Return the peer called `name`.

@@ -21,6 +21,17 @@ def _ae_title(value: str) -> str:
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
+
+
+def _reporter(value: str) -> str:
+    """Refuse what is no AE title, with or without a host behind an @."""
+    title, _, host = value.partition("@")
+    if "@" in value and not host.strip():
+        raise ValueError('name a host behind the "@", or leave the "@" out')
+    return f"{_ae_title(title)}@{host}" if host else _ae_title(title)
+
+
+Reporter = Annotated[str, AfterValidator(_reporter)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 

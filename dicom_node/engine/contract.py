@@ -5,10 +5,10 @@ A row may be years old, or of another version: keys are added, and never renamed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NotRequired, Protocol, TypedDict, TypeVar
 
-from dicom_node.studies.timeline import Delivery, State
+from dicom_node.studies.timeline import State
 
 Value = TypeVar("Value")
 
@@ -40,20 +40,6 @@ class Read(TypedDict):
     known: NotRequired[bool]
 
 
-class Offered(TypedDict):
-    """Value of sending: the file that was taken, or whether trying again is of no use."""
-
-    ok: bool
-    permanent: NotRequired[bool]
-    file: NotRequired[str]
-
-
-class Proved(TypedDict):
-    """Value of verifying."""
-
-    ok: bool
-
-
 class Reading(Protocol):
     """Selects and reads studies; everything is safe to repeat."""
 
@@ -71,28 +57,12 @@ class Reading(Protocol):
 
 
 class Delivering(Protocol):
-    """Delivers what was read; everything is safe to repeat."""
+    """Takes what is to be delivered; everything is safe to repeat."""
 
-    def destinations(self) -> list[str]:
-        """Return the names of the peers that get results."""
+    def address(self, study_uid: str, state: str, *, wake: bool) -> None:
+        """Have everything delivered that a study owes after it was read."""
         ...
 
-    def deliveries(self, study_uid: str, state: str) -> list[Delivery]:
-        """Return what a study in this state sends, and to whom."""
-        ...
-
-    def send(self, study_uid: str, input_digest: str, kind: str, peer: str) -> Offered:
-        """Offer an object to a peer."""
-        ...
-
-    def verify(self, study_uid: str, input_digest: str, kind: str, peer: str, file: str) -> Proved:
-        """Ask the peer whether it has what was sent."""
-        ...
-
-    def give_up(self, study_uid: str, kind: str, peer: str) -> None:
-        """Set a delivery aside for an operator."""
-        ...
-
-    def delays_s(self) -> Iterator[float]:
-        """Yield the pauses between attempts to deliver, until it is time to give up."""
+    def take_over(self, study_uid: str) -> None:
+        """Have delivered what a study owes by its timeline."""
         ...

@@ -1,39 +1,49 @@
-"""Deliver result objects: offer, prove, try again for days, set aside.
+"""One attempt to deliver an object: offer it, have it proved, and say when the next attempt is due.
 
 Sent is not delivered: a delivery counts when the peer has shown that it holds the object, by storage commitment or by
-C-FIND, as the peer is configured. What is sent are the stored bytes of the run, never a report built anew.
+C-FIND, as the peer is configured. What is sent are the stored bytes of the run, never a report built anew. What a peer
+took is not sent again unless the peer says, twice, that it does not hold it; what is proved is never sent again.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, fields
-from itertools import chain, product
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pydicom
 
 from dicom_node.config import Config, Peer
-from dicom_node.engine.contract import Offered, Proved
-from dicom_node.engine.run_folder import objects, saliency_kinds
-from dicom_node.errors import DeliveryError, ObjectMissing, PeerError
+from dicom_node.engine.addressing import identified
+from dicom_node.engine.outbox import LONGEST_PAUSE_S, Due, Item, Outbox
+from dicom_node.errors import ObjectDenied, ObjectMissing, PeerAway, PeerError, StudyUnknown
 from dicom_node.log import say
 from dicom_node.net import scu
-from dicom_node.net.commitments import await_commitment, commitment_file
-from dicom_node.studies.spool import Spool
-from dicom_node.studies.timeline import Delivery, Event, Kind, State, Timeline
+from dicom_node.net.commitments import not_committed, read_commitment, reported, unanswered
+from dicom_node.studies.spool import Spool, Study
+from dicom_node.studies.standings import Standing, standings, state_of
+from dicom_node.studies.timeline import Delivery, Event, Kind, State
 from pipeline.report import Predecessor
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_PAUSE_S = 3600.0
-_SECONDS_PER_HOUR = 3600
+# Pauses differ by this share, so that what failed together does not come again together.
+_JITTER = 0.15
+_MOST_DOUBLINGS = 32
+_DENIALS = 2
+"""How often a peer denies to hold what it took before it is sent again: many list an object only after a while."""
+_STRAY_S = 86400
+"""How long a result that nobody asked for is kept: `check` asks too, and reads its result itself."""
 
 
-class Outbox:
-    """What the steps of a delivery do; it keeps nothing in memory, only the timelines know what was delivered.
+class Deliveries:
+    """Makes attempts; it keeps nothing in memory, the timelines know what was delivered and the outbox what waits.
 
     Parameters
     ----------
@@ -41,172 +51,208 @@ class Outbox:
         Of the node.
     spool
         The received studies.
+    outbox
+        What waits to be delivered.
     """
 
-    def __init__(self, config: Config, spool: Spool) -> None:
+    def __init__(self, config: Config, spool: Spool, outbox: Outbox) -> None:
         self._config = config
         self._spool = spool
+        self._outbox = outbox
+        self._destinations = {peer.name: peer for peer in config.destinations}
 
-    def destinations(self) -> list[str]:
-        """Return the names of the peers that get results."""
-        return [peer.name for peer in self._config.destinations]
-
-    def deliveries(self, study_uid: str, state: str) -> list[Delivery]:
-        """Return what a study sends, and to whom.
+    def attempt(self, due: Due) -> None:
+        """Offer an object that is due, and have it proved; whatever comes of it, the outbox knows when it is due again.
 
         Parameters
         ----------
-        study_uid
-            A received study.
-        state
-            What reading came to. Scored: every object that is configured. Held: the report of it, where that is
-            configured, to peers that do not know the reason. Anything else: nothing.
+        due
+            What was taken from the outbox.
         """
-        timeline = self._spool.study(study_uid).timeline()
-        if state == State.HELD and self._config.report.held == "sr":
-            told = timeline.told_of_hold
-            return [Delivery(peer, Kind.HELD) for peer in self.destinations() if peer not in told]
-        if state != State.SCORED:
-            return []
-        digest = timeline.read_digest
-        maps = saliency_kinds(self._spool.study(study_uid).run_folder(digest) if digest else None)
-        # Page and maps are objects of their own: each is delivered, proved and set aside by itself.
-        kinds = chain.from_iterable(
-            maps if kind is Kind.SALIENCY else (kind,) for kind in map(Kind, self._config.report.send)
+        peer, study = self._destinations.get(due.item.peer), self._study(due.item)
+        if peer is None or study is None:
+            self._withdraw(due.item, study)
+        elif due.asked:
+            timeout = unanswered(peer.name, self._config.delivery.commitment_timeout_s)
+            self._failed(due, study, Event.VERIFY_FAILED, timeout)
+        elif self._stage(due, study, peer, Event.SEND_FAILED):
+            self._stage(due, study, peer, Event.VERIFY_FAILED)
+
+    def take_results(self) -> None:
+        """Read the results of storage commitment that came: for whatever attempt, and however late."""
+        for file in reported(self._spool.data_dir):
+            request = self._outbox.answered(file.stem)
+            if request is not None:
+                self._result(file, request.item, request.sop_instance_uid)
+            if request is not None or _age_s(file) > _STRAY_S:
+                file.unlink(missing_ok=True)
+
+    def _stage(self, due: Due, study: Study, peer: Peer, failure: Event) -> bool:
+        """Send or prove; return whether that went well."""
+        name, stage = ("send", self._send) if failure is Event.SEND_FAILED else ("verify", self._prove)
+        try:
+            with _step(study, name, due.item):
+                stage(due, study, peer)
+        except PeerAway as error:
+            self._away(due, study, failure, error)
+        except PeerError as error:
+            self._back(due)
+            self._failed(due, study, failure, error)
+        except Exception as error:
+            fault = f"A fault in the node ({type(error).__name__}): see its log."
+            self._failed(due, study, failure, PeerError(fault, "internal_error"))
+        else:
+            self._back(due)
+            return True
+        return False
+
+    def _send(self, due: Due, study: Study, peer: Peer) -> None:
+        item, objects = due.item, identified(study.run_folder(due.item.input_digest), Kind(due.item.kind))
+        if not objects:
+            raise ObjectMissing(f"The run has no object of the kind {item.kind}: compare the data folder.")
+        standing = _standing(study, item)
+        held = standing.taken in objects and standing.denials < _DENIALS
+        if held or not standing.proved.isdisjoint(objects):
+            return
+        taken = scu.send_first_accepted(self._config, peer, list(objects.values()))
+        facts = _identity(taken.path)
+        facts |= {"refused": list(taken.refused)} if taken.refused else {}
+        facts |= {"remark": taken.remark} if taken.remark else {}
+        study.note(Event.SENT, state_of, **_of(item), file=taken.path.name, **facts)
+        if taken.remark:
+            say(logger, "taken with a remark", level=logging.WARNING, study=study.uid, status=taken.status, **_to(item))
+
+    def _prove(self, due: Due, study: Study, peer: Peer) -> None:
+        """Ask the peer whether it holds what it took."""
+        item, standing = due.item, _standing(study, due.item)
+        if standing.taken in standing.proved:
+            self._outbox.remove(item)
+        elif peer.verify == "commitment":
+            self._ask(due, study, peer, standing)
+        else:
+            if peer.verify == "find":
+                _find(self._config, peer, _taken_file(study, item, standing))
+            self._proved(item, study, standing.taken, peer.verify)
+
+    def _ask(self, due: Due, study: Study, peer: Peer, standing: Standing) -> None:
+        """Ask for storage commitment; from here on a row waits, and nobody else."""
+        transaction_uid, timeout_s = f"2.25.{uuid.uuid4().int}", self._config.delivery.commitment_timeout_s
+        self._outbox.ask(due, transaction_uid, standing.taken, timeout_s)
+        facts = {**_of(due.item), "transaction_uid": transaction_uid, "until": _in(timeout_s)}
+        study.note(Event.ASKED, **facts)
+        header = pydicom.dcmread(_taken_file(study, due.item, standing), stop_before_pixels=True)
+        scu.request_commitment(
+            self._config, peer, [(str(header.SOPClassUID), str(header.SOPInstanceUID))], transaction_uid
         )
-        return [Delivery(*pair) for pair in product(self.destinations(), kinds)]
+        self._outbox.asked(transaction_uid)
 
-    def send(self, study_uid: str, input_digest: str, kind: str, peer: str) -> Offered:
-        """Offer an object to a peer; a failure is a value, so that the pause before the next attempt is durable.
+    def _result(self, file: Path, item: Item, sop_instance_uid: str) -> None:
+        study, commitment = self._study(item), read_commitment(file)
+        if study is None:
+            self._outbox.remove(item)
+        elif sop_instance_uid in commitment.committed:
+            self._proved(item, study, sop_instance_uid, "commitment")
+        elif (due := self._outbox.waits_for(file.stem)) is not None:
+            self._failed(due, study, Event.VERIFY_FAILED, not_committed(item.peer, commitment, sop_instance_uid))
 
-        Parameters
-        ----------
-        study_uid, input_digest
-            The run that left the object.
-        kind
-            A `Kind`.
-        peer
-            Name of a destination.
-        """
-        study = self._spool.study(study_uid)
+    def _proved(self, item: Item, study: Study, sop_instance_uid: str, proof: str) -> None:
+        """Note a proof; the last one of a study makes the study delivered."""
+        facts = {**_of(item), "proof": proof, "sop_instance_uid": sop_instance_uid}
+        if study.note(Event.VERIFIED, state_of, **facts).state is State.DELIVERED:
+            study.note(Event.DELIVERED)
+            say(logger, "study delivered", study=study.uid)
+        self._outbox.remove(item)
+
+    def _failed(self, due: Due, study: Study, event: Event, error: PeerError) -> None:
+        """Have an object tried again after a pause, or set it aside: that never concerns another object."""
+        aside = error.permanent or due.left_s <= 0
+        pause, jitter = pause_s(self._config.delivery.retry_s, due.failures, due.left_s), _jitter()
+        facts = {**_of(due.item), "code": error.code, "sentence": str(error)}
+        facts |= {} if aside else {"next_attempt": _in(pause * jitter)}
+        facts |= {"denied": True} if isinstance(error, ObjectDenied) else {}
+        study.note(event, state_of, **facts)
+        _say(event, study, due.item, error)
+        if aside:
+            self._outbox.set_aside(due.item)
+            self._give_up(due.item, study, error, refused=error.permanent)
+        else:
+            self._outbox.again(due, pause, jitter)
+
+    def _away(self, due: Due, study: Study, event: Event, error: PeerError) -> None:
+        """Have everything wait that is for a peer that is away; one object at a time looks whether it is back."""
+        pause, over, told = self._outbox.away(due, self._config.delivery.retry_s, _jitter())
+        facts = {"code": error.code, "sentence": str(error)}
+        study.note(event, state_of, **_of(due.item), **facts, next_attempt=_in(pause))
+        _say(event, study, due.item, error)
+        for item in told:
+            other = self._study(item)
+            if other is not None and item != due.item:
+                other.note(Event.PUT_OFF, state_of, **_of(item), **facts, next_attempt=_in(pause))
+        for item in over:
+            other = self._study(item)
+            if other is not None:
+                self._give_up(item, other, error, refused=False)
+
+    def _back(self, due: Due) -> None:
+        if due.probe and self._outbox.back(due.item.peer):
+            say(logger, "destination is back", peer=due.item.peer)
+
+    def _give_up(self, item: Item, study: Study, error: PeerError, *, refused: bool) -> None:
+        facts = {**_of(item), "code": error.code, "sentence": str(error), "refused": refused}
+        study.note(Event.GAVE_UP, state_of, **facts)
+        say(logger, "delivery set aside", level=logging.ERROR, study=study.uid, code=error.code, **_to(item))
+
+    def _withdraw(self, item: Item, study: Study | None) -> None:
+        """Forget what is for nobody: its study was removed, or its peer is no destination any more."""
+        self._outbox.remove(item)
+        if study is not None:
+            study.note(Event.WITHDRAWN, state_of, **_of(item))
+
+    def _study(self, item: Item) -> Study | None:
         try:
-            taken = self._offer(study.run_folder(input_digest), Kind(kind), peer)
-        except PeerError as error:
-            study.note(Event.SEND_FAILED, peer=peer, kind=kind, code=error.code, sentence=str(error))
-            say(logger, "send failed", level=logging.WARNING, study=study_uid, peer=peer, kind=kind, code=error.code)
-            return {"ok": False, "permanent": error.permanent}
-        facts = _identity(taken.path) | ({"refused": list(taken.refused)} if taken.refused else {})
-        # A study that is held stays held, whoever was told.
-        state = None if kind == Kind.HELD else State.SENDING
-        file = taken.path.name
-        study.note(Event.SENT, state, peer=peer, kind=kind, file=file, input_digest=input_digest, **facts)
-        return {"ok": True, "file": file}
-
-    def verify(self, study_uid: str, input_digest: str, kind: str, peer: str, file: str) -> Proved:
-        """Ask the peer whether it holds what was sent; the last delivery of a study makes the study delivered.
-
-        Parameters
-        ----------
-        study_uid, input_digest, kind, peer
-            As for `send`.
-        file
-            Name of the file that was taken.
-        """
-        study = self._spool.study(study_uid)
-        path = study.run_folder(input_digest) / file
-        try:
-            proof = prove(self._config, self._config.peer(peer), path, self._spool.data_dir)
-        except PeerError as error:
-            study.note(Event.VERIFY_FAILED, peer=peer, kind=kind, code=error.code, sentence=str(error))
-            say(logger, "verify failed", level=logging.WARNING, study=study_uid, peer=peer, kind=kind, code=error.code)
-            return {"ok": False}
-        study.note(Event.VERIFIED, peer=peer, kind=kind, proof=proof, input_digest=input_digest)
-        proved = study.timeline().verified(input_digest)
-        if kind != Kind.HELD and proved >= set(self.deliveries(study_uid, State.SCORED)):
-            study.note(Event.DELIVERED, State.DELIVERED)
-            say(logger, "study delivered", study=study_uid)
-        return {"ok": True}
-
-    def give_up(self, study_uid: str, kind: str, peer: str) -> None:
-        """Set a delivery aside; ``dicom-node retry`` takes it up again."""
-        state = None if kind == Kind.HELD else State.DELIVERY_FAILED
-        self._spool.study(study_uid).note(Event.GAVE_UP, state, peer=peer, kind=kind)
-        say(logger, "delivery set aside", level=logging.ERROR, study=study_uid, peer=peer, kind=kind)
-
-    def delays_s(self) -> Iterator[float]:
-        """Yield the pauses between attempts to deliver."""
-        return delays_s(self._config.delivery.retry_s, self._config.delivery.give_up_hours)
-
-    def _offer(self, folder: Path, kind: Kind, peer: str) -> scu.Taken:
-        alternatives = objects(folder, kind)
-        if not alternatives:
-            raise ObjectMissing(f"The run has no object of the kind {kind}: compare the data folder.")
-        return scu.send_first_accepted(self._config, self._config.peer(peer), alternatives)
+            return self._spool.study(item.study_uid)
+        except StudyUnknown:
+            return None
 
 
-def predecessor(timeline: Timeline) -> Predecessor | None:
-    """Return the report of a study that was sent last, if any: what is read now revises it."""
-    sent = timeline.report
-    return Predecessor(*(sent.text(field.name) for field in fields(Predecessor))) if sent else None
+def _say(event: Event, study: Study, item: Item, error: PeerError) -> None:
+    facts = {"level": logging.WARNING, "study": study.uid, "code": error.code, **_to(item)}
+    if event is Event.SEND_FAILED:
+        say(logger, "send failed", **facts)
+    else:
+        say(logger, "verify failed", **facts)
 
 
-def delays_s(retry_s: float, give_up_hours: float) -> Iterator[float]:
-    """Yield pauses that double up to an hour, until together they exceed the time to give up.
+def pause_s(retry_s: float, failures: int, left_s: float) -> float:
+    """Return the pause before the next attempt: they double up to an hour, and after the last one there is an attempt.
 
     Parameters
     ----------
     retry_s
         The first pause.
-    give_up_hours
-        More than zero.
-
-    Examples
-    --------
-    >>> list(delays_s(1000, 1))
-    [1000, 2000, 3600.0]
+    failures
+        Before this one.
+    left_s
+        What is left of the time to give up.
     """
-    pause_s, total_s = retry_s, 0.0
-    while total_s < give_up_hours * _SECONDS_PER_HOUR:
-        yield pause_s
-        total_s += pause_s
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    return min(retry_s * 2.0 ** min(failures, _MOST_DOUBLINGS), LONGEST_PAUSE_S, left_s)
 
 
-def prove(config: Config, peer: Peer, object_file: Path, data_dir: Path) -> str:
-    """Return how the peer proved that it holds the object: ``commitment``, ``find`` or ``none`` if none is asked for.
+def _find(config: Config, peer: Peer, file: Path) -> None:
+    """Look whether the peer lists an object."""
+    header = pydicom.dcmread(file, stop_before_pixels=True)
+    found = scu.find_instances(config, peer, str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
+    if str(header.SOPInstanceUID) not in found:
+        raise ObjectDenied(f'Peer "{peer.name}" does not list the object it accepted: look at its log.', "not_found")
 
-    Parameters
-    ----------
-    config
-        Of the node.
-    peer
-        Its `verify` says how it proves.
-    object_file
-        What was sent.
-    data_dir
-        Where the receiver keeps the results of storage commitment.
 
-    Raises
-    ------
-    PeerError
-        If it did not prove it.
-    """
-    if peer.verify == "none":
-        return "none"
-    dataset = pydicom.dcmread(object_file, stop_before_pixels=True)
-    uid = str(dataset.SOPInstanceUID)
-    if peer.verify == "find":
-        found = scu.find_instances(config, peer, str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID))
-        if uid not in found:
-            raise DeliveryError(f"Peer {peer.name} does not list the object it accepted: look at its log.", "not_found")
-        return "find"
-    transaction_uid = f"2.25.{uuid.uuid4().int}"
-    scu.request_commitment(config, peer, [(str(dataset.SOPClassUID), uid)], transaction_uid)
-    file = commitment_file(data_dir, transaction_uid)
-    answer = await_commitment(file, peer.name, config.delivery.commitment_timeout_s)
-    if uid not in answer.committed:
-        raise DeliveryError(f"Peer {peer.name} does not commit to the object: look at its log.", "not_committed")
-    return "commitment"
+def _standing(study: Study, item: Item) -> Standing:
+    delivery = Delivery(item.peer, item.kind)
+    return standings(study.timeline(), item.input_digest).get(delivery) or Standing(delivery)
+
+
+def _taken_file(study: Study, item: Item, standing: Standing) -> Path:
+    return identified(study.run_folder(item.input_digest), Kind(item.kind))[standing.taken]
 
 
 def _identity(file: Path) -> dict[str, object]:
@@ -214,3 +260,33 @@ def _identity(file: Path) -> dict[str, object]:
     header = pydicom.dcmread(file, stop_before_pixels=True)
     uids = Predecessor(str(header.SeriesInstanceUID), str(header.SOPClassUID), str(header.SOPInstanceUID))
     return {"sop_class": header.SOPClassUID.name, **asdict(uids)}
+
+
+def _of(item: Item) -> dict[str, object]:
+    return {"peer": item.peer, "kind": item.kind, "input_digest": item.input_digest}
+
+
+def _to(item: Item) -> dict[str, Any]:
+    return {"peer": item.peer, "kind": item.kind}
+
+
+def _in(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def _jitter() -> float:
+    return random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nobody gains from foreseeing a pause
+
+
+def _age_s(file: Path) -> float:
+    try:
+        return datetime.now(UTC).timestamp() - file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+@contextmanager
+def _step(study: Study, name: str, item: Item) -> Iterator[None]:
+    say(logger, "step started", study=study.uid, step=name, **_to(item))
+    yield
+    say(logger, "step finished", study=study.uid, step=name, **_to(item))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from dicom_node.config import Config
 from dicom_node.engine import workflow
+from dicom_node.engine.addressing import predecessor
 from dicom_node.engine.contract import Read, Recalled, Selected, Step
-from dicom_node.engine.delivery import Outbox, predecessor
 from dicom_node.engine.ending import until_signal
 from dicom_node.engine.installed import open_models
 from dicom_node.engine.run_folder import recall
+from dicom_node.engine.sending import sending
 from dicom_node.log import say
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
@@ -45,10 +46,12 @@ def work(config: Config, executor: str) -> None:
         If bundle, weights or device are unusable.
     """
     spool = Spool(config.node.data_dir)
-    models = open_models(config)
-    say(logger, "models loaded", bundle=models.bundle.metadata.name, brain_weights=models.brain_weights.name)
-    with until_signal() as stop:
-        workflow.run(Worker(config, spool, models), Outbox(config, spool), config, executor, stop, DRAIN_S)
+    # What is due is delivered while the models load, and if they cannot be.
+    with sending(config, spool, executor) as delivering:
+        models = open_models(config)
+        say(logger, "models loaded", bundle=models.bundle.metadata.name, brain_weights=models.brain_weights.name)
+        with until_signal() as stop:
+            workflow.run(Worker(config, spool, models), delivering, config, executor, stop, DRAIN_S)
 
 
 class Worker:
@@ -126,7 +129,7 @@ class Worker:
 
     @property
     def _saliency(self) -> bool:
-        return "saliency" in self._config.report.send
+        return "saliency" in self._config.sent
 
     def _recall(self, folder: Path) -> Recalled:
         return {"scored": recall(folder, self._models, saliency=self._saliency)}

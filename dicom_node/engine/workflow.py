@@ -2,11 +2,13 @@
 
 ::
 
-    receive --> [intake] open_study --> [studies] read_study --> [deliver-<peer>] deliver, one per object and peer
+    receive --> [intake] open_study --> [studies] read_study --> outbox, a row for each object and peer
 
 Each box is a queue in the database; each workflow is replayed after a crash, and its finished steps return what they
 returned before. Ids make work idempotent: ``open_study`` is keyed by the study and all it holds, ``read_study`` by the
-study and the content of its selected series, ``deliver`` by the peer and the object. A retry by hand adds its number.
+study and the content of its selected series. A retry by hand adds its number. What waits for a destination is no
+workflow: see `outbox`.
+
 Inputs and outputs are UIDs, digests, names and numbers: no patient data reaches the database.
 """
 
@@ -17,13 +19,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from dbos import DBOS, DBOSClient, Serializer, SetWorkflowID
 
 from dicom_node.config import Config
 from dicom_node.engine.contract import Delivering, Reading, Step, Value
+from dicom_node.errors import StudyUnknown
 from dicom_node.log import say
 from dicom_node.studies.spool import Study
 from dicom_node.studies.timeline import NOT_READ_YET, Event, State
@@ -37,8 +40,7 @@ MAX_RECOVERIES = 3
 STEP_LIMIT_S = 1800.0
 _DEAD_LETTER_LOOK_S = 5.0
 _INTAKE, _STUDIES = "intake", "studies"
-DELIVERIES_AT_ONCE = 4
-_SQLITE = "engine.sqlite"
+_QUEUED_BY_VERSIONS_BEFORE = "deliver-"
 _TEMPORARY_FAILURE = 75
 """EX_TEMPFAIL of sysexits.h: the supervisor starts the worker again."""
 
@@ -61,23 +63,19 @@ def _plain(value: Any) -> Any:
     return {"error": type(value).__name__}
 
 
-def database_url(config: Config) -> str:
-    """Return the database of the engine: the configured one, else SQLite in the data folder."""
-    return config.node.database_url or f"sqlite:///{config.node.data_dir / _SQLITE}"
-
-
 def migrate(config: Config) -> None:
     """Create the engine's tables, or bring them up to date."""
     if config.node.database_url is None:
-        os.close(open_own(config.node.data_dir / _SQLITE, os.O_RDWR))  # SQLite itself would go by the umask.
-    DBOS.migrate(database_url(config))
+        # SQLite itself would go by the umask.
+        os.close(open_own(config.node.engine_file, os.O_RDWR))
+    DBOS.migrate(config.node.engine_url)
 
 
 class Engine:
     """Hands work to the queues from outside the worker; connects to the migrated database."""
 
     def __init__(self, config: Config) -> None:
-        self._client = DBOSClient(system_database_url=database_url(config), serializer=_Json())
+        self._client = DBOSClient(system_database_url=config.node.engine_url, serializer=_Json())
 
     def submit(self, study: Study, reason: str, digest: str) -> None:
         """Queue a study whose files have a digest; the same content again is the same work."""
@@ -115,8 +113,10 @@ def run(
 
     Parameters
     ----------
-    reading, delivering
+    reading
         What is done in the steps, with models loaded: work begins at once.
+    delivering
+        Takes what was read.
     config
         Of the node.
     executor
@@ -129,7 +129,7 @@ def run(
     DBOS(
         config={
             "name": "dicom-node",
-            "system_database_url": database_url(config),
+            "system_database_url": config.node.engine_url,
             "application_version": WORKFLOW_VERSION,
             "executor_id": executor,
             "serializer": _Json(),
@@ -139,48 +139,34 @@ def run(
     )
     _quieten()
     _register(reading, delivering)
-    peers = sorted(delivering.destinations())
-    queues = {_INTAKE: 1, _STUDIES: 1} | {_delivery_queue(peer): DELIVERIES_AT_ONCE for peer in peers}
-    DBOS.listen_queues(list(queues))
+    before = [f"{_QUEUED_BY_VERSIONS_BEFORE}{peer.name}" for peer in config.destinations]
+    queues = [_INTAKE, _STUDIES, *before]
+    DBOS.listen_queues(queues)
     DBOS.launch()
-    for name, concurrency in queues.items():
-        DBOS.register_queue(name, worker_concurrency=concurrency, polling_interval_sec=0.5, on_conflict="always_update")
+    for name in queues:
+        DBOS.register_queue(name, worker_concurrency=1, polling_interval_sec=0.5, on_conflict="always_update")
     say(logger, "worker ready", executor=executor)
     while not stop.wait(_DEAD_LETTER_LOOK_S):
         _note_dead_letters(reading)
     DBOS.destroy(workflow_completion_timeout_sec=drain_s)
 
 
-def _delivery_queue(peer: str) -> str:
-    return f"deliver-{peer}"
-
-
 def _register(reading: Reading, delivering: Delivering) -> None:
     """Define the workflows around what their steps do."""
 
-    @DBOS.workflow(name="deliver", max_recovery_attempts=MAX_RECOVERIES)
-    def deliver(study_uid: str, input_digest: str, kind: str, peer: str) -> str:
-        step = _durable(study_uid)
-        with _set_aside(reading, study_uid):
-            for delay_s in delivering.delays_s():
-                sent = step("send", lambda: delivering.send(study_uid, input_digest, kind, peer))
-                if sent.get("permanent"):
-                    break
-                if sent["ok"] and _verified(step, delivering, (study_uid, input_digest, kind, peer, sent["file"])):
-                    return "delivered"
-                DBOS.sleep(delay_s)
-            step("give_up", lambda: delivering.give_up(study_uid, kind, peer))
-        return "failed"
+    @DBOS.workflow(name="deliver", max_recovery_attempts=None)
+    def deliver(study_uid: str, _input_digest: str, _kind: str, _peer: str) -> str:
+        """Hand on what a version before had begun to deliver, or had queued."""
+        with suppress(StudyUnknown):
+            delivering.take_over(study_uid)
+        return "handed on"
 
     @DBOS.workflow(name="read_study", max_recovery_attempts=MAX_RECOVERIES)
     def read_study(study_uid: str, input_digest: str, attempt: int) -> str:
         with _set_aside(reading, study_uid):
-            read = reading.read(study_uid, input_digest, _durable(study_uid))
-        state = str(read["state"])
-        # What is on its way already, or there, is sent again by a retry only, never because bystanders came late.
-        for peer, kind in delivering.deliveries(study_uid, state) if attempt or not read.get("known") else ():
-            with SetWorkflowID(_key(f"{study_uid}.{input_digest}.{kind}.{peer}", attempt)):
-                DBOS.enqueue_workflow(_delivery_queue(peer), deliver, study_uid, input_digest, kind, peer)
+            state = str(reading.read(study_uid, input_digest, _durable(study_uid))["state"])
+            # What is on its way already is tried at once by a retry only, never because bystanders came late.
+            delivering.address(study_uid, state, wake=bool(attempt))
         return state
 
     @DBOS.workflow(name="open_study", max_recovery_attempts=MAX_RECOVERIES)
@@ -190,10 +176,6 @@ def _register(reading: Reading, delivering: Delivering) -> None:
         with SetWorkflowID(_key(f"{study_uid}.{input_digest}", attempt)):
             DBOS.enqueue_workflow(_STUDIES, read_study, study_uid, input_digest, attempt)
         return input_digest
-
-
-def _verified(step: Step, delivering: Delivering, sent: tuple[str, str, str, str, str]) -> bool:
-    return step("verify", lambda: delivering.verify(*sent))["ok"]
 
 
 def _key(base: str, attempt: int) -> str:
@@ -245,7 +227,7 @@ def _set_aside(reading: Reading, study_uid: str) -> Iterator[None]:
 
 def _note_dead_letters(reading: Reading) -> None:
     """Show studies that the engine will not try again because they ended the worker too often."""
-    for status in DBOS.list_workflows(status="MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+    for status in DBOS.list_workflows(status="MAX_RECOVERY_ATTEMPTS_EXCEEDED", name=["open_study", "read_study"]):
         if status.input:
             reading.failed(str(status.input["args"][0]), status.workflow_id, "it ended the worker too often")
 

@@ -14,7 +14,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.config import Config, Peer
-from dicom_node.errors import DeliveryError, PeerError
+from dicom_node.errors import DeliveryError, PeerAway, PeerError
 
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30
@@ -51,7 +51,7 @@ def associated(
 
     Raises
     ------
-    PeerError
+    PeerAway
         If there is no association.
     DeliveryError
         If the peer accepts nothing of what is proposed (``sop_class_refused``).
@@ -120,18 +120,25 @@ def status_of(peer: Peer, answer: Dataset) -> int:
 def _no_association(peer: Peer, association: Association, connected: bool) -> PeerError:
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
-        return PeerError(
+        return PeerAway(
             f'Peer "{peer.name}" rejects the association ({answer.reason_str}): compare the AE titles and addresses '
             "configured on both sides.",
             "association_rejected",
         )
     if answer is not None and answer.result == 0:
         return no_context(peer)
-    return broken_off(peer) if connected else _unreachable(peer)
+    return _silent(peer) if connected else _unreachable(peer)
 
 
-def _unreachable(peer: Peer) -> PeerError:
-    return PeerError(
+def _silent(peer: Peer) -> PeerAway:
+    return PeerAway(
+        f'Peer "{peer.name}" does not answer the request for an association: look whether its DICOM service runs.',
+        "association_unanswered",
+    )
+
+
+def _unreachable(peer: Peer) -> PeerAway:
+    return PeerAway(
         f'Peer "{peer.name}" cannot be reached at {peer.host}:{peer.port}: check host, port, network and firewall.',
         "peer_unreachable",
     )

@@ -49,9 +49,11 @@ def known_roles(config: Config, calling: str, address: str) -> set[PeerRole] | N
     address
         As `plain_address` spells it. The hosts of peers are looked up anew: their addresses may change.
     """
-    known = [peer for peer in config.peers if peer.ae_title == calling and address in _addresses(peer)]
+    known = [peer for peer in config.peers if peer.ae_title == calling and address in _addresses(peer, peer.host)]
     if config.receive.accept == "any":
         return {PeerRole.SOURCE}
+    if not known and any(_reports(peer, calling, address) for peer in config.peers):
+        return set()
     return {role for peer in known for role in peer.roles} if known else None
 
 
@@ -62,11 +64,17 @@ def plain_address(text: str) -> str:
     return str(mapped or address)
 
 
-def _addresses(peer: Peer) -> set[str]:
-    """Return the addresses the host of a peer has now."""
+def _reports(peer: Peer, calling: str, address: str) -> bool:
+    """Return whether a caller is one that a peer only reports storage commitment from."""
+    named = (text.partition("@") for text in peer.commitment_from)
+    return any(title == calling and address in _addresses(peer, host or peer.host) for title, _, host in named)
+
+
+def _addresses(peer: Peer, host: str) -> set[str]:
+    """Return the addresses that a host of a peer has now."""
     try:
-        found = socket.getaddrinfo(peer.host, None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
-        say(logger, "peer host unknown", level=logging.WARNING, peer=peer.name, host=peer.host)
+        say(logger, "peer host unknown", level=logging.WARNING, peer=peer.name, host=host)
         return set()
     return {plain_address(str(entry[4][0])) for entry in found}

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -37,6 +39,13 @@ COMMITMENT_WAIT_S = 1.0
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _DUPLICATE = 0x0111
 _SOP_CLASS_NOT_SUPPORTED = 0x0122
+REMARKS: Final = {
+    _DUPLICATE: "it held the object already",
+    0xB000: "it changed elements of the object",
+    0xB006: "it discarded elements of the object",
+    0xB007: "it says that the object does not match its SOP class",
+}
+"""Statuses other than Success with which an object is taken (PS3.4 B.2.3, PS3.7 C.4)."""
 # PS3.7 C.4: a warning means that it was stored, with remarks.
 _WARNINGS = range(0xB000, 0xC000)
 _PENDING = (0xFF00, 0xFF01)
@@ -58,6 +67,14 @@ class Taken:
 
     path: Path
     refused: tuple[str, ...]
+    status: int = 0x0000
+
+    @property
+    def remark(self) -> str:
+        """What the peer remarked when it took the object, in words; empty for plain Success."""
+        if self.status == 0x0000:
+            return ""
+        return f"{REMARKS.get(self.status, 'a warning of its own')} ({self.status:04X}H)"
 
 
 def echo(config: Config, peer: Peer) -> float:
@@ -128,11 +145,11 @@ def send_first_accepted(config: Config, peer: Peer, alternatives: Sequence[Path]
             why = answers.get(instance.SOPClassUID)
             if why is None:
                 try:
-                    _store(peer, association, instance)
+                    sent = _store(peer, association, instance)
                 except DeliveryError as error:
                     failure, why = error, _why_another(error)
                 else:
-                    return Taken(path, tuple(refused))
+                    return Taken(path, tuple(refused), sent.status)
             refused.append(f"{instance.SOPClassUID.name}: {why}")
     raise failure
 
@@ -161,7 +178,7 @@ def find_instances(config: Config, peer: Peer, study_uid: str, series_uid: str |
     PeerError
         If there is no association or it breaks off.
     DeliveryError
-        If the query is refused (``find_refused``).
+        If the query is refused (``find_refused``), or its answers lack what was asked for (``find_incomplete``).
     """
     model = StudyRootQueryRetrieveInformationModelFind
     with associated(config, peer, [build_context(model)]) as association:
@@ -211,7 +228,8 @@ def request_commitment(config: Config, peer: Peer, references: Iterable[tuple[st
     PeerError
         If there is no association or it breaks off.
     DeliveryError
-        If the request is refused (``commitment_refused``).
+        If the request is refused (``commitment_refused``), or the peer does not have this service
+        (``commitment_unsupported``).
     """
     reported = threading.Event()
 
@@ -221,7 +239,7 @@ def request_commitment(config: Config, peer: Peer, references: Iterable[tuple[st
         return 0x0000, None
 
     handlers = [(evt.EVT_N_EVENT_REPORT, keep)]
-    with associated(config, peer, [build_context(StorageCommitmentPushModel)], handlers) as association:
+    with _committing(config, peer, handlers) as association:
         answer, _ = association.send_n_action(
             _commitment(references, transaction_uid),
             _REQUEST_COMMITMENT,
@@ -232,6 +250,22 @@ def request_commitment(config: Config, peer: Peer, references: Iterable[tuple[st
         if status:
             raise refusal(peer, "Storage commitment", "commitment_refused", status)
         reported.wait(COMMITMENT_WAIT_S)
+
+
+@contextmanager
+def _committing(config: Config, peer: Peer, handlers: Sequence[Any]) -> Iterator[Association]:
+    """Yield an association for storage commitment."""
+    try:
+        with associated(config, peer, [build_context(StorageCommitmentPushModel)], handlers) as association:
+            yield association
+    except DeliveryError as error:
+        if error.code != "sop_class_refused":
+            raise
+        raise DeliveryError(
+            f'Peer "{peer.name}" does not offer storage commitment: enable storage commitment there, or set `verify` '
+            'to "find" or "none".',
+            "commitment_unsupported",
+        ) from None
 
 
 def _read(instance: Path | Dataset) -> Dataset:
@@ -263,13 +297,21 @@ def _store(peer: Peer, association: Association, instance: Dataset) -> Sent:
 def _find(peer: Peer, association: Association, level: str, **keys: str) -> set[str]:
     wanted = {"SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}[level]
     query = _query(level, **{wanted: "", **keys})
-    found = set()
+    found, incomplete = set(), False
     for answer, identifier in association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind):
         status = status_of(peer, answer)
-        if status in _PENDING and identifier is not None:
-            found.add(str(identifier[wanted].value))
-        elif status not in (0x0000, *_PENDING):
+        if status in _PENDING:
+            uid = str((identifier or Dataset()).get(wanted) or "")
+            found |= {uid} if uid else set()
+            incomplete |= not uid
+        elif status:
             raise refusal(peer, "C-FIND", "find_refused", status)
+    if incomplete and not found:
+        raise DeliveryError(
+            f'Peer "{peer.name}" answers C-FIND without {wanted}, which was asked for: mend its query service, or set '
+            "`verify` to another proof.",
+            "find_incomplete",
+        )
     return found
 
 

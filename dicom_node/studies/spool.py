@@ -34,7 +34,7 @@ from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
 from dicom_node.studies import changes, timeline
 from dicom_node.studies.copies import note_receipt, received
 from dicom_node.studies.incoming import IncomingInstance
-from dicom_node.studies.timeline import Event, State, Timeline
+from dicom_node.studies.timeline import Entry, Event, State, Timeline
 from dicom_node.studies.unfinished import Unfinished
 from models.contrast import Contrast
 from models.uid import is_uid
@@ -90,20 +90,23 @@ class Study:
             whole.update(f"{path.name}\n".encode())
         return whole.hexdigest()
 
-    def note(self, event: Event, state: State | None = None, /, **facts: object) -> None:
-        """Append an event to the timeline, durably.
+    def note(
+        self, event: Event, state: State | Callable[[Timeline], State | None] | None = None, /, **facts: object
+    ) -> Entry:
+        """Append an event to the timeline, durably, and return the entry.
 
         Parameters
         ----------
         event
             What happened.
         state
-            What the study is from now on; None if it stays what it was.
+            What the study is from now on, or what makes it of the timeline; None if it stays what it was.
         **facts
             What else is to be known of it; no patient attribute.
         """
-        timeline.append(self._timeline, event, state, facts)
+        entry = timeline.append(self._timeline, event, state, facts)
         self.changed()
+        return entry
 
     def changed(self) -> None:
         """Let the index look at the study again."""

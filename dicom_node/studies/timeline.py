@@ -13,6 +13,7 @@ as it was written.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -63,11 +64,16 @@ class Event(StrEnum):
     RUNNING = "running"
     READ = "read"
     RECALLED = "recalled"
+    ADDRESSED = "addressed"
     SENT = "sent"
     SEND_FAILED = "send_failed"
+    PUT_OFF = "put_off"
+    ASKED = "asked"
     VERIFIED = "verified"
     VERIFY_FAILED = "verify_failed"
     GAVE_UP = "gave_up"
+    WOKEN = "woken"
+    WITHDRAWN = "withdrawn"
     DELIVERED = "delivered"
     RETRIED = "retried"
     RELEASED = "released"
@@ -245,39 +251,48 @@ class Timeline:
                 peers.add(entry.delivery.peer)
         return frozenset(peers)
 
-    def verified(self, input_digest: str) -> frozenset[Delivery]:
-        """Return the deliveries of a run that are proved."""
-        return frozenset(
-            entry.delivery
-            for entry in self.entries
-            if entry.event == Event.VERIFIED and entry.input_digest == input_digest
-        )
-
     def noted_failed(self, workflow_id: str) -> bool:
         """Return whether a workflow was noted as failed."""
         return any(entry.text("workflow_id") == workflow_id for entry in self.entries)
 
 
-def append(file: Path, event: Event, state: State | None, facts: Mapping[str, object]) -> None:
+def append(
+    file: Path,
+    event: Event,
+    state: State | Callable[[Timeline], State | None] | None,
+    facts: Mapping[str, object],
+) -> Entry:
     """Add an entry of this moment, durably and in one write: processes may do so at the same time.
 
     Parameters
     ----------
     file
         Made if it is missing, in a folder that exists.
-    event, state
+    event
         As in `Entry`.
+    state
+        As in `Entry`, or what makes it of the timeline with the entry in it. Those who note so wait for each other: no
+        state is made from less than what stands before it.
     facts
         What is not of JSON's types is written as text.
+
+    Returns
+    -------
+    Entry
+        As it stands in the file.
     """
-    entry = Entry(datetime.now(UTC), event, state, facts)
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWNER_ALONE)
     try:
+        if callable(state):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            state = state(Timeline((*read(file).entries, Entry(datetime.now(UTC), event, None, facts))))
+        entry = Entry(datetime.now(UTC), event, state, facts)
         line = json.dumps(entry.as_json(), default=str) + "\n"
         os.write(descriptor, (_unfinished(descriptor) + line).encode())
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    return entry
 
 
 def read(file: Path) -> Timeline:

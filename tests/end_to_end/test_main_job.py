@@ -163,14 +163,16 @@ def test_a_stranger_is_refused(served: tuple[Node, Orthanc], quick_study):
     assert refused[-1]["calling"] == "STRANGER"
 
 
-def test_retry_sends_the_stored_report_again(served: tuple[Node, Orthanc], quick_study):
+def test_retry_sends_nothing_again_that_is_proved(served: tuple[Node, Orthanc], quick_study):
     node, pacs = served
     assert node.wait_state(quick_study.study_uid, "delivered") == "delivered"
-    before = [e for e in timeline(node, quick_study.study_uid) if e["event"] == "verified"]
+    before = node.events(quick_study.study_uid)
     report = pacs.instances(quick_study.study_uid, "SR")
     node.command("retry", quick_study.study_uid)
-    node.wait_event(quick_study.study_uid, "verified", len(before) + 2)
+    node.wait_event(quick_study.study_uid, "recalled", before.count("recalled") + 1)
+    assert node.wait_state(quick_study.study_uid, "delivered") == "delivered"
     assert pacs.instances(quick_study.study_uid, "SR") == report
+    assert node.events(quick_study.study_uid).count("sent") == before.count("sent")
 
 
 def test_check_and_echo(served: tuple[Node, Orthanc]):

@@ -1,32 +1,37 @@
-"""Sent is not delivered: what counts as proof, and how long it is tried."""
+"""Sent is not delivered: what is offered, what counts as proof, what is never sent again, and how long it is tried."""
 
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
-from pynetdicom import AE, evt
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]
 
-from dicom_node.config import Config, parse
-from dicom_node.engine import delivery
-from dicom_node.errors import DeliveryError, PeerError
-from dicom_node.net.commitments import await_commitment
+from dicom_node.engine.addressing import Addressing
+from dicom_node.engine.delivery import Deliveries, pause_s
+from dicom_node.engine.outbox import Item, Outbox
+from dicom_node.engine.waking import wake
+from dicom_node.errors import DeliveryError, PeerAway
+from dicom_node.studies.timeline import Event, State
+from tests.support.delivering import RUN, Sender, leave_objects, scored_study, sender
+from tests.support.destinations import SUCCESS
+
+UID = "2.25.41"
 
 
-@given(retry_s=st.floats(1, 7200), give_up_hours=st.floats(0.01, 100))
-def test_pauses_grow_to_an_hour_and_end(retry_s: float, give_up_hours: float):
-    pauses = list(delivery.delays_s(retry_s, give_up_hours))
-    assert pauses[0] == retry_s
-    assert all(later >= earlier or later == 3600 for earlier, later in itertools.pairwise(pauses))
-    assert sum(pauses) >= give_up_hours * 3600 > sum(pauses[:-1])
+@given(retry_s=st.floats(1, 7200), give_up_s=st.floats(36, 360_000))
+def test_pauses_grow_to_an_hour_and_an_attempt_follows_the_last(retry_s: float, give_up_s: float):
+    left_s = give_up_s
+    pauses: list[float] = []
+    while left_s > 0:
+        pauses.append(pause_s(retry_s, len(pauses), left_s))
+        left_s -= pauses[-1]
+    assert all(pause <= 3600 for pause in pauses)
+    assert all(later >= earlier for earlier, later in itertools.pairwise(pauses[:-1]))
+    assert sum(pauses) == pytest.approx(give_up_s)
 
 
 @pytest.mark.parametrize(
@@ -37,79 +42,156 @@ def test_only_a_refusal_of_the_object_is_permanent(status: int | None, permanent
 
 
 def test_an_unreachable_peer_is_not_permanent():
-    assert not PeerError("away", "peer_unreachable").permanent
+    assert not PeerAway("away", "peer_unreachable").permanent
 
 
 @pytest.fixture
-def report(tmp_path: Path) -> Path:
-    dataset = Dataset()
-    dataset.SOPClassUID = ComprehensiveSRStorage
-    dataset.SOPInstanceUID = "2.25.31"
-    dataset.StudyInstanceUID = "2.25.32"
-    dataset.SeriesInstanceUID = "2.25.33"
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.save_as(tmp_path / "report.dcm", enforce_file_format=True)
-    return tmp_path / "report.dcm"
+def node(tmp_path: Path) -> Iterator[Sender]:
+    with sender(tmp_path, "pacs", peers={"pacs": 'verify = "find"'}) as found:
+        yield found
 
 
-def settings(folder: Path, port: int, verify: str) -> Config:
-    text = f"""
-[node]
-data_dir = "data"
-[[peers]]
-name = "pacs"
-ae_title = "PACS"
-host = "127.0.0.1"
-port = {port}
-roles = ["source", "destination"]
-verify = "{verify}"
-"""
-    return parse(text, folder=folder)
+def attempt(node: Sender, *, give_up_s: float = 1000, state: str = "scored", wakes: bool = False) -> None:
+    """Address a study if it is not, and make the attempt that is due or would be."""
+    with Outbox(node.config.node.engine_url) as outbox:
+        Addressing(node.config, node.spool, outbox).address(UID, state, wake=wakes)
+        outbox.wake(outbox.undelivered(waiting=True), give_up_s)
+        while due := outbox.take("pacs", "worker"):
+            Deliveries(node.config, node.spool, outbox).attempt(due)
 
 
-@pytest.fixture
-def finding_pacs() -> Iterator[tuple[int, set[str]]]:
-    """Yield the port of a PACS and the instances that it lists."""
-    listed: set[str] = set()
-
-    def find(event: evt.Event):
-        for uid in sorted(listed):
-            answer = Dataset()
-            answer.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
-            answer.SOPInstanceUID = uid
-            yield 0xFF00, answer
-
-    entity = AE("PACS")
-    entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
-    yield server.server_address[1], listed
-    server.shutdown()
+def waits(node: Sender) -> list[Item]:
+    with Outbox(node.config.node.engine_url) as outbox:
+        return outbox.undelivered()
 
 
-def test_find_proves_only_what_is_listed(tmp_path: Path, report: Path, finding_pacs: tuple[int, set[str]]):
-    port, listed = finding_pacs
-    config = settings(tmp_path, port, "find")
-    with pytest.raises(DeliveryError) as caught:
-        delivery.prove(config, config.peers[0], report, config.node.data_dir)
-    assert caught.value.code == "not_found"
-    listed.add("2.25.31")
-    assert delivery.prove(config, config.peers[0], report, config.node.data_dir) == "find"
+def test_what_is_proved_is_never_sent_again(node: Sender):
+    scored_study(node.spool, UID)
+    attempt(node)
+    assert (node.state(UID), waits(node)) == ("delivered", [])
+    attempt(node, wakes=True)
+    assert set(node.destinations["pacs"].stored.values()) == {1}
+    # Read again with the same outcome, as by a retry: it is still there.
+    node.spool.study(UID).note(Event.RECALLED, State.SCORED, input_digest=RUN)
+    attempt(node, wakes=True)
+    assert (node.state(UID), set(node.destinations["pacs"].stored.values())) == ("delivered", {1})
+    # Another model has left other objects.
+    node.spool.study(UID).note(Event.READ, State.SCORED, input_digest=RUN)
+    leave_objects(node.spool.study(UID).run_folder(RUN), UID)
+    attempt(node)
+    assert (node.state(UID), list(node.destinations["pacs"].stored.values())) == ("delivered", [1, 1])
 
 
-def test_without_proof_nothing_is_asked(tmp_path: Path, report: Path):
-    config = settings(tmp_path, 104, "none")
-    assert delivery.prove(config, config.peers[0], report, config.node.data_dir) == "none"
+def test_what_was_taken_is_sent_again_when_it_is_denied_twice(node: Sender):
+    pacs = node.destinations["pacs"]
+    pacs.lists = lambda _: []
+    scored_study(node.spool, UID)
+    sends = []
+    for _ in range(3):
+        attempt(node)
+        sends.append(pacs.stored.total())
+    assert sends == [1, 1, 2]
+    standing = node.standing(UID, "pacs")
+    assert (standing.progress, standing.code) == ("waiting", "not_found")
+    pacs.lists = lambda stored: [{"SOPInstanceUID": uid} for uid in stored]
+    attempt(node)
+    assert (node.state(UID), pacs.stored.total()) == ("delivered", 2)
 
 
-def test_an_answer_that_does_not_come_is_a_failure(tmp_path: Path):
-    with pytest.raises(DeliveryError) as caught:
-        await_commitment(tmp_path / "never.json", "pacs", 0.3)
-    assert caught.value.code == "commitment_timeout"
+def test_an_answer_without_what_was_asked_for_is_the_peers_fault(node: Sender):
+    node.destinations["pacs"].lists = lambda _: [{"PatientID": "1"}]
+    scored_study(node.spool, UID)
+    attempt(node)
+    standing = node.standing(UID, "pacs")
+    assert standing.code == "find_incomplete"
+    assert "without SOPInstanceUID" in standing.sentence
 
 
-def test_an_answer_is_waited_for_and_used_up(tmp_path: Path):
-    file, answer = tmp_path / "answer.json", '{"transaction_uid": "2.25.9", "committed": ["2.25.31"], "failed": []}'
-    threading.Timer(0.1, file.write_text, [answer]).start()
-    assert await_commitment(file, "pacs", 1).committed == ["2.25.31"]
-    assert not file.exists()
+@pytest.mark.parametrize(("status", "remark"), [(0xB007, "does not match its SOP class"), (0x0111, "held the object")])
+def test_taken_with_a_remark_is_taken_and_told(node: Sender, status: int, remark: str):
+    node.destinations["pacs"].store = lambda _: status
+    scored_study(node.spool, UID)
+    attempt(node)
+    assert node.state(UID) == "delivered"
+    (sent,) = [entry for entry in node.spool.study(UID).timeline() if entry.event == Event.SENT]
+    assert remark in sent.text("remark")
+    assert f"{status:04X}H" in sent.text("remark")
+
+
+def test_a_refused_object_is_set_aside_until_somebody_wakes_it(node: Sender):
+    pacs = node.destinations["pacs"]
+    pacs.store = lambda _: 0xA900
+    scored_study(node.spool, UID)
+    attempt(node)
+    assert (node.standing(UID, "pacs").progress, node.state(UID)) == ("refused", "delivery_failed")
+    pacs.store = lambda _: SUCCESS
+    assert wake(node.config, node.spool, waiting=False) == [Item(UID, RUN, "sr", "pacs")]
+    assert node.standing(UID, "pacs").progress == "queued"
+    attempt(node)
+    assert node.state(UID) == "delivered"
+    assert wake(node.config, node.spool) == []
+
+
+def test_the_last_attempt_comes_after_the_last_pause(node: Sender):
+    node.destinations["pacs"].store = lambda _: 0x0110
+    scored_study(node.spool, UID)
+    attempt(node)
+    assert node.standing(UID, "pacs").progress == "waiting"
+    attempt(node, give_up_s=0)
+    assert (node.standing(UID, "pacs").progress, node.state(UID)) == ("failed", "delivery_failed")
+
+
+def test_a_run_that_left_no_object_is_set_aside_at_once(node: Sender):
+    study = scored_study(node.spool, UID)
+    for file in study.run_folder(RUN).glob("report*"):
+        file.unlink()
+    attempt(node)
+    standing = node.standing(UID, "pacs")
+    assert (standing.progress, standing.code) == ("refused", "object_missing")
+
+
+def test_a_newer_result_takes_the_place_of_one_that_waits(node: Sender):
+    pacs = node.destinations["pacs"]
+    pacs.store = lambda _: 0x0110
+    scored_study(node.spool, UID)
+    attempt(node)
+    leave_objects(node.spool.study(UID).run_folder("newer"), UID)
+    node.spool.study(UID).note(Event.READ, State.SCORED, input_digest="newer")
+    pacs.store, pacs.stored = lambda _: SUCCESS, type(pacs.stored)()
+    attempt(node)
+    assert waits(node) == []
+    assert (node.state(UID), pacs.stored.total()) == ("delivered", 1)
+
+
+def test_a_destination_that_is_none_any_more_holds_nothing_up(node: Sender):
+    scored_study(node.spool, UID)
+    with Outbox(node.config.node.engine_url) as outbox:
+        Addressing(node.config, node.spool, outbox).address(UID, "scored", wake=False)
+        due = outbox.take("pacs", "worker")
+        assert due is not None
+        Deliveries(node.config.model_copy(update={"peers": ()}), node.spool, outbox).attempt(due)
+        assert outbox.undelivered() == []
+    assert (node.standing(UID, "pacs").progress, node.state(UID)) == ("withdrawn", "scored")
+
+
+def test_a_study_that_was_removed_is_forgotten(node: Sender):
+    with Outbox(node.config.node.engine_url) as outbox:
+        outbox.put(Item("2.25.99", RUN, "sr", "pacs"), 1000)
+        due = outbox.take("pacs", "worker")
+        assert due is not None
+        Deliveries(node.config, node.spool, outbox).attempt(due)
+        assert outbox.undelivered() == []
+
+
+def test_giving_up_to_tell_leaves_a_held_study_held(node: Sender):
+    study = node.spool
+    study.store(UID, f"{UID}.1", b"content")
+    held = study.study(UID)
+    held.note(Event.READ, State.HELD, input_digest=RUN, code="missing_role", sentence="No FLAIR.")
+    config = node.config.model_copy(update={"report": node.config.report.model_copy(update={"held": "sr"})})
+    with Outbox(node.config.node.engine_url) as outbox:
+        Addressing(config, study, outbox).address(UID, "held", wake=False)
+        due = outbox.take("pacs", "worker")
+        assert due is not None
+        Deliveries(config, study, outbox).attempt(due)
+    assert (node.standing(UID, "pacs", "held").progress, node.state(UID)) == ("refused", "held")

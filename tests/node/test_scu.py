@@ -126,7 +126,7 @@ def test_a_peer_that_says_nothing_times_out(config: Config, monkeypatch: pytest.
     monkeypatch.setattr("dicom_node.net.association.ANSWER_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(PeerError) as caught:
         scu.echo(config, pacs(silent.getsockname()[1]))
-    assert caught.value.code == "peer_broke_off"
+    assert caught.value.code == "association_unanswered"
 
 
 def test_files_and_data_sets_are_sent(config: Config, tmp_path: Path):
@@ -243,11 +243,13 @@ def test_services_the_peer_lacks_are_refused(config: Config):
         for call in (
             lambda: scu.find_instances(config, found.peer, "1.2.3"),
             lambda: scu.move(config, found.peer, "1.2.3"),
-            lambda: scu.request_commitment(config, found.peer, [(MRImageStorage, "1.2.3")], "1.2.9"),
         ):
             with pytest.raises(DeliveryError) as caught:
                 call()
             assert caught.value.code == "sop_class_refused"
+        with pytest.raises(DeliveryError, match="enable storage commitment there, or set `verify`") as caught:
+            scu.request_commitment(config, found.peer, [(MRImageStorage, "1.2.3")], "1.2.9")
+        assert caught.value.code == "commitment_unsupported"
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 
 from dicom_node.studies import timeline
 from dicom_node.studies.spool import Study
-from dicom_node.studies.timeline import Delivery, Entry, Event, Kind, State, Timeline
+from dicom_node.studies.timeline import Entry, Event, State, Timeline
 
 BEGIN = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 
@@ -45,7 +45,7 @@ def test_a_study_without_a_timeline_is_being_received(tmp_path: Path):
     nothing = timeline.read(tmp_path / "timeline.jsonl")
     assert (nothing.state, nothing.turn, nothing.events) == (State.RECEIVING, None, [])
     assert (nothing.selected, nothing.report, nothing.read_digest, nothing.collected_digest) == (None,) * 4
-    assert (nothing.attempts, nothing.told_of_hold, nothing.verified("first")) == (0, frozenset(), frozenset())
+    assert (nothing.attempts, nothing.told_of_hold) == (0, frozenset())
 
 
 def test_what_a_timeline_answers():
@@ -53,7 +53,6 @@ def test_what_a_timeline_answers():
     assert DELIVERED.turn == DELIVERED.entries[10]
     assert DELIVERED.selected == DELIVERED.entries[3]
     assert (DELIVERED.read_digest, DELIVERED.collected_digest, DELIVERED.attempts) == ("first", "all", 1)
-    assert DELIVERED.verified("first") == {Delivery("pacs", Kind.SR)}
 
 
 def test_the_report_that_a_revision_names_is_the_last_one_sent():

@@ -12,7 +12,7 @@ import torch
 
 from dicom_node.config import Config, parse
 from dicom_node.engine import installed, run_folder, worker
-from dicom_node.engine.delivery import Outbox
+from dicom_node.engine.addressing import owed
 from dicom_node.engine.workflow import Engine, migrate
 from dicom_node.errors import WorkerError
 from dicom_node.studies import inputs
@@ -38,11 +38,6 @@ def study(tmp_path: Path) -> Study:
 @pytest.fixture
 def hands(tmp_path: Path, study: Study) -> worker.Worker:
     return worker.Worker(Config.offline(), Spool(tmp_path / "data"), models=None)
-
-
-@pytest.fixture
-def outbox(tmp_path: Path) -> Outbox:
-    return Outbox(Config.offline(), Spool(tmp_path / "data"))
 
 
 def test_a_named_device_that_is_missing_is_an_error():
@@ -106,11 +101,6 @@ def test_a_fault_is_noted_once_for_each_workflow(hands: worker.Worker, study: St
     assert study.state() == "failed"
 
 
-def test_giving_up_shows_in_the_state(outbox: Outbox, study: Study):
-    outbox.give_up(study.uid, "sr", "pacs")
-    assert study.state() == "delivery_failed"
-
-
 def settings(folder: Path, held: str) -> Config:
     peers = "".join(
         f'[[peers]]\nname = "{name}"\nae_title = "X"\nhost = "h"\nport = 1\nroles = ["source", "destination"]\n'
@@ -119,20 +109,32 @@ def settings(folder: Path, held: str) -> Config:
     return parse(f'[node]\ndata_dir = "data"\n[report]\nsend = ["sr", "pdf"]\nheld = "{held}"\n{peers}', folder=folder)
 
 
+def owes(config: Config, study: Study, state: str) -> list:
+    return owed(config, study, study.timeline(), state)
+
+
 def test_a_scored_study_sends_what_is_configured_and_a_held_one_nothing(tmp_path: Path, study: Study):
-    outbox = Outbox(settings(tmp_path, "none"), Spool(tmp_path / "data"))
     every = [(peer, kind) for peer in ("pacs", "archive") for kind in ("sr", "pdf")]
-    assert outbox.deliveries(study.uid, "scored") == every
-    assert outbox.deliveries(study.uid, "held") == []
-    assert outbox.destinations() == ["pacs", "archive"]
+    assert owes(settings(tmp_path, "none"), study, "scored") == every
+    assert owes(settings(tmp_path, "none"), study, "held") == []
+
+
+def test_a_destination_may_get_objects_of_its_own(tmp_path: Path, study: Study):
+    config = settings(tmp_path, "sr")
+    page = config.peers[1].model_copy(update={"send": ("summary", "saliency")})
+    config = config.model_copy(update={"peers": (config.peers[0], page)})
+    maps = [("archive", f"saliency{of}") for of in ("", "_T1W", "_T2W", "_FLAIR")]
+    assert owes(config, study, "scored") == [("pacs", "sr"), ("pacs", "pdf"), ("archive", "summary"), *maps]
+    assert config.sent == {"sr", "pdf", "summary", "saliency"}
+    # Who gets no reports is not told why there is none.
+    assert owes(config, study, "held") == [("pacs", "held")]
 
 
 def test_saliency_is_four_objects_that_an_earlier_run_may_lack(tmp_path: Path, study: Study):
     config = settings(tmp_path, "none")
     asked = config.model_copy(update={"report": config.report.model_copy(update={"send": ("sr", "saliency")})})
-    outbox = Outbox(asked, Spool(tmp_path / "data"))
     kinds = ["sr", "saliency", "saliency_T1W", "saliency_T2W", "saliency_FLAIR"]
-    assert outbox.deliveries(study.uid, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
+    assert owes(asked, study, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
     assert set(kinds) <= set(run_folder.FILES)
     models = SimpleNamespace(bundle=SimpleNamespace(digest="aa"), brain_weights=WeightsIdentity("embedded", "bb"))
     result = {"state": "scored", "model": {"digest": "aa"}, "brain_weights": {"digest": "bb"}}
@@ -171,36 +173,23 @@ def test_a_late_bystander_selects_the_same_run_of_two_sequences(tmp_path: Path, 
 def test_a_study_of_two_sequences_owes_no_map_of_the_third(tmp_path: Path, study: Study):
     config = settings(tmp_path, "none")
     asked = config.model_copy(update={"report": config.report.model_copy(update={"send": ("saliency",)})})
-    outbox = Outbox(asked, Spool(tmp_path / "data"))
     folder = study.run_folder("ab" * 32)
     folder.mkdir(parents=True)
     (folder / RESULT_FILE).write_text(json.dumps({"sequences_used": ["T2W", "FLAIR"]}))
     study.note(Event.READ, State.SCORED, input_digest="ab" * 32)
     kinds = ["saliency", "saliency_T2W", "saliency_FLAIR"]
-    assert outbox.deliveries(study.uid, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
+    assert owes(asked, study, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
 
 
 def test_a_reason_to_hold_is_told_once_to_each_peer(tmp_path: Path, study: Study):
-    outbox = Outbox(settings(tmp_path, "sr"), Spool(tmp_path / "data"))
+    config = settings(tmp_path, "sr")
     study.note(Event.READ, State.HELD, code="missing_role", sentence="No FLAIR.")
-    assert outbox.deliveries(study.uid, "held") == [("pacs", "held"), ("archive", "held")]
+    assert owes(config, study, "held") == [("pacs", "held"), ("archive", "held")]
     study.note(Event.SENT, peer="pacs", kind=Kind.HELD)
     study.note(Event.READ, State.HELD, code="missing_role", sentence="No FLAIR.")
-    assert outbox.deliveries(study.uid, "held") == [("archive", "held")]
+    assert owes(config, study, "held") == [("archive", "held")]
     study.note(Event.READ, State.HELD, code="missing_role", sentence="No T2W.")
-    assert outbox.deliveries(study.uid, "held") == [("pacs", "held"), ("archive", "held")]
-
-
-def test_what_a_run_did_not_leave_is_not_tried_for_days(tmp_path: Path, study: Study):
-    outbox = Outbox(settings(tmp_path, "sr"), Spool(tmp_path / "data"))
-    assert outbox.send(study.uid, "ab", "pdf", "pacs") == {"ok": False, "permanent": True}
-    assert study.timeline().entries[-1].code == "object_missing"
-
-
-def test_giving_up_to_tell_leaves_a_held_study_held(outbox: Outbox, study: Study):
-    study.note(Event.READ, State.HELD, sentence="No FLAIR.")
-    outbox.give_up(study.uid, "held", "pacs")
-    assert study.state() == "held"
+    assert owes(config, study, "held") == [("pacs", "held"), ("archive", "held")]
 
 
 @pytest.mark.parametrize(
