@@ -143,7 +143,8 @@ BEFORE_CONTRAST_AGENT = [
     "T1 조영 전", "T1 조영전", "T1 비조영", "T1 C-", "T1 -C",
     "T1 non contrast", "T1 noncontrast", "T1 NO GAD", "T1 pre", "T1 PRE GAD", "T1 precontrast",
     "T1 pre-contrast", "T1 unenhanced", "T1 post-op", "T1 postop", "T1 post fossa", "T1 posterior fossa",
-    "T1 coronal", "COR T1", "t1_mpr_sag_p2_iso", "t1_mpr", "SAG T1 MPR", "3D MPR", "T1 3D MPR SAG",
+    "T1 coronal", "COR T1", "t1_mpr_sag_p2_iso", "t1_mpr", "T1 iso MPR", "T1W_ISO_mpr",
+    "SAG T1 MPR", "3D MPR", "T1 3D MPR SAG",
     "sIP Ax T1W_mDIXON", "T1 dixon in", "T1 DIXON W", "t1_vibe_dixon_tra_W", "swater Ax T1W", "InPhase: Ax T1",
     "T1 FAT SAT", "COR T1 FATSAT", "T1 FAT SUP", "T1 FS", "ssT1W_3D_TFE", "T1 AIR Recon DL", "T1 memprage 4e",
     "t1_tse_r2", "T1 R2", "T1 SENSE R2", "T1 NATIVE", "T1 nativ", "T1 矢状位", "T1 横断位", "T1 矢状断", "T1 시상",
@@ -156,7 +157,7 @@ BEFORE_CONTRAST_AGENT = [
 PLAIN_T2W = [
     "T2", "T2 TSE r2", "t2_tse_tra_R2", "T2 GRASE", "T2 DIXON W", "sCor T2Water", "T2 FS", "T2 FAT SAT",
     "T2 BLADE", "T2 PROPELLER", "T2 CUBE", "ss T2", "ssT2W", "T2 横断位", "T2 축상", "T2 craneo", "T2 w/o",
-    "T2 Air Recon DL", "T2 hippocampus", "SSFSE", "HASTE", "FRFSE ax", "FR-FSE", "OAxT2 FSE", "frfseT2",
+    "T2 Air Recon DL", "T2 hippocampus", "SSFSE", "HASTE", "FRFSE ax", "T2prep SPACE T2", "OAxT2 FSE", "frfseT2",
 ]  # fmt: skip
 NONE_OF_THE_THREE = [
     "T1 quantitation", "T1 quantification", "T1 map", "T1_MAP", "T1 Maps", "T2 map", "qT1", "T2 dual echo",
@@ -176,10 +177,11 @@ NONE_OF_THE_THREE = [
     "T2 경추", "T2 요추", "T2 무릎", "T2 orbit", "T2 IAC",
     "T2 pituitary", "T1 hipófisis", "T2 brachial plexus", "T2 prostate", "T2 fetal", "T2 shoulder", "T2 HIP",
     "T2 hüfte", "T2 L1-S1", "T2 thoracic", "T2 foramen magnum to T1", "T2 CISS", "T2 FIESTA", "T2 DRIVE",
-    "T2 FL3D tra", "FLASH T2", "T2 haemo", "CEST HASTE", "T2 APTw", "eSTIR T2", "T1 permeability", "T1 GRASP",
-    "T1 bolus", "T2 C-OSAG", "L-Sag T1", "t-ax T2", "T2 C7-T4", "T2 T1-L2", "T2 T3 to T12", "T2 sacroiliac",
-    "T2 neurography", "WB T1", "T1 hipofiz", "T1 przysadka", "T2 omuz", "T2 鼻咽", "PJN:T2 SPACE", "T1 fused",
-    "T2_Images", "T2Star_Images", "T1 triplanar", "T2 Ubersicht", "T2 локалайзер", "T2 위치",
+    "T2 FL3D tra", "T1 iso MPR tra", "T1 cube iso mpr", "t2_me3d_sag", "T2 MPGR", "T2 FE cor", "T2 FISP",
+    "FLASH T2", "T2 haemo", "CEST HASTE", "T2 APTw", "eSTIR T2", "T1 permeability", "T1 GRASP", "T1 bolus",
+    "T2 C-OSAG", "L-Sag T1", "t-ax T2", "T2 C7-T4", "T2 T1-L2", "T2 T3 to T12", "T2 sacroiliac", "T2 neurography",
+    "WB T1", "T1 hipofiz", "T1 przysadka", "T2 omuz", "T2 鼻咽", "PJN:T2 SPACE", "T1 fused", "T2_Images",
+    "T2Star_Images", "T1 triplanar", "T2 Ubersicht", "T2 локалайзер", "T2 위치",
     "T1 vessel wall", "T2 cisternography", "T2 multi echo", "PD TSE", "T2*", "T2 star", "T2 GRE",
 ]  # fmt: skip
 
