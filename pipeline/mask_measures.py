@@ -13,6 +13,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
+from pipeline.skull import skull_share
+
 _BLOCK_MM = 3.0
 """Voxels are averaged up to about this size: noise then is independent from voxel to voxel, tissue is not."""
 _AIR_SHARE = 0.2
@@ -68,6 +70,8 @@ class MaskMeasures:
         Variation of the image inside the mask that neighbouring blocks of 3 mm share, relative to the mean intensity,
         in the typical cube of 30 mm; the coil's shading is taken out. A brain shows grey matter, white matter and fluid
         everywhere. Noise has no neighbours, and bottles of one fluid are even, but for inserts here and there.
+    skull_share
+        Share of the directions upwards and to all sides in which skull and scalp lie around the mask.
     """
 
     volume_ml: float
@@ -80,6 +84,7 @@ class MaskMeasures:
     inside_share: float
     symmetry: float
     contrast: float
+    skull_share: float
 
 
 def measure_mask(volume: sitk.Image, mask: sitk.Image, main_share: float) -> MaskMeasures:
@@ -116,6 +121,7 @@ def measure_mask(volume: sitk.Image, mask: sitk.Image, main_share: float) -> Mas
         inside_share=shared / max(in_mask, 1),
         symmetry=_symmetry(mask_zyx),
         contrast=_contrast(blocks, inside_zyx & head_zyx),
+        skull_share=skull_share(volume, mask),
     )
 
 

@@ -37,6 +37,9 @@ _MIN_INSIDE_SHARE = 0.70
 """Heads: 1.0. A mask that lies in the air beside the head is no brain."""
 _ODD_HEAD_SHARES = 0.15, 0.65
 """Heads with neck: 0.28 and more, cut above the neck: up to 0.53. More: the skull was removed, or it is no head."""
+_ODD_SKULL_SHARE = 0.15
+"""Nine real heads: 0.85 to 1.0; made ones 0.49 to 1.0, children with a thin skull in T2W of 5 mm 0.18. Real heads
+whose skull was removed: 0.01 to 0.1."""
 
 _GROWTH_YEARS = (0.25, 2.0, 5.0, 15.0)
 _GIRLS_ML = (600.0, 1000.0, 1200.0, 1300.0)
@@ -78,6 +81,7 @@ class MaskFlag(StrEnum):
     ASYMMETRIC = "asymmetric", "left and right differ much"
     LITTLE_OF_THE_HEAD = "little_of_the_head", "the mask is less than 15 % of what the images show"
     MUCH_OF_THE_HEAD = "much_of_the_head", "it is more than 65 %: little or no skull around it"
+    NO_SKULL = "no_skull", "skull and scalp lie around less than 15 % of it: removed, not imaged, or no head"
     SMALL_FOR_AGE = "small_for_age", "the volume is unusual at the age in the header; without one, nothing is said"
     LARGE_FOR_AGE = "large_for_age", "the volume is unusual at the age in the header; without one, nothing is said"
     UNLIKE_OTHERS = "unlike_others", "shape or volume differs from those of the other two sequences"
@@ -117,6 +121,7 @@ def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[Mask
         MaskFlag.ASYMMETRIC: measures.symmetry < _ODD_SYMMETRY,
         MaskFlag.LITTLE_OF_THE_HEAD: measures.head_share < _ODD_HEAD_SHARES[0],
         MaskFlag.MUCH_OF_THE_HEAD: measures.head_share > _ODD_HEAD_SHARES[1],
+        MaskFlag.NO_SKULL: measures.skull_share < _ODD_SKULL_SHARE,
         MaskFlag.SMALL_FOR_AGE: measures.volume_ml < low_ml,
         MaskFlag.LARGE_FOR_AGE: measures.volume_ml > high_ml,
     }

@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.ndimage import binary_dilation
 
+from models.contrast import Contrast
+from models.training.brain.label_maps import brain_mask
 from pipeline.brain import extract_brain
 from pipeline.errors import StudyHeld
+from pipeline.grid import canonical
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML
+from pipeline.synthetic import procedural_head, render
 
 SIZE_XYZ, SPACING_XYZ_MM = (50, 60, 40), (4.0, 4.0, 5.0)
 
@@ -25,10 +30,12 @@ class Drawn:
         return self.mask_zyx
 
 
-def head(middle_xyz_mm=(0.0, 0.0, 0.0)) -> sitk.Image:
-    """Return a round head of tissue in patches of 12 mm."""
+def head(middle_xyz_mm=(0.0, 0.0, 0.0), brain_zyx: np.ndarray | None = None) -> sitk.Image:
+    """Return a round head of tissue in patches of 12 mm, with a dark skull around the brain."""
+    brain_zyx = ball(65, middle_xyz_mm) if brain_zyx is None else brain_zyx
+    skull_zyx = binary_dilation(brain_zyx, np.ones((3, 3, 3))) & ~brain_zyx
     patches_zyx = np.kron(np.random.default_rng(0).uniform(80, 120, (14, 20, 17)), np.ones((3, 3, 3)))[:40, :60, :50]
-    image = sitk.GetImageFromArray((patches_zyx * ball(88, middle_xyz_mm)).astype(np.float32))
+    image = sitk.GetImageFromArray((patches_zyx * (ball(88, middle_xyz_mm) & ~skull_zyx)).astype(np.float32))
     image.SetSpacing(SPACING_XYZ_MM)
     image.SetOrigin((90.0, 110.0, -80.0))
     image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
@@ -123,8 +130,10 @@ def test_everything_found_is_held():
 def test_limits_of_the_volume():
     radius_mm = {ml: (ml * 1000 * 3 / 4 / np.pi) ** (1 / 3) for ml in (SMALLEST_ML, LARGEST_ML)}
     for limit, inwards in ((SMALLEST_ML, 1), (LARGEST_ML, -1)):
-        _, facts = extract_brain(head(), Drawn(ball(radius_mm[limit] + inwards)))
-        assert facts.flags == (("much_of_the_head",) if limit == LARGEST_ML else ("little_of_the_head",))
+        brain_zyx = ball(radius_mm[limit] + inwards)
+        _, facts = extract_brain(head(brain_zyx=brain_zyx), Drawn(brain_zyx))
+        # Around the smaller one is more than a scalp.
+        assert facts.flags == (("much_of_the_head",) if limit == LARGEST_ML else ("little_of_the_head", "no_skull"))
         assert held(ball(radius_mm[limit] - inwards)).code == "brain_mask_implausible"
 
 
@@ -195,6 +204,24 @@ def test_a_head_that_the_images_cut_through_the_brain_is_told_or_held(axis: int,
     with pytest.raises(StudyHeld) as error:
         extract_brain(volume, drawn)
     assert error.value.code == "brain_mask_implausible"
+
+
+@pytest.mark.parametrize("left_mm", [0, 2])
+def test_a_brain_without_its_skull_is_told(left_mm: int):
+    brain = ball(65)
+    stripped = sitk.GetArrayFromImage(head()) * ball(65 + left_mm)
+    volume = sitk.GetImageFromArray(stripped.astype(np.float32))
+    volume.CopyInformation(head())
+    assert set(extract_brain(volume, Drawn(brain))[1].flags) == {"much_of_the_head", "no_skull"}
+
+
+@pytest.mark.parametrize("role", Contrast)
+def test_a_made_head_has_a_skull(role: Contrast):
+    """Thick slices, a child's skull and many tubers leave enough of it to see."""
+    labels = procedural_head(3, spacing_mm=1.5, scale=0.8, tubers=60)
+    volume = canonical(sitk.Cast(render(labels, role, spacing_xyz_mm=(1.5, 1.5, 5.0), seed=3), sitk.sitkFloat32))
+    brain = sitk.Resample(brain_mask(labels), volume, sitk.Transform(), sitk.sitkNearestNeighbor)
+    assert extract_brain(volume, Drawn(sitk.GetArrayFromImage(brain)))[1].flags == ()
 
 
 def test_a_lopsided_mask_is_told():

@@ -166,7 +166,7 @@ PROVOKED: dict[HoldReason, Callable[[], object]] = {
     HoldReason.GEOMETRY_BRAIN_OUTSIDE_GRID: lambda: brain_centred(box((28, 18, 16), 10.0), FULL),
     HoldReason.BRAIN_MASK_EMPTY: find_no_brain,
     HoldReason.BRAIN_MASK_IMPLAUSIBLE: lambda: doubts(
-        MaskMeasures(210.0, 1.0, 100.0, 0.0, 0.0, 0.0, 0.4, 1.0, 1.0, 0.3)
+        MaskMeasures(210.0, 1.0, 100.0, 0.0, 0.0, 0.0, 0.4, 1.0, 1.0, 0.3, 1.0)
     ),
     HoldReason.BRAIN_MASKS_DISAGREE: disagree,
     HoldReason.INTENSITY_CONSTANT: lambda: standardise(np.ones((2, 2, 2)), np.ones((2, 2, 2))),

@@ -2,62 +2,34 @@
 
 A label map says which tissue each voxel is. Giving every tissue a random intensity, and the whole
 image the random faults of a scanner, yields endless training pairs of any contrast without one
-real scan (Billot et al., SynthSeg, 2023, give the idea).
-
-The mask that the network learns is the brain with its ventricles and the fluid in its sulci:
-label maps mark the tissue alone, brain extractors such as HD-BET keep the fluid between the gyri.
-`brain_mask` makes the one from the other by a closing, and that is the definition used everywhere. The closing is wide
-enough for fissures: where a narrower one ends inside the fluid, nothing in an image shows the end.
+real scan (Billot et al., SynthSeg, 2023, give the idea). Some of the images show no head, and their mask is empty.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
-import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-AIR, CSF_OUTER, OPTIC_CHIASM = 0, 24, 85
-ARTERY, VEIN = 502, 514
-FIRST_HEAD_LABEL = 500
-"""Labels from here on are head tissue outside the brain (skin, bone, vessels, eyes)."""
+from models.training.brain.label_maps import TISSUE_NAMES, LabelMap
+from models.training.brain.non_heads import NonHeads
 
-TISSUES: dict[str, tuple[int, ...]] = {
-    "white matter": (2, 41, 7, 46),
-    "brain stem": (16, 28, 60),
-    "cortex": (3, 42, 8, 47),
-    "deep grey matter": (10, 11, 12, 17, 18, 26, 49, 50, 51, 53, 54, 58),
-    "pallidum": (13, 52),
-    "ventricles": (4, 5, 14, 15, 43, 44, 72),
-    "outer fluid": (24,),
-    "choroid plexus": (136, 137, 163, 164),
-    "lesion": (25, 57),
-    "brain vessel": (30, 62),
-    "optic nerve": (85, 530),
-    "artery": (502,),
-    "vein": (514,),
-    "eyeball": (506,),
-    "soft tissue": (507, 508),
-    "mucosa": (509,),
-    "skin": (511,),
-    "spinal cord": (512,),
-    "cortical bone": (515,),
-    "cancellous bone": (516,),
-}
-"""FreeSurfer numbers (the 5xx ones are head tissue) by tissues that share one intensity."""
-
-TISSUE_NAMES = ("air", *TISSUES)
-
-_SOFT_TISSUE = TISSUE_NAMES.index("soft tissue")
-_UNNAMED = 255
-"""Stands for a label without a tissue; there are far fewer tissues."""
+_SOFT_TISSUE, _OUTER_FLUID, _VEIN, _BONE = map(
+    TISSUE_NAMES.index, ("soft tissue", "outer fluid", "vein", "cortical bone")
+)
 _BARE_SHARE, _FACELESS_SHARE = 0.07, 0.3
 """Of the images, those that lose all but a rim around the brain, and those and the ones that lose the face: public data
 sets come defaced or stripped, hospital images do not."""
+_NON_HEAD_SHARE = 0.2
+"""Of the draws, those that show no head, so that the right mask is empty."""
+_CHILD_SHARE, _CHILD_SCALE = 0.35, 0.85
+"""Of the heads, those that are a child's: small, and the face smaller still."""
+_SKULL_BASE_MM, _FOREHEAD_MM = -55.0, 75.0
+"""Below and before the middle of an adult's brain: where the face begins."""
+_TIGHT_SHARE, _DURA_SHARE = 0.5, 0.3
+"""Of the heads, those whose bone lies close to the brain, as it does in the young: the maps are of people with much
+fluid; and those that show dura or vessels between the two."""
 _MOSTLY_BRAIN = 0.5
 """Fraction from which on a voxel counts as brain where the field of view is laid around it."""
 
@@ -73,85 +45,6 @@ CONTRASTS = {
     "FLAIR": (0.02, 0.52, 0.52, 0.68, 0.64, 0.45, 0.10, 0.12, 0.60, 0.90, 0.2, 0.5, 0.2, 0.2, 0.20, 0.45, 0.7, 0.6,
               0.55, 0.05, 0.45),
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class LabelMap:
-    """One head: tissue indices and the brain mask on canonical axes.
-
-    Attributes
-    ----------
-    tissue_zyx
-        uint8 indices into `TISSUE_NAMES`; axes inferior to superior, posterior to anterior, left to right.
-    brain_zyx
-        uint8, 1 inside the brain mask.
-    spacing_zyx_mm
-        Voxel size.
-    """
-
-    tissue_zyx: Tensor
-    brain_zyx: Tensor
-    spacing_zyx_mm: tuple[float, float, float]
-
-
-def brain_mask(labels: sitk.Image, closing_mm: float = 10.0) -> sitk.Image:
-    """Return the brain with ventricles and sulcal fluid of a label map, as uint8.
-
-    Parameters
-    ----------
-    labels
-        FreeSurfer numbers on any grid; those of 500 and more are outside the brain.
-    closing_mm
-        Radius of the closing that fills the sulci. Only outer fluid and vessels are ever filled in.
-
-    Returns
-    -------
-    SimpleITK.Image
-        uint8 on the voxels of `labels`, 1 inside the brain, without holes.
-    """
-    tissue = (labels > 0) & (labels < FIRST_HEAD_LABEL) & (labels != CSF_OUTER) & (labels != OPTIC_CHIASM)
-    radius = [max(1, round(closing_mm / step)) for step in labels.GetSpacing()]
-    pad = [2 * r for r in radius]
-    closed = sitk.BinaryMorphologicalClosing(sitk.ConstantPad(tissue, pad, pad), radius, sitk.sitkBall)
-    closed = sitk.Crop(closed, pad, pad)
-    fillable = tissue | (labels == CSF_OUTER) | (labels == OPTIC_CHIASM) | (labels == ARTERY) | (labels == VEIN)
-    brain: sitk.Image = sitk.Cast(sitk.BinaryFillhole(closed & fillable), sitk.sitkUInt8)
-    return brain
-
-
-def read_label_map(path: Path) -> LabelMap:
-    """Return the label map of a NIfTI file on canonical axes.
-
-    Parameters
-    ----------
-    path
-        FreeSurfer numbers, in any orientation.
-
-    Returns
-    -------
-    LabelMap
-        Tissues and brain on the file's own voxels.
-
-    Raises
-    ------
-    ValueError
-        If the file holds a label that `TISSUES` does not name.
-    """
-    labels = sitk.DICOMOrient(sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkInt32), "RAS")
-    numbers = sitk.GetArrayFromImage(labels)
-    lookup = np.full(int(numbers.max()) + 1, _UNNAMED, np.uint8)
-    lookup[AIR] = 0
-    for index, members in enumerate(TISSUES.values(), start=1):
-        for number in members:
-            if number < lookup.size:
-                lookup[number] = index
-    tissue = lookup[numbers]
-    unnamed = tissue == _UNNAMED
-    if unnamed.any():
-        raise ValueError(f"{path.name} holds labels without a tissue: {sorted(set(numbers[unnamed]))}")
-    spacing_x, spacing_y, spacing_z = labels.GetSpacing()
-    brain = sitk.GetArrayFromImage(brain_mask(labels))
-    return LabelMap(torch.from_numpy(tissue), torch.from_numpy(brain), (spacing_z, spacing_y, spacing_x))
 
 
 class HeadImages:
@@ -179,6 +72,7 @@ class HeadImages:
         self.patch_zyx = patch_zyx
         self.spacing_mm = spacing_mm
         self.random = torch.Generator().manual_seed(seed)
+        self._non_heads = NonHeads(len(TISSUE_NAMES), self.random)
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
         """Return images and brain fractions.
@@ -194,13 +88,14 @@ class HeadImages:
             Both float32 (batch, 1, z, y, x): images with zero mean and unit variance inside a random field of
             view and 0 outside it, as nnU-Net pads; and the fraction of each voxel that is brain.
         """
-        head = self.heads[self._integer(len(self.heads))]
-        tissue_fine, brain_fine = self._pose(head)
+        tissue_fine, brain_fine = self._anatomy()
         brain = F.avg_pool3d(brain_fine.float(), 2)
         images, brains = [], []
         for _ in range(batch):
             image = self._faults(self._scan(self._paint(tissue_fine, brain_fine)))
-            image, inside = self._field_of_view(self._deface(image, brain), brain)
+            if brain.any():
+                image = self._deface(image, brain)
+            image, inside = self._field_of_view(image, brain)
             images.append(_standardise(image, inside))
             brains.append(brain * inside)
         return torch.cat(images), torch.cat(brains)
@@ -225,11 +120,24 @@ class HeadImages:
 
     # --- one image, step by step ----------------------------------------------------------------------------------
 
+    def _anatomy(self) -> tuple[Tensor, Tensor]:
+        """Return tissue and brain, at half the network's spacing, of a head or of something else."""
+        tissue, brain = self._pose(self.heads[self._integer(len(self.heads))])
+        if self._chance(_NON_HEAD_SHARE):
+            return self._non_heads.draw(tissue, brain), torch.zeros_like(brain)
+        if self._chance(_TIGHT_SHARE):
+            tissue = tissue.masked_fill((tissue == _OUTER_FLUID) & (brain == 0), _BONE)
+        if self._chance(_DURA_SHARE):
+            beside = F.max_pool3d(brain.float(), 3, stride=1, padding=1) > brain
+            tissue = tissue.masked_fill(beside & ((tissue == _OUTER_FLUID) | (tissue == _BONE)), _VEIN)
+        return tissue, brain
+
     def _pose(self, head: LabelMap) -> tuple[Tensor, Tensor]:
         """Return tissue and brain of a rotated, scaled, bent head at half the network's spacing."""
         size = tuple(2 * n for n in self.patch_zyx)
         step_mm = self.spacing_mm / 2
-        scale = self._uniform(0.6, 1.15)
+        child = self._chance(_CHILD_SHARE)
+        scale = self._uniform(0.6, _CHILD_SCALE) if child else self._uniform(0.75, 1.15)
         stretch = torch.tensor([scale * self._uniform(0.93, 1.07) for _ in range(3)])
         angles = [self._uniform(-1, 1) * np.deg2rad(limit) for limit in (12, 12, 20)]
         matrix = _rotation(angles) / stretch[:, None]
@@ -239,7 +147,10 @@ class HeadImages:
         axes = [(torch.arange(n) - (n - 1) / 2) * step_mm for n in size]
         points_mm = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) - shift_mm
         points_mm += 4.0 * self._smooth_field(6, size, 3)[0].movedim(0, -1)
-        voxels = points_mm @ matrix.T / torch.tensor(head.spacing_zyx_mm) + centre_voxel
+        points_mm = points_mm @ matrix.T
+        if child:
+            _shrink_face(points_mm, self._uniform(1, 1.6))
+        voxels = points_mm / torch.tensor(head.spacing_zyx_mm) + centre_voxel
         if self._chance(0.5):
             voxels[..., 2] = 2 * centre_voxel[2] - voxels[..., 2]
         index = voxels.round_().long()
@@ -254,7 +165,7 @@ class HeadImages:
     def _paint(self, tissue: Tensor, brain: Tensor) -> Tensor:
         """Give each tissue its intensity and texture."""
         count = len(TISSUE_NAMES)
-        if self._chance(0.6):
+        if self._chance(0.7):
             name = tuple(CONTRASTS)[self._integer(len(CONTRASTS))]
             means = torch.tensor(CONTRASTS[name]) + 0.09 * self._normal(count)
         else:
@@ -291,7 +202,7 @@ class HeadImages:
         """Bias field, blur, ghosts, gamma and noise."""
         size = self.patch_zyx
         image = image * torch.exp(self._uniform(0, 0.5) * self._smooth_field(4, size))
-        if self._chance(0.35):
+        if self._chance(0.45):
             image = image * self._coil_sensitivity()
         if self._chance(0.25):
             image = F.avg_pool3d(image, 3, stride=1, padding=1)
@@ -299,7 +210,8 @@ class HeadImages:
             axis, shift = 2 + self._integer(3), 6 + self._integer(20)
             image = image + self._uniform(0.03, 0.15) * torch.roll(image, shift, axis)
         image = (image / image.amax().clamp_min(1e-6)) ** np.exp(self._uniform(-0.4, 0.4))
-        noise = self._uniform(0, 0.06) * torch.randn(image.shape, generator=self.random)
+        signal = image[image > image.mean()].mean()
+        noise = self._uniform(0, 0.12) * signal * torch.randn(image.shape, generator=self.random)
         if self._chance(0.5):
             return torch.sqrt((image + noise) ** 2 + noise**2)
         return image + noise
@@ -308,7 +220,7 @@ class HeadImages:
         """Return a brightness that falls or rises from the rim of the head to its middle."""
         axes = [torch.linspace(-1, 1, size) - self._uniform(-0.3, 0.3) for size in self.patch_zyx]
         z, y, x = torch.meshgrid(*axes, indexing="ij")
-        return torch.exp(self._uniform(-0.6, 1.6) * (z**2 + y**2 + x**2))
+        return torch.exp(self._uniform(-0.6, 2.2) * (z**2 + y**2 + x**2))
 
     def _deface(self, image: Tensor, brain: Tensor) -> Tensor:
         """Remove the face, or all but a rim around the brain, in some images; the brain stays whole."""
@@ -340,6 +252,13 @@ class HeadImages:
             window.append(slice(max(0, start), min(size, stop)))
         inside[tuple(window)] = 1
         return image * inside, inside
+
+
+def _shrink_face(points_mm: Tensor, factor: float) -> None:
+    """Make what lies below and before the brain smaller, in place; points of the adult's head, z-y-x."""
+    below, before = points_mm[..., 0] - _SKULL_BASE_MM, points_mm[..., 1] - _FOREHEAD_MM
+    points_mm[..., 0] += (factor - 1) * below.clamp_max_(0)
+    points_mm[..., 1] += (factor - 1) * before.clamp_min_(0)
 
 
 def _rotation(angles_zyx: list[float]) -> Tensor:

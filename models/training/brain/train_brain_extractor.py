@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
-from models.training.brain.head_images import HeadImages, read_label_map
+from models.training.brain.head_images import HeadImages
+from models.training.brain.label_maps import read_label_map
+from models.training.brain.mask_loss import mask_loss
 from models.whole_files import write_whole
 
 SPACING_MM = 2.5
@@ -104,29 +105,6 @@ def build_network() -> PlainConvUNet:
     )  # fmt: skip
 
 
-def loss(logits: Tensor, brain: Tensor) -> Tensor:
-    """Return cross-entropy plus soft Dice loss.
-
-    Parameters
-    ----------
-    logits
-        (batch, 2, z, y, x), background and brain, in any floating-point type.
-    brain
-        float32 (batch, 1, z, y, x), fraction of each voxel that is brain, in [0, 1].
-
-    Returns
-    -------
-    torch.Tensor
-        float32 scalar, 0 or more.
-    """
-    log_odds = (logits[:, 1:] - logits[:, :1]).float()
-    cross_entropy = F.binary_cross_entropy_with_logits(log_odds, brain)
-    probability = torch.sigmoid(log_odds)
-    overlap = (probability * brain).sum((1, 2, 3, 4))
-    dice = (2 * overlap + 1) / ((probability**2).sum((1, 2, 3, 4)) + (brain**2).sum((1, 2, 3, 4)) + 1)
-    return cross_entropy + 1 - dice.mean()
-
-
 def export(weights: dict[str, Tensor], folder: Path) -> None:
     """Write a model folder in HD-BET's format with half-precision weights.
 
@@ -207,7 +185,7 @@ def train(
         images, brain = heads.draw(batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = network(images)
-        value = loss(logits, brain)
+        value = mask_loss(logits, brain)
         optimiser.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
