@@ -82,6 +82,7 @@ class ClueKind(StrEnum):
     TIMING_OF_NONE = "timing_of_none", "{timing}: typical of none of the three"
     FLUID_NULLED = "fluid_nulled", "{timing}: fluid is nulled, FLAIR"
     FAT_NULLED = "fat_nulled", "{timing}: short inversion, fat is nulled"
+    SMALL_FLIP = "small_flip", "{timing}, flip angle {flip_deg:g}: weighted by proton density"
     INVERSION_T1 = "inversion_t1", "{timing}: inversion and short echo, T1 weighted"
     LATE_INVERSION_T1 = "late_inversion_t1", "{timing}: late inversion and short echo, T1 weighted"
     INVERSION_OF_NONE = "inversion_of_none", "{timing}: an inversion typical of none of the three"
@@ -106,6 +107,7 @@ class ClueKind(StrEnum):
     READINGS_DISAGREE = "readings_disagree", "physics speaks for {physics}, the description for {words}"
     PHYSICS_AGAINST = "physics_against", "the description names {role}, physics speaks against it"
     PHYSICS_ALONE = "physics_alone", "physics allows {role}, nothing else speaks for it"
+    PROTOCOL_UNSUITED = "protocol_unsuited", "physics speaks for {role}, but the protocol names {named} ('{words}')"
     DERIVED_ALONE = "derived_alone", "derived images, and only one reading speaks for {role}"
     AFTER_CONTRAST_AGENT = "after_contrast_agent", "T1 weighted after contrast agent"
     UNREAD_EARLIER = (

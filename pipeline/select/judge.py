@@ -18,7 +18,7 @@ from pipeline.select.clues import Clue, ClueKind
 from pipeline.select.never import reasons_against
 from pipeline.select.physics import Reading, read_physics
 from pipeline.select.rules import BUILT_IN, SiteRules
-from pipeline.select.words import exclusions, is_certain, names_contrast, read_description
+from pipeline.select.words import denies_contrast, exclusions, is_certain, names_contrast, read_description
 
 
 class Verdict(StrEnum):
@@ -115,7 +115,7 @@ def judge(volume: Volume, rules: SiteRules = BUILT_IN) -> Candidate:
     Candidate
         Nothing is raised: what cannot be chosen has the verdict ``none`` and its reasons.
     """
-    contrast_given = volume.contrast_agent or names_contrast(_naming_text(volume))
+    contrast_given = volume.contrast_agent or _names_contrast(volume)
     if never := reasons_against(volume, rules):
         ruled_out = _candidate(volume, Verdict.NONE, {}, never, contrast_given)
         return replace(ruled_out, barred=_otherwise(volume, rules, never))
@@ -152,14 +152,16 @@ def _weigh(
     agree = physics.role is words
     if words is None and not physics.certain:
         return _doubt(role, ClueKind.PHYSICS_ALONE)
+    if words is None and (unsuited := exclusions(volume.protocol)):
+        return _doubt(role, ClueKind.PROTOCOL_UNSUITED, named=unsuited[0].unsuited, **unsuited[0].facts)
     if "DERIVED" in volume.image_type and not agree:
         return _doubt(role, ClueKind.DERIVED_ALONE)
     score = _AGREED if agree else _PHYSICS_ALONE if words is None else _WORDS_ALONE
     return Verdict(role), {role: score - _DERIVED_LESS * ("DERIVED" in volume.image_type)}, []
 
 
-def _doubt(role: Contrast, kind: ClueKind) -> tuple[Verdict, dict[Contrast, float], list[Clue]]:
-    return Verdict.AMBIGUOUS, {role: _DOUBT}, [Clue(kind, {"role": role})]
+def _doubt(role: Contrast, kind: ClueKind, **facts: object) -> tuple[Verdict, dict[Contrast, float], list[Clue]]:
+    return Verdict.AMBIGUOUS, {role: _DOUBT}, [Clue(kind, {"role": role, **facts})]
 
 
 def _may_rule_out(volume: Volume, verdict: Verdict, physics: Reading) -> bool:
@@ -174,6 +176,17 @@ def _may_rule_out(volume: Volume, verdict: Verdict, physics: Reading) -> bool:
         return False
     by_physics = physics.certain and physics.role == verdict.value != Contrast.T1W
     return not by_physics or any(exclusions(text) for readings in unknown for text in readings)
+
+
+def _names_contrast(volume: Volume) -> bool:
+    """Return whether the names of a volume say that contrast agent was given.
+
+    The protocol may be that of the whole examination; it speaks for a series whose weighting it names.
+    """
+    if names_contrast(_naming_text(volume)):
+        return True
+    of_series = read_description(volume.protocol)[0] is Contrast.T1W
+    return of_series and names_contrast(volume.protocol) and not denies_contrast(volume.description)
 
 
 def _naming_text(volume: Volume) -> str:

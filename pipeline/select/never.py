@@ -14,7 +14,7 @@ _IMAGE_TYPES = {
     term: unsuited
     for unsuited, terms in {
         Unsuited.SCOUT: ("LOCALIZER",),
-        Unsuited.REFORMAT: ("MPR", "REFORMATTED"),
+        Unsuited.REFORMAT: ("MPR", "REFORMATTED", "RESAMPLED", "CSA RESAMPLED"),
         Unsuited.PROJECTION: ("PROJECTION IMAGE", "MIP", "MAXIMUM", "MINIMUM", "MIN IP", "MNIP"),
         Unsuited.MOSAIC: ("MOSAIC",),
         Unsuited.TILED: ("VFRAME",),
@@ -26,7 +26,11 @@ _IMAGE_TYPES = {
         Unsuited.REAL: ("R", "REAL"),
         Unsuited.IMAGINARY: ("I", "IMAGINARY"),
         Unsuited.SUBTRACTION: ("SUB", "SUBTRACTION"),
-        Unsuited.CALCULATED_MAP: ("T1 MAP", "T2 MAP", "T2_STAR MAP", "R2 MAP"),
+        Unsuited.CALCULATED_MAP: ("T1 MAP", "T2 MAP", "T2_STAR MAP", "R2 MAP", "R2_STAR MAP", "T1_MAP", "T2_MAP"),
+        Unsuited.FAT: (
+            *("FAT", "F", "FAT_FRACTION", "FF", "WATER_FRACTION"),
+            *("OUT_PHASE", "OPP_PHASE", "OPPOSED_PHASE", "OUT_OF_PHASE", "OPP", "OP"),
+        ),
         Unsuited.T2_STAR: ("T2_STAR",),
         Unsuited.FIELD_MAP: ("B0 MAP", "B1 MAP", "FIELD_MAP"),
         Unsuited.SUSCEPTIBILITY: ("SWI", "SWM"),

@@ -7,6 +7,7 @@ stands at each limit, smallest to largest of the label; ``tests.benchmarks.selec
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from models.contrast import Contrast
@@ -30,6 +31,9 @@ _READOUT_TR_MS, _READOUT_TE_MS = 16.0, 8.0
 """At most: fast three-dimensional gradient echo, which may decide alone. Found: TR 5 to 11, TE 1.8 to 5.2. Angiograms
 by time of flight usually have a TR of 20 and more, field maps one of hundreds; the one field map with a TR of 10.8 and
 a TE of 3.0 is taken for T1W."""
+_PROTON_DENSITY_FLIP_DEG = 4.0
+"""At most: with such a repetition grey and white matter give most signal at 5 to 7 degrees (Ernst), and well below that
+they differ by proton density, as the first images of a T1 map do. Chosen here."""
 _SPIN_ECHO_TR_MS = 250.0
 """At least: a spin echo with short times may decide alone. Chosen here: what is faster is a scout or a calibration."""
 _FLUID_TR_MS = 4000.0
@@ -45,6 +49,9 @@ here; a TE of 0.1 s is that of a T2W, one of 0.003 s that of a T1W."""
 _FLUID_TI_MS = 1200.0, 3200.0
 """Fluid is nulled at T1 (ln 2 - ln(1 + exp(-TR / T1))): with a T1 of 4 s, 1.5 s at a TR of 4 s and 2.8 s at a long one.
 Found: 1,650 to 2,800. The room on both sides, for 0.06 to 3 T and T2 preparation, is chosen here."""
+_FLUID_T1_MS, _LATEST_FLUID_TI = 4000.0, 1.25
+"""T1 of fluid, and how much later than the one that nulls fluid an inversion time may be to decide alone. Found: 0.97
+to 1.12 times; the first of a double inversion is at 1.35 and more."""
 _T1_TI_MS, _T1_INVERTED_TE_MS = (300.0, 1300.0), 35.0
 """T1 weighting by inversion. Found: TI 425 to 1,100, TE 1.4 to 4.5, all gradient echo; the room above is for T1 FLAIR,
 a fast spin echo, and chosen here."""
@@ -132,7 +139,8 @@ def _at_least(least_ms: float, time_ms: float | None) -> float | None:
 def _inverted(tr_ms: float, te_ms: float, ti_ms: float, timing: Timing) -> Reading:
     shortest_t1_ms, longest_t1_ms = _T1_TI_MS
     if _FLUID_TI_MS[0] <= ti_ms <= _FLUID_TI_MS[1] and te_ms >= _LONG_TE_MS and tr_ms >= _FLUID_TR_MS:
-        return _for(Contrast.FLAIR, ClueKind.FLUID_NULLED, timing)
+        nulled = ti_ms <= _LATEST_FLUID_TI * _nulls_fluid_ms(tr_ms)
+        return _for(Contrast.FLAIR, ClueKind.FLUID_NULLED, timing, certain=nulled)
     if shortest_t1_ms <= ti_ms <= longest_t1_ms and te_ms <= _T1_INVERTED_TE_MS:
         return _for(Contrast.T1W, ClueKind.INVERSION_T1, timing)
     if longest_t1_ms < ti_ms <= _LATE_TI_MS and te_ms <= _LATE_TE_MS:
@@ -143,11 +151,18 @@ def _inverted(tr_ms: float, te_ms: float, ti_ms: float, timing: Timing) -> Readi
     return _for_none(ClueKind.INVERSION_OF_NONE, timing, *against)
 
 
+def _nulls_fluid_ms(tr_ms: float) -> float:
+    return _FLUID_T1_MS * (math.log(2) - math.log1p(math.exp(-tr_ms / _FLUID_T1_MS)))
+
+
 def _short(volume: Volume, tr_ms: float, te_ms: float, timing: Timing) -> Reading:
     gradient, spin = "GR" in volume.scanning_sequence, "SE" in volume.scanning_sequence
     if gradient and not spin and te_ms > _T2_STAR_TE_MS:
         return _for_none(ClueKind.GRADIENT_T2_STAR, timing, *Contrast)
     fast = tr_ms <= _READOUT_TR_MS and te_ms <= _READOUT_TE_MS
+    if gradient and fast and volume.flip_deg and volume.flip_deg <= _PROTON_DENSITY_FLIP_DEG:
+        clue = Clue(ClueKind.SMALL_FLIP, {"timing": timing, "flip_deg": volume.flip_deg})
+        return Reading(None, False, _ALL, clue)
     return _for(Contrast.T1W, ClueKind.SHORT_TIMES, timing, certain=tr_ms >= _SPIN_ECHO_TR_MS if spin else fast)
 
 

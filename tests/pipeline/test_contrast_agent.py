@@ -178,6 +178,19 @@ def test_of_one_acquisition_with_a_marked_series_all_images_show_the_agent():
     assert chosen(A, C, marked).volume == A
 
 
+@pytest.mark.parametrize("protocol", ["t1_mprage_sag_KM", "T1W 3D TFE post gd", "T1+C"])
+def test_the_protocol_of_a_series_names_contrast_agent_too(protocol):
+    late = replace(C, protocol=protocol)
+    assert chosen(A, late).volume == A
+    assert held(late).code == "missing_role"
+    assert chosen(replace(late, description="t1_mprage pre")).volume.series_number == 7
+
+
+@pytest.mark.parametrize("protocol", ["BRAIN W/WO CONTRAST", "Kopf KM", "MR CEREBRAL +GADO"])
+def test_the_protocol_of_an_examination_names_contrast_agent_of_no_series(protocol):
+    assert chosen(A, replace(C, protocol=protocol)).volume.series_number == 7
+
+
 def test_a_site_that_allows_contrast_agent_is_not_asked():
     assert choose(B, SUBTRACTION, C, rules=SiteRules(contrast="allow")).volume == C
 

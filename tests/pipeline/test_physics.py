@@ -30,12 +30,14 @@ EVERY = set(Contrast)
         (9000, 120, 2500, IR, Contrast.FLAIR, True, {Contrast.T1W, Contrast.T2W}),
         (4800, 387, 1650, IR, Contrast.FLAIR, True, {Contrast.T1W, Contrast.T2W}),
         (4000, 194, 1400, SE, Contrast.FLAIR, True, {Contrast.T1W, Contrast.T2W}),
+        (12000, 95, 2850, IR, Contrast.FLAIR, True, {Contrast.T1W, Contrast.T2W}),
         # times that other series share: they do not decide alone
         (600, 5, None, GR, Contrast.T1W, False, {Contrast.T2W, Contrast.FLAIR}),
         (22, 3.5, None, GR, Contrast.T1W, False, {Contrast.T2W, Contrast.FLAIR}),
         (520, 23, None, (), Contrast.T1W, False, {Contrast.T2W, Contrast.FLAIR}),
         (7000, 90, None, (), Contrast.T2W, False, {Contrast.T1W}),
         (2500, 80, None, (), Contrast.T2W, False, {Contrast.T1W, Contrast.FLAIR}),
+        (7500, 320, 3000, IR, Contrast.FLAIR, False, {Contrast.T1W, Contrast.T2W}),
         # none of the three
         (700, 20, None, GR, None, False, EVERY),
         (4000, 60, 160, IR, None, False, EVERY),
@@ -93,7 +95,47 @@ def test_the_protocol_speaks_where_the_description_names_nothing():
     assert named.scores[Contrast.T1W] == 1.0
     assert "protocol names T1W" in text(named)
     assert judge(volume("t2_tse", protocol="t1_se_tra", **spin_echo)).verdict is Verdict.AMBIGUOUS
-    assert judge(volume("Kopf", protocol="t1 localizer", **spin_echo)).scores[Contrast.T1W] == 0.8
+
+
+@pytest.mark.parametrize("protocol", ["t1 localizer", "ABDOMEN T1", "HWS", "BRAIN PERFUSION", "T2 L-Spine"])
+def test_a_protocol_that_names_what_is_never_chosen_leaves_a_doubt_where_physics_would_decide_alone(protocol):
+    spin_echo: dict[str, Any] = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": SE}
+    mute = judge(volume("AX", protocol=protocol, **spin_echo))
+    assert mute.verdict is Verdict.AMBIGUOUS
+    assert "but the protocol names" in mute.evidence[0]
+    assert judge(volume("AX T1", protocol=protocol, **spin_echo)).verdict is Verdict.T1W
+    assert judge(volume("AX", protocol="BRAIN W/WO", **spin_echo)).verdict is Verdict.T1W
+
+
+@pytest.mark.parametrize(("flip_deg", "verdict"), [(2.0, "ambiguous"), (4.0, "ambiguous"), (8.0, "T1W"), (None, "T1W")])
+def test_a_fast_gradient_echo_of_a_small_flip_angle_is_not_t1_weighted(flip_deg, verdict):
+    fast: dict[str, Any] = {"tr_ms": 6.0, "te_ms": 2.0, "scanning_sequence": GR, "flip_deg": flip_deg}
+    assert judge(volume("3D SPGR", **fast)).verdict.value == verdict
+    assert judge(volume("3D SPGR", **(fast | {"ti_ms": 450.0}))).verdict is Verdict.T1W
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        "FAT",
+        "F",
+        "FF",
+        "FAT_FRACTION",
+        "OUT_PHASE",
+        "OPP_PHASE",
+        "OPPOSED_PHASE",
+        "OP",
+        "T1_MAP",
+        "R2_STAR MAP",
+        "RESAMPLED",
+    ],
+)
+def test_parts_of_a_dixon_and_maps_are_never_chosen_whatever_they_are_called(term):
+    spin_echo: dict[str, Any] = {"tr_ms": 550.0, "te_ms": 12.0, "scanning_sequence": SE}
+    assert judge(volume("t1_tse_dixon", image_type=("ORIGINAL", "PRIMARY", term), **spin_echo)).verdict is Verdict.NONE
+    for part in ("WATER", "W", "IN_PHASE", "IP", "FIL", "FM"):
+        water = judge(volume("t1_tse_dixon", image_type=("ORIGINAL", "PRIMARY", part), **spin_echo))
+        assert water.verdict is Verdict.T1W
 
 
 def test_another_body_part_is_never_chosen():
