@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from dicom_node.config import Config, load
 from dicom_node.engine.addressing import Addressing
+from dicom_node.engine.outbox import Outbox
 from dicom_node.engine.sending import sending
 from dicom_node.net.held_port import held_port
 from dicom_node.net.scp import Receiver
@@ -28,7 +29,7 @@ from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import Standing, standings
 from dicom_node.studies.timeline import Delivery, Event, State
 from tests.support.destinations import Destination
-from tests.support.services import wait_for
+from tests.support.services import started, wait_for
 
 RUN = "ab" * 32
 _FILES = {
@@ -76,6 +77,18 @@ class Sender:
         """Deliver while the block lasts, as a worker does."""
         with sending(self.config, self.spool, "worker") as addressing:
             yield addressing
+
+    @contextmanager
+    def working_apart(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Deliver in a process of its own, which the block may kill."""
+        command: list[str | Path] = [sys.executable, "-m", "tests.support.delivering", self.config_file]
+        with started(command, self.config_file.with_suffix(".log")) as process:
+            yield process
+
+    def address(self, study_uid: str, state: str = "scored", *, wake: bool = False) -> None:
+        """Have a study delivered."""
+        with Outbox(self.config.node.engine_url) as outbox:
+            Addressing(self.config, self.spool, outbox).address(study_uid, state, wake=wake)
 
     def standing(self, study_uid: str, peer: str, kind: str = "sr") -> Standing:
         found = standings(self.spool.study(study_uid).timeline())
@@ -144,9 +157,7 @@ def main() -> None:
     """Deliver until killed: a worker without models."""
     config = load(Path(sys.argv[1]))
     with sending(config, Spool(config.node.data_dir), "worker"):
-        print("ready", flush=True)
         threading.Event().wait()
-        time.sleep(0)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 STORED = (Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage)
 SUCCESS = 0x0000
+TAKEN = (SUCCESS, 0x0111, 0xB000, 0xB006, 0xB007)
 _LATER_S = 0.05
 
 
@@ -49,8 +50,8 @@ class Destination:
         SOP classes that it offers.
     calling, called
         Whether our title is known there, and whether it is called by its own.
-    stored
-        How often each SOP Instance UID came.
+    came, stored
+        How often each SOP Instance UID came, and was taken.
     asked
         Transaction UIDs of storage commitment, with the references.
     """
@@ -71,6 +72,7 @@ class Destination:
     )
     calling: str = "TSCNODE"
     called: str = "PACS"
+    came: Counter[str] = field(default_factory=Counter)
     stored: Counter[str] = field(default_factory=Counter)
     asked: list[tuple[str, list[Dataset]]] = field(default_factory=list)
     _server: Any = None
@@ -126,8 +128,10 @@ class Destination:
 
     def _on_store(self, event: evt.Event) -> int:
         uid = str(cast(C_STORE, event.request).AffectedSOPInstanceUID)
+        self.came[uid] += 1
         status = self.store(event)
-        self.stored[uid] += 1
+        if status in TAKEN:
+            self.stored[uid] += 1
         return status
 
     def _on_action(self, event: evt.Event) -> tuple[int, None]:

@@ -130,8 +130,15 @@ class Orthanc:
     @contextmanager
     def running(cls, folder: Path, node_port: int, *, dicomweb: bool = False) -> Iterator[Self]:
         """Yield an Orthanc that runs as long as the block; with `dicomweb` it also answers viewers."""
+        with held_port() as port, cls.on_port(folder, node_port, port, dicomweb=dicomweb) as pacs:
+            yield pacs
+
+    @classmethod
+    @contextmanager
+    def on_port(cls, folder: Path, node_port: int, port: int, *, dicomweb: bool = False) -> Iterator[Self]:
+        """Yield an Orthanc as `running` does, on a port that the caller holds."""
         require(ORTHANC, *([DICOMWEB] if dicomweb else []))
-        with held_port() as port, held_port() as http_port:
+        with held_port() as http_port:
             pacs = cls(folder / "orthanc", port, http_port)
             pacs.folder.mkdir()
             file = pacs.folder / "orthanc.json"
