@@ -8,6 +8,7 @@
     ├── SpoolError           the data folder cannot take or give something
     │   ├── SpoolFull        disk_full: the sender tries again later
     │   └── StudyUnknown     study_unknown: no such study was ever received
+    ├── IndexUnavailable     index_unavailable: lists cannot be shown; nothing else needs the index
     ├── WorkerError          the worker refuses to start: model, weights or device
     ├── AlreadyRunningError  a receiver or worker of this name is running; exit code 2
     └── PeerError            a peer did not answer as it should; tried again with back-off
@@ -81,6 +82,24 @@ class StudyUnknown(SpoolError):
     """No instance of the study was ever received."""
 
     code = "study_unknown"
+
+
+class IndexUnavailable(NodeError):
+    """The index of the studies is away, locked or damaged.
+
+    Parameters
+    ----------
+    message
+        One sentence: what is wrong and what to do.
+    damaged
+        Whether it has to be made anew.
+    """
+
+    code = "index_unavailable"
+
+    def __init__(self, message: str, *, damaged: bool = False) -> None:
+        super().__init__(message)
+        self.damaged = damaged
 
 
 class WorkerError(NodeError):

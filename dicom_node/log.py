@@ -29,8 +29,14 @@ KEY_BYTES = 32
 _KEY_FILE = "pseudonym.key"
 # Dotted digits of a length only instance UIDs have; UIDs the standard registers say nothing about a patient.
 _INSTANCE_UID = re.compile(r"(?<![\d.])(?!1\.2\.840\.10008\.)(?=[\d.]{21})[0-2]\.\d+\.[\d.]*\d")
+_PSEUDONYM = re.compile(r"[0-9a-f]{12}")
 _QUOTING = ("pydicom", "pynetdicom", "highdicom", "py.warnings")
 _OWN_MESSAGES = (NodeError, OSError)
+
+
+def is_pseudonym(text: str) -> bool:
+    """Return whether a text may be a `Pseudonym` of something."""
+    return _PSEUDONYM.fullmatch(text) is not None
 
 
 class Pseudonym:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.cli import model, node, research, study
+from dicom_node.cli import keep, model, node, research, study
 from dicom_node.cli.printing import print_line, print_problem, show_what_cannot_be_encoded
 from dicom_node.errors import NodeError, disk_refusal
 
@@ -50,6 +50,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "show": study.show,
     "retry": study.retry,
     "release": study.release_,
+    "reindex": keep.reindex,
     "echo": node.echo,
     "synthesize": research.synthesize,
     "train": research.train,

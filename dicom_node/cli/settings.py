@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dicom_node import log
-from dicom_node.errors import NodeError
-from dicom_node.studies.spool import Spool
+from dicom_node.errors import NodeError, StudyUnknown
+from dicom_node.studies.spool import Spool, Study
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
@@ -29,7 +29,9 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 FolderArgument = Annotated[Path, typer.Argument(help="Folder with the DICOM files of one study.")]
-StudyArgument = Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID.")]
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="UID", help="Study Instance UID, or the pseudonym that the log has in its place.")
+]
 
 
 def load_config(file: Path | None, *, offline: bool = False) -> Config:
@@ -61,6 +63,24 @@ def _is_there(file: Path) -> bool:
         return file.exists()
     except OSError:
         return False
+
+
+def study_of(config: Config, name: str) -> Study:
+    """Return the study of a UID, or of a pseudonym of the log.
+
+    Raises
+    ------
+    SpoolError
+        If it is neither, or of no received study.
+    """
+    spool = Spool(config.node.data_dir, make=False)
+    if name in spool or not log.is_pseudonym(name):
+        return spool.study(name)
+    pseudonym = log.Pseudonym(log.read_key(config.node.data_dir))
+    for uid in spool.uids():
+        if pseudonym(uid) == name:
+            return spool.study(uid)
+    raise StudyUnknown(f"No received study has the pseudonym {name}: compare the log of this node.")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,13 +19,15 @@ from dicom_node.cli.settings import (
     load_config,
     quiet,
     site_rules,
+    study_of,
 )
 from dicom_node.errors import CommandError, NodeError
+from dicom_node.studies.overview import Order, overview
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.studies.timeline import State
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
-    from dicom_node.studies.timeline import Timeline
     from pipeline.select import SiteRules
 
 
@@ -109,27 +110,45 @@ def _replay(last: int, settings: Config, *, as_json: bool) -> int:
     return HELD if counts["changed"] else 0
 
 
-def studies(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the received studies with their states."""
-    rows = [_row(study, study.timeline()) for study in Spool(load_config(config).node.data_dir, make=False).studies()]
-    if as_json:
-        print_json([asdict(row) for row in rows])
-    else:
-        keys = ("study_uid", "state", "code", "instances", "changed")
-        print_table(keys, [tuple(str(getattr(row, key)) for key in keys) for row in rows])
+def studies(
+    state: Annotated[list[State] | None, typer.Option(help="Only studies in this state; may be repeated.")] = None,
+    reason: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="Only studies with this reason; may be repeated.")
+    ] = None,
+    peer: Annotated[str, typer.Option(help="Only studies from this AE title, or for this destination.")] = "",
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="Only studies received since: 2h, 3d, 2026-11-28 or 2026-11-28T14:00.")
+    ] = "",
+    text: Annotated[str, typer.Option(help="Only studies whose UID, state, reason or peer contains this.")] = "",
+    sort: Annotated[Order, typer.Option(help="What comes first, the newest or the last.")] = Order.CHANGED,
+    last: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 50,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the received studies, those that changed last first."""
+    from dicom_node.cli.listed import moment, print_studies
+    from dicom_node.studies.listing import Filters
+
+    quiet()
+    filters = Filters(tuple(state or ()), tuple(reason or ()), peer, moment(since) if since else None, text=text)
+    print_studies(load_config(config), filters, sort, last, as_json=as_json)
 
 
 def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the timeline of a study, and which series play which role, or why it is held."""
+    from dicom_node.cli.listed import as_row, pseudonyms
     from dicom_node.studies.inputs import last_choices, last_table
 
-    study = Spool(load_config(config).node.data_dir, make=False).study(uid)
+    settings = load_config(config)
+    study = study_of(settings, uid)
     timeline, selection = study.timeline(), last_table(study)
-    row, lines = _row(study, timeline), [entry.as_json() for entry in timeline]
+    row = as_row(overview(study), pseudonyms(settings), timeline.turn.sentence if timeline.turn else "")
+    lines = [entry.as_json() for entry in timeline]
     if as_json:
         told = selection.as_json() if selection else None
-        print_json({**asdict(row), "timeline": lines, "selection": told, "choices": study.choices()})
+        print_json({**row, "timeline": lines, "selection": told, "choices": study.choices()})
         return
+    print_lines([f"study {study.uid}, in the log {row['pseudonym']}"])
     table = []
     for line in lines:
         facts = ", ".join(f"{key} {_fact(value)}" for key, value in line.items() if key not in ("time", "event"))
@@ -137,8 +156,8 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
     print_table(("time", "event", "facts"), table)
     if selection:
         print_lines(explained.shown(selection, last_choices(study), explained.width()))
-    if row.code:
-        print_line(f"{row.state}: {row.code}: {row.sentence}")
+    if row["code"]:
+        print_line(f"{row['state']}: {row['code']}: {row['sentence']}")
 
 
 def _fact(value: object) -> str:
@@ -148,7 +167,7 @@ def _fact(value: object) -> str:
 
 
 def retry(
-    uid: Annotated[str | None, typer.Argument(metavar="[UID]", help="Study Instance UID.")] = None,
+    uid: Annotated[str | None, typer.Argument(metavar="[UID]", help="Study Instance UID, or its pseudonym.")] = None,
     all_failed: Annotated[
         bool, typer.Option("--all-failed", help="Every study that failed, and every delivery that was set aside.")
     ] = False,
@@ -162,7 +181,7 @@ def retry(
     settings = load_config(config)
     spool = Spool(settings.node.data_dir, make=False)
     if uid:
-        _retry(settings, spool, spool.study(uid))
+        _retry(settings, spool, study_of(settings, uid))
     elif peer:
         from dicom_node.engine.waking import wake
 
@@ -173,7 +192,6 @@ def retry(
 
 def _retry(settings: Config, spool: Spool, study: Study) -> None:
     from dicom_node.engine.waking import wake
-    from dicom_node.studies.timeline import State
 
     owing = study.state() in (State.SCORED, State.SENDING, State.DELIVERY_FAILED)
     if owing and (woken := wake(settings, spool, study_uid=study.uid)):
@@ -185,7 +203,6 @@ def _retry(settings: Config, spool: Spool, study: Study) -> None:
 
 def _retry_failed(settings: Config, spool: Spool) -> None:
     from dicom_node.engine.waking import wake
-    from dicom_node.studies.timeline import State
 
     print_line(_woken(len(wake(settings, spool, waiting=False))))
     failed = [study for study in spool.studies() if study.state() == State.FAILED]
@@ -223,7 +240,7 @@ def release_(
         return
     chosen = release.read_choices(role or [])
     settings = load_config(config)
-    study = Spool(settings.node.data_dir, make=False).study(uid)
+    study = study_of(settings, uid)
     if not chosen and not forget:
         raise CommandError("Give --role ROLE=SERIES, --identity SERIES, --copy newest, or --forget.")
     if not chosen:
@@ -246,7 +263,7 @@ def _state(uid: str, identity: str | None, copy: str | None, settings: Config, *
         raise CommandError("--identity takes a series as `dicom-node show` prints it, --copy takes only newest.")
     if not alone or (identity and copy):
         raise CommandError("Give --identity SERIES or --copy newest alone: each is checked by itself.")
-    study, rules = Spool(settings.node.data_dir, make=False).study(uid), settings.selection.rules()
+    study, rules = study_of(settings, uid), settings.selection.rules()
     with engine_of(settings) as engine:
         selection = state_identity(study, identity, rules) if identity else state_newest_copies(study, rules)
         if selection.held:
@@ -262,22 +279,3 @@ def _files(folder: Path) -> list[Path]:
     if not files:
         raise NodeError(f"{folder} holds no files: name the folder with the study's files.", "folder_empty")
     return files
-
-
-@dataclass(frozen=True, slots=True)
-class StudyRow:
-    """What the list of studies contains of one of them."""
-
-    study_uid: str
-    state: str
-    code: str
-    sentence: str
-    instances: int
-    changed: str
-
-
-def _row(study: Study, timeline: Timeline) -> StudyRow:
-    turn, instances = timeline.turn, len(study.instances())
-    if turn is None:
-        return StudyRow(study.uid, timeline.state, "", "", instances, "")
-    return StudyRow(study.uid, timeline.state, turn.code, turn.sentence, instances, turn.time.isoformat())

@@ -8,6 +8,7 @@ from dicom_node.config import Config
 from dicom_node.engine import workflow
 from dicom_node.engine.ending import until_signal
 from dicom_node.engine.held_name import held_name
+from dicom_node.engine.housekeeping import housekeeping
 from dicom_node.errors import AlreadyRunningError
 from dicom_node.net.scp import Receiver
 from dicom_node.studies.collect import Collector
@@ -54,7 +55,8 @@ def receive(config: Config) -> None:
         with until_signal() as stop:
             receiver.start()
             collector.start()
-            stop.wait()
+            with housekeeping(config, spool):
+                stop.wait()
             receiver.stop()
             collector.stop()
             queue.close()

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +31,20 @@ def mark_changed(data_dir: Path, study_uid: str) -> None:
         (data_dir / FOLDER / study_uid).touch(OWNER_ALONE)
 
 
+@contextmanager
+def taking(data_dir: Path) -> Iterator[bool]:
+    """Yield whether the caller may take marks: one process at a time does, for as long as the block lasts."""
+    with os.fdopen(open_own(data_dir / FOLDER / "lock", os.O_WRONLY), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def take_changed(data_dir: Path, update: Callable[[Sequence[str]], None], most: int = 500) -> int:
-    """Hand the changed studies over, and forget them once that is done.
+    """Hand changed studies over, and forget their marks once that is done; only while `taking`.
 
     Parameters
     ----------
@@ -47,22 +59,15 @@ def take_changed(data_dir: Path, update: Callable[[Sequence[str]], None], most: 
     Returns
     -------
     int
-        How many studies that were; 0 where another process is taking.
+        How many studies that were.
     """
     folder = data_dir / FOLDER
-    if not any(is_uid(name.removesuffix(_TAKEN)) for name in os.listdir(folder)):  # noqa: PTH208 - names alone
-        return 0
-    with os.fdopen(open_own(folder / "lock", os.O_WRONLY), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        names = {name.removesuffix(_TAKEN) for name in os.listdir(folder)}  # noqa: PTH208
-        uids = sorted(filter(is_uid, names))[:most]
-        for uid in uids:
-            with suppress(FileNotFoundError):
-                (folder / uid).rename(folder / f"{uid}{_TAKEN}")
+    uids = sorted(filter(is_uid, {name.removesuffix(_TAKEN) for name in os.listdir(folder)}))[:most]  # noqa: PTH208
+    for uid in uids:
+        with suppress(FileNotFoundError):
+            (folder / uid).rename(folder / f"{uid}{_TAKEN}")
+    if uids:
         update(uids)
-        for uid in uids:
-            (folder / f"{uid}{_TAKEN}").unlink(missing_ok=True)
+    for uid in uids:
+        (folder / f"{uid}{_TAKEN}").unlink(missing_ok=True)
     return len(uids)

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dicom_node.errors import StudyUnknown
+from dicom_node.errors import SpoolError, StudyUnknown
 from dicom_node.log import say
 from dicom_node.studies.completeness import Arrivals, Complete, Expired, WaitingRules, decide
 from dicom_node.studies.spool import Outcome, Spool, Study
@@ -223,10 +223,9 @@ class Collector:
     def _failing(self, uid: str) -> frozenset[str]:
         try:
             return self._spool.study(uid).timeline().failing
-        except StudyUnknown:
-            return frozenset()
-        except OSError:
-            say(logger, "study cannot be read", level=logging.ERROR, study=uid)
+        except SpoolError as error:
+            if not isinstance(error, StudyUnknown):
+                say(logger, "study cannot be read", level=logging.ERROR, study=uid)
             return frozenset()
 
     def _show(self, uid: str, arrivals: Arrivals) -> None:

@@ -19,7 +19,6 @@ it comes, fsynced and then linked. A link fails where a name exists, so two asso
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -33,6 +32,7 @@ from pathlib import Path
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
 from dicom_node.studies import changes, timeline
 from dicom_node.studies.copies import note_receipt, received
+from dicom_node.studies.data_folder import disk_error, make_private, unusable
 from dicom_node.studies.incoming import IncomingInstance
 from dicom_node.studies.timeline import Entry, Event, State, Timeline
 from dicom_node.studies.unfinished import Unfinished
@@ -41,7 +41,6 @@ from models.uid import is_uid
 from models.whole_files import drop_unfinished, make_folder, sync_folder, write_json
 
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,128}")
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Outcome(StrEnum):
@@ -113,8 +112,27 @@ class Study:
         changes.mark_changed(self.folder.parents[1], self.uid)
 
     def timeline(self) -> Timeline:
-        """Return what was noted."""
-        return timeline.read(self._timeline)
+        """Return what was noted.
+
+        Raises
+        ------
+        SpoolError
+            If the disk refuses to read it (``timeline_unreadable``).
+        """
+        try:
+            return timeline.read(self._timeline)
+        except OSError as error:
+            raise SpoolError(
+                f"The timeline of this study cannot be read ({error.strerror}): look at its folder and at the disk.",
+                "timeline_unreadable",
+            ) from None
+
+    def timeline_bytes(self) -> int:
+        """Return the size of the timeline, which only grows; 0 before there is one."""
+        try:
+            return self._timeline.stat().st_size
+        except OSError:
+            return 0
 
     def state(self) -> State | str:
         """Return the last noted state, ``receiving`` before there is one."""
@@ -184,12 +202,12 @@ class Spool:
         self._durable: set[str] = set()
         try:
             if make or data_dir.exists():
-                _make_private(data_dir)
+                make_private(data_dir)
                 for folder in (self._folder, self._incoming, data_dir / changes.FOLDER):
                     make_folder(folder)
                 self.unfinished = Unfinished(data_dir)
         except OSError as error:
-            raise SpoolError(_unusable(data_dir, error), "spool_unusable") from None
+            raise SpoolError(unusable(data_dir, error), "spool_unusable") from None
 
     def store(self, study_uid: str, sop_instance_uid: str, content: bytes) -> Stored:
         """Keep one instance; when this returns it survives a power failure.
@@ -273,6 +291,9 @@ class Spool:
         """Return all studies, sorted by UID."""
         return [Study(uid, self._folder / uid) for uid in sorted(self.uids())]
 
+    def __contains__(self, study_uid: str) -> bool:
+        return (self._folder / study_uid).is_dir()
+
     def uids(self) -> Iterator[str]:
         """Yield the UIDs of all studies, in no order; no study is looked into."""
         if not self._folder.is_dir():
@@ -327,7 +348,7 @@ class Spool:
         try:
             yield
         except OSError as error:
-            raise _disk_error(self.data_dir, error) from error
+            raise disk_error(self.data_dir, error) from error
 
     def _instances_folder(self, study_uid: str) -> Path:
         """Make the folder of a study and its name durable, unless this process has."""
@@ -338,27 +359,6 @@ class Spool:
                 sync_folder(folder)
             self._durable.add(study_uid)
         return instances
-
-
-def _make_private(data_dir: Path) -> None:
-    """Make `data_dir` with mode 0700, but never take a folder of somebody else's away from others."""
-    make_folder(data_dir)
-    if data_dir.stat().st_mode & 0o077 == 0:
-        return
-    if any(data_dir.iterdir()) and not (data_dir / "spool").is_dir():
-        raise SpoolError(
-            f"The data folder {data_dir} is open to others and holds other things: name an empty one.", "spool_unusable"
-        )
-    data_dir.chmod(0o700)
-
-
-def _unusable(data_dir: Path, error: OSError) -> str:
-    what = f"The data folder {data_dir} cannot be used ({error.strerror}): "
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return f"{what}a file is in its place, so name another folder in node.data_dir."
-    if isinstance(error, PermissionError) and data_dir.is_dir():
-        return f"{what}give it to this user."
-    return f"{what}make it for this user, or name another folder in node.data_dir."
 
 
 def check_uid(text: str) -> None:
@@ -388,9 +388,3 @@ def _keep(folder: Path, sop_instance_uid: str, incoming: IncomingInstance, mark:
         incoming.link(copy)
         sync_folder(folder)
     return Stored(copy, Outcome.CONFLICT if note_receipt(target, copy) else Outcome.SAME)
-
-
-def _disk_error(data_dir: Path, error: OSError) -> SpoolError:
-    if error.errno in _NO_SPACE:
-        return SpoolFull(f"The disk of {data_dir} is full: free space on it.")
-    return SpoolError(f"The disk of {data_dir} refuses to write ({error.strerror}): look at the system log.")

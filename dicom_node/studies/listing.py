@@ -1,0 +1,202 @@
+"""Lists of studies from the index: filtered, sorted, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
+from sqlalchemy.engine import Connection, Row
+
+from dicom_node.config import PeerRole
+from dicom_node.errors import CommandError
+from dicom_node.studies.index import PEERS, STUDIES, Index
+from dicom_node.studies.overview import Order, Overview, Trouble
+from dicom_node.studies.timeline import State
+
+_COLUMNS = STUDIES.c
+
+
+_KEYS: Mapping[Order, ColumnElement[Any]] = {
+    Order.CHANGED: _COLUMNS.changed_s,
+    Order.RECEIVED: _COLUMNS.received_last_s,
+    Order.STATE: _COLUMNS.state,
+    Order.REASON: _COLUMNS.code,
+    Order.STUDY: _COLUMNS.study_uid,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which studies are wanted; what is empty or None filters nothing.
+
+    Attributes
+    ----------
+    states
+        Any of these.
+    codes
+        Any of these reasons.
+    peer
+        AE title of a sender, or name of a destination.
+    since, until
+        Last received at or after the one, and before the other.
+    text
+        Part of a Study Instance UID, a state, a code or a peer, in any case.
+    troubled
+        Whether a delivery failed and nothing has overcome that.
+    stored
+        Whether images are still in the spool.
+    """
+
+    states: tuple[State | str, ...] = ()
+    codes: tuple[str, ...] = ()
+    peer: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str = ""
+    troubled: bool | None = None
+    stored: bool | None = None
+
+
+EVERYTHING = Filters()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some studies, and where the next ones begin: None behind the last one."""
+
+    studies: tuple[Overview, ...]
+    cursor: str | None
+
+
+def find(
+    index: Index,
+    filters: Filters = EVERYTHING,
+    order: Order = Order.CHANGED,
+    *,
+    descending: bool = True,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page:
+    """Return the studies behind a cursor.
+
+    Parameters
+    ----------
+    index
+        Kept like the spool by who runs the node.
+    filters
+        Which studies.
+    order, descending
+        What they are sorted by; those that are equal in it by their UIDs.
+    limit
+        Most studies of a page.
+    cursor
+        Of the page before; the same filters and order belong to it.
+
+    Raises
+    ------
+    IndexUnavailable
+        If the index cannot be read.
+    CommandError
+        If the cursor is none (``cursor_invalid``).
+    """
+    key, uid = _KEYS[order], _COLUMNS.study_uid
+    wanted = select(STUDIES).where(*_conditions(filters))
+    if cursor is not None:
+        place = tuple_(key, uid)
+        start = _start(cursor, order)
+        wanted = wanted.where(place < start if descending else place > start)
+    wanted = wanted.order_by(*((key.desc(), uid.desc()) if descending else (key, uid))).limit(limit + 1)
+    with index.transaction() as connection:
+        rows = connection.execute(wanted).all()
+        more, rows = len(rows) > limit, rows[:limit]
+        studies = tuple(_overviews(connection, rows))
+    return Page(studies, _cursor(order, rows[-1]) if more else None)
+
+
+def count(index: Index, filters: Filters = EVERYTHING) -> Mapping[str, int]:
+    """Return how many studies there are in each state.
+
+    Raises
+    ------
+    IndexUnavailable
+        If the index cannot be read.
+    """
+    query = select(_COLUMNS.state, func.count()).group_by(_COLUMNS.state)
+    with index.transaction() as connection:
+        return dict(connection.execute(query.where(*_conditions(filters))).all())
+
+
+def _conditions(filters: Filters) -> Iterable[ColumnElement[bool]]:
+    if filters.states:
+        yield _COLUMNS.state.in_([str(state) for state in filters.states])
+    if filters.codes:
+        yield _COLUMNS.code.in_(filters.codes)
+    if filters.peer:
+        yield _COLUMNS.study_uid.in_(select(PEERS.c.study_uid).where(PEERS.c.peer == filters.peer))
+    if filters.since:
+        yield _COLUMNS.received_last_s >= filters.since.timestamp()
+    if filters.until:
+        yield _COLUMNS.received_last_s < filters.until.timestamp()
+    if filters.text:
+        yield _containing(filters.text)
+    if filters.troubled is not None:
+        yield (_COLUMNS.trouble_code != "") == filters.troubled
+    if filters.stored is not None:
+        yield (_COLUMNS.stored > 0) == filters.stored
+
+
+def _containing(text: str) -> ColumnElement[bool]:
+    of_peers = select(PEERS.c.study_uid).where(PEERS.c.peer.icontains(text, autoescape=True))
+    columns = (_COLUMNS.study_uid, _COLUMNS.state, _COLUMNS.code, _COLUMNS.trouble_code)
+    return or_(*(column.icontains(text, autoescape=True) for column in columns), _COLUMNS.study_uid.in_(of_peers))
+
+
+def _cursor(order: Order, row: Row[Any]) -> str:
+    return f"{row._mapping[_KEYS[order]]!s}~{row.study_uid}"
+
+
+def _start(cursor: str, order: Order) -> tuple[Any, str]:
+    value, separator, uid = cursor.rpartition("~")
+    try:
+        if separator:
+            return float(value) if order in (Order.CHANGED, Order.RECEIVED) else value, uid
+    except ValueError:
+        pass
+    raise CommandError("This is not where a page begins: start with the first one.", "cursor_invalid")
+
+
+def _overviews(connection: Connection, rows: Iterable[Row[Any]]) -> Iterable[Overview]:
+    rows = list(rows)
+    named = select(PEERS).where(PEERS.c.study_uid.in_([row.study_uid for row in rows])).order_by(PEERS.c.peer)
+    peers: dict[tuple[str, str], tuple[str, ...]] = {}
+    for row in connection.execute(named):
+        peers[row.study_uid, row.role] = (*peers.get((row.study_uid, row.role), ()), row.peer)
+    for row in rows:
+        senders, destinations = (peers.get((row.study_uid, role), ()) for role in PeerRole)
+        yield Overview(
+            row.study_uid,
+            State(row.state) if row.state in set(State) else row.state,
+            row.code,
+            _time(row.received_first_s),
+            _time(row.received_last_s),
+            _time(row.changed_s),
+            row.instances,
+            row.stored,
+            senders,
+            destinations,
+            _trouble(row),
+        )
+
+
+def _trouble(row: Row[Any]) -> Trouble | None:
+    if not row.trouble_code:
+        return None
+    due = None if row.next_attempt_s is None else _time(row.next_attempt_s)
+    return Trouble(row.trouble_peer, row.trouble_code, due)
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
