@@ -177,11 +177,12 @@ NONE_OF_THE_THREE = [
     "T2 경추", "T2 요추", "T2 무릎", "T2 orbit", "T2 IAC",
     "T2 pituitary", "T1 hipófisis", "T2 brachial plexus", "T2 prostate", "T2 fetal", "T2 shoulder", "T2 HIP",
     "T2 hüfte", "T2 L1-S1", "T2 thoracic", "T2 foramen magnum to T1", "T2 CISS", "T2 FIESTA", "T2 DRIVE",
-    "T2 FL3D tra", "T1 iso MPR tra", "T1 cube iso mpr", "t2_me3d_sag", "T2 MPGR", "T2 FE cor", "T2 FISP",
-    "FLASH T2", "T2 haemo", "CEST HASTE", "T2 APTw", "eSTIR T2", "T1 permeability", "T1 GRASP", "T1 bolus",
-    "T2 C-OSAG", "L-Sag T1", "t-ax T2", "T2 C7-T4", "T2 T1-L2", "T2 T3 to T12", "T2 sacroiliac", "T2 neurography",
-    "WB T1", "T1 hipofiz", "T1 przysadka", "T2 omuz", "T2 鼻咽", "PJN:T2 SPACE", "T1 fused", "T2_Images",
-    "T2Star_Images", "T1 triplanar", "T2 Ubersicht", "T2 локалайзер", "T2 위치",
+    "T2 FL3D tra", "T1 mbh vibe", "t1_vibe_dixon_cor_F_REG", "T1 mDIXON opp_ND", "T1 iso MPR tra",
+    "T1 cube iso mpr", "t2_me3d_sag", "T2 MPGR", "T2 FE cor", "T2 FISP", "FLASH T2", "T2 haemo", "CEST HASTE",
+    "T2 APTw", "eSTIR T2", "T1 permeability", "T1 GRASP", "T1 bolus", "T2 C-OSAG", "L-Sag T1", "t-ax T2",
+    "T2 C7-T4", "T2 T1-L2", "T2 T3 to T12", "T2 sacroiliac", "T2 neurography", "WB T1", "T1 hipofiz",
+    "T1 przysadka", "T2 omuz", "T2 鼻咽", "PJN:T2 SPACE", "T1 fused", "T2_Images", "T2Star_Images", "T1 triplanar",
+    "T2 Ubersicht", "T2 локалайзер", "T2 위치",
     "T1 vessel wall", "T2 cisternography", "T2 multi echo", "PD TSE", "T2*", "T2 star", "T2 GRE",
 ]  # fmt: skip
 
