@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from models.contrast import Contrast
 from pipeline.geometry import MIN_SLICES
+from pipeline.site_patterns import search
 
 Plane = Literal["axial", "coronal", "sagittal"]
 
@@ -19,7 +19,7 @@ class SiteRules:
     Attributes
     ----------
     names
-        Regular expressions, matched without regard to case, of descriptions that name a role at this site. They
+        Regular expressions (see `pipeline.site_patterns`) of descriptions that name a role at this site. They
         outrank every built-in word, but never the physics: where timing speaks against them the series is ambiguous.
     never
         Regular expressions of descriptions that are never chosen at this site.
@@ -52,8 +52,8 @@ class SiteRules:
         """
         for role in (Contrast.FLAIR, Contrast.T2W, Contrast.T1W):
             for pattern in self.names.get(role, ()):
-                if found := re.search(pattern, description, re.IGNORECASE):
-                    return role, found.group(0)
+                if (found := search(pattern, description)) is not None:
+                    return role, found
         return None
 
     def excluded(self, description: str) -> str | None:
@@ -70,8 +70,8 @@ class SiteRules:
             What the first pattern matched.
         """
         for pattern in self.never:
-            if found := re.search(pattern, description, re.IGNORECASE):
-                return found.group(0)
+            if (found := search(pattern, description)) is not None:
+                return found
         return None
 
 
