@@ -24,7 +24,7 @@ from dicom_node import config
 from dicom_node.cli import app as cli
 from dicom_node.config import Config, example_toml, load, parse
 from dicom_node.config import sentences as config_text
-from dicom_node.engine import sending, supervisor, worker, workflow
+from dicom_node.engine import sending, supervisor, underway, workflow
 from dicom_node.net import (
     accepted,
     admission,
@@ -453,13 +453,13 @@ def test_the_unit_starts_a_verb_and_leaves_time_to_stop():
     assert service["ExecStart"].split()[1] in verbs()
     # Children end at once on a second SIGTERM: systemd must not send the first one.
     assert service["KillMode"] == "mixed"
-    assert float(service["TimeoutStopSec"]) > supervisor.STOP_S > worker.DRAIN_S
+    assert float(service["TimeoutStopSec"]) > supervisor.STOP_S > workflow.DRAIN_S
 
 
 def test_numbers_for_the_operator_are_those_of_the_code():
     text = " ".join(RUNBOOK.read_text("utf-8").split())
     assert f"more than {workflow.STEP_LIMIT_S / 60:.0f} minutes" in text
-    assert workflow.MAX_RECOVERIES == 3, "the runbook says that a study may end the worker four times"
+    assert underway.MAX_CRASHES == 3, "the runbook says that a study may end the worker four times"
     text = " ".join(INSTALL.read_text("utf-8").split())
     assert " ".join(f"{name}={value}" for name, value in supervisor.KEEP_MEMORY.items()) in text
     assert "at most 1500" in text

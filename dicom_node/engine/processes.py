@@ -6,7 +6,7 @@ import socket
 
 from dicom_node.config import Config
 from dicom_node.engine import workflow
-from dicom_node.engine.ending import until_signal
+from dicom_node.engine.ending import end_now, until_signal
 from dicom_node.engine.held_name import held_name
 from dicom_node.engine.housekeeping import housekeeping
 from dicom_node.errors import AlreadyRunningError
@@ -30,10 +30,6 @@ class _Queue:
             workflow.migrate(self._config)
             self._engine = workflow.Engine(self._config)
         self._engine.submit(study, reason, digest)
-
-    def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
 
 
 def receive(config: Config) -> None:
@@ -59,7 +55,7 @@ def receive(config: Config) -> None:
                 stop.wait()
             receiver.stop()
             collector.stop()
-            queue.close()
+        end_now()
 
 
 def work(config: Config, executor: str | None = None) -> None:
@@ -82,6 +78,8 @@ def work(config: Config, executor: str | None = None) -> None:
 
         workflow.migrate(config)
         worker.work(config, name)
+        # Threads of the engine and of deliveries may wait for what is away.
+        end_now()
 
 
 def default_executor(config: Config) -> str:

@@ -10,10 +10,11 @@ from dicom_node.config import Config
 from dicom_node.engine import workflow
 from dicom_node.engine.addressing import predecessor
 from dicom_node.engine.contract import Read, Recalled, Selected, Step
-from dicom_node.engine.ending import until_signal
+from dicom_node.engine.ending import end_at_once, until_signal
 from dicom_node.engine.installed import open_models
 from dicom_node.engine.run_folder import recall
 from dicom_node.engine.sending import sending
+from dicom_node.engine.underway import Underway
 from dicom_node.log import say
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
@@ -25,8 +26,6 @@ from pipeline.study import Models, run_study, scorable
 
 logger = logging.getLogger(__name__)
 
-DRAIN_S = 1200
-"""Longest wait for the study at hand when the worker is to end."""
 _MOST_HANDED_OVER = 8
 
 
@@ -46,12 +45,18 @@ def work(config: Config, executor: str) -> None:
         If bundle, weights or device are unusable.
     """
     spool = Spool(config.node.data_dir)
+    underway = Underway(spool)
+
+    def hurry(number: int) -> None:
+        underway.forgive()
+        end_at_once(number)
+
     # What is due is delivered while the models load, and if they cannot be.
     with sending(config, spool, executor) as delivering:
         models = open_models(config)
         say(logger, "models loaded", bundle=models.bundle.metadata.name, brain_weights=models.brain_weights.name)
-        with until_signal() as stop:
-            workflow.run(Worker(config, spool, models), delivering, config, executor, stop, DRAIN_S)
+        with until_signal(hurry) as stop:
+            workflow.run(Worker(config, spool, models), delivering, config, executor, underway, stop)
 
 
 class Worker:

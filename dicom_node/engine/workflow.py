@@ -5,9 +5,9 @@
     receive --> [intake] open_study --> [studies] read_study --> outbox, a row for each object and peer
 
 Each box is a queue in the database; each workflow is replayed after a crash, and its finished steps return what they
-returned before. Ids make work idempotent: ``open_study`` is keyed by the study and all it holds, ``read_study`` by the
-study and the content of its selected series. A retry by hand adds its number. What waits for a destination is no
-workflow: see `outbox`.
+returned before. A study is opened and read as often as something of it is submitted: what makes that harmless are the
+files, since a selection that was scored is known by its digest. What waits for a destination is no workflow: see
+`outbox`. Whatever is stopped, or finds the disk full, is put back: the engine keeps it as begun, and it goes on later.
 
 Inputs and outputs are UIDs, digests, names and numbers: no patient data reaches the database.
 """
@@ -18,15 +18,18 @@ import json
 import logging
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from dbos import DBOS, DBOSClient, Serializer, SetWorkflowID
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.config import Config
 from dicom_node.engine.contract import Delivering, Reading, Step, Value
-from dicom_node.errors import StudyUnknown
+from dicom_node.engine.underway import CrashedTooOften, Underway
+from dicom_node.errors import NodeError, StudyUnknown
 from dicom_node.log import say
 from dicom_node.studies.spool import Study
 from dicom_node.studies.timeline import NOT_READ_YET, Event, State
@@ -36,9 +39,11 @@ logger = logging.getLogger(__name__)
 
 WORKFLOW_VERSION = "1"
 """Raised only when the order or meaning of steps changes; every worker is drained first."""
-MAX_RECOVERIES = 3
 STEP_LIMIT_S = 1800.0
-_DEAD_LETTER_LOOK_S = 5.0
+DRAIN_S = 1200.0
+"""Longest wait for the steps that run when the worker is to end."""
+_LOOK_S = 5.0
+_REMOVED = "removed"
 _INTAKE, _STUDIES = "intake", "studies"
 _QUEUED_BY_VERSIONS_BEFORE = "deliver-"
 _TEMPORARY_FAILURE = 75
@@ -64,52 +69,90 @@ def _plain(value: Any) -> Any:
 
 
 def migrate(config: Config) -> None:
-    """Create the engine's tables, or bring them up to date."""
+    """Create the engine's tables, or bring them up to date.
+
+    Raises
+    ------
+    NodeError
+        If the database cannot be used (``database_unusable``).
+    """
+    _quieten()
     if config.node.database_url is None:
         # SQLite itself would go by the umask.
         os.close(open_own(config.node.engine_file, os.O_RDWR))
-    DBOS.migrate(config.node.engine_url)
+    with _database():
+        DBOS.migrate(config.node.engine_url)
 
 
 class Engine:
-    """Hands work to the queues from outside the worker; connects to the migrated database."""
+    """Hands work to the queues from outside the worker; connects to the migrated database when it is first used.
+
+    Raises
+    ------
+    NodeError
+        In every method, if the database cannot be used (``database_unusable``).
+    """
 
     def __init__(self, config: Config) -> None:
-        self._client = DBOSClient(system_database_url=config.node.engine_url, serializer=_Json())
+        self._client = DBOSClient(
+            system_database_url=config.node.engine_url, serializer=_Json(), lazy=True, retry_connection_errors=False
+        )
 
-    def submit(self, study: Study, reason: str, digest: str) -> None:
-        """Queue a study whose files have a digest; the same content again is the same work."""
-        self._enqueue(study, digest, reason, attempt=0)
+    def submit(self, study: Study, reason: str, _digest: str) -> None:
+        """Queue a study; what it holds when its turn comes is read, and a selection that has its report is known."""
+        self._enqueue(study, reason, attempt=0)
 
     def retry(self, study: Study) -> int:
         """Queue a study again whatever became of it; return the number of the attempt."""
         attempt = 1 + study.timeline().attempts
-        study.note(Event.RETRIED, attempt=attempt)
-        self._enqueue(study, f"{study.digest()}.retry{attempt}", "retry", attempt)
+        self._enqueue(study, "retry", attempt)
         return attempt
 
-    def _enqueue(self, study: Study, key: str, reason: str, attempt: int) -> None:
-        # Noted first: the worker's own notes come after it, and the last state noted is the study's. Late bystanders
-        # of a study that has its result must not make it look unfinished: the same selection is not read again.
-        state = State.QUEUED if attempt or study.state() in NOT_READ_YET else None
-        study.note(Event.QUEUED, state, reason=reason)
-        options = {
-            "workflow_name": "open_study",
-            "queue_name": _INTAKE,
-            "workflow_id": f"{study.uid}.{key}",
-            "app_version": WORKFLOW_VERSION,
-        }
-        self._client.enqueue(options, study.uid, attempt)  # type: ignore[arg-type]
+    def _enqueue(self, study: Study, reason: str, attempt: int) -> None:
+        with _database():
+            self._client.check_connection()
+            # Noted first: the worker's own notes come after it, and the last state noted is the study's. Late
+            # bystanders of a study that has its result must not make it look unfinished: its selection is known.
+            if attempt:
+                study.note(Event.RETRIED, attempt=attempt)
+            study.note(Event.QUEUED, State.QUEUED if attempt or study.state() in NOT_READ_YET else None, reason=reason)
+            options = {
+                "workflow_name": "open_study",
+                "queue_name": _INTAKE,
+                # An id of its own each time: the engine drops work of an id that it knows, without a word.
+                "workflow_id": f"{study.uid}.{uuid.uuid4().hex}",
+                "app_version": WORKFLOW_VERSION,
+            }
+            self._client.enqueue(options, study.uid, attempt)  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Disconnect."""
         self._client.destroy()
 
 
+@contextmanager
+def _database() -> Iterator[None]:
+    """Say in one sentence that the database cannot be used."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise NodeError(
+            f"The database cannot be used ({type(error).__name__}): check node.database_url, its server and its disk.",
+            "database_unusable",
+        ) from error
+
+
 def run(
-    reading: Reading, delivering: Delivering, config: Config, executor: str, stop: threading.Event, drain_s: int
+    reading: Reading,
+    delivering: Delivering,
+    config: Config,
+    executor: str,
+    underway: Underway,
+    stop: threading.Event,
 ) -> None:
-    """Take work from the queues until `stop` is set, then finish the study at hand.
+    """Take work from the queues until `stop` is set, then finish the steps that run; the process has to end then.
+
+    The engine is not asked to end: its threads may wait for a database that is away.
 
     Parameters
     ----------
@@ -121,10 +164,10 @@ def run(
         Of the node.
     executor
         Stable over restarts and held by no other process: unfinished work is found again by this name.
+    underway
+        Knows what runs.
     stop
         Set from outside.
-    drain_s
-        Longest wait for the study at hand.
     """
     DBOS(
         config={
@@ -138,7 +181,7 @@ def run(
         }
     )
     _quieten()
-    _register(reading, delivering)
+    _register(reading, delivering, underway)
     before = [f"{_QUEUED_BY_VERSIONS_BEFORE}{peer.name}" for peer in config.destinations]
     queues = [_INTAKE, _STUDIES, *before]
     DBOS.listen_queues(queues)
@@ -146,12 +189,28 @@ def run(
     for name in queues:
         DBOS.register_queue(name, worker_concurrency=1, polling_interval_sec=0.5, on_conflict="always_update")
     say(logger, "worker ready", executor=executor)
-    while not stop.wait(_DEAD_LETTER_LOOK_S):
-        _note_dead_letters(reading)
-    DBOS.destroy(workflow_completion_timeout_sec=drain_s)
+    threading.Thread(target=_take_up, args=(underway, executor, stop), name="take-up", daemon=True).start()
+    stop.wait()
+    underway.end(DRAIN_S)
 
 
-def _register(reading: Reading, delivering: Delivering) -> None:
+def _take_up(underway: Underway, executor: str, stop: threading.Event) -> None:
+    """Queue again what the engine counts as begun and nobody runs: put back, or lost with the database's connection."""
+    idle: set[str] = set()
+    while not stop.wait(_LOOK_S):
+        before, idle = idle, set()
+        try:
+            begun = DBOS.list_workflows(status="PENDING", executor_id=executor, load_input=False, load_output=False)
+            idle = {status.workflow_id for status in begun if status.workflow_id not in underway}
+            for status in begun if underway.has_room() else ():
+                # Seen twice: what was taken a moment ago may not have begun.
+                if status.workflow_id in before & idle:
+                    DBOS.resume_workflow(status.workflow_id, queue_name=status.queue_name)
+        except Exception as error:
+            say(logger, "work not taken up, tried again", level=logging.WARNING, cause=type(error).__name__)
+
+
+def _register(reading: Reading, delivering: Delivering, underway: Underway) -> None:
     """Define the workflows around what their steps do."""
 
     @DBOS.workflow(name="deliver", max_recovery_attempts=None)
@@ -161,36 +220,57 @@ def _register(reading: Reading, delivering: Delivering) -> None:
             delivering.take_over(study_uid)
         return "handed on"
 
-    @DBOS.workflow(name="read_study", max_recovery_attempts=MAX_RECOVERIES)
+    @DBOS.workflow(name="read_study", max_recovery_attempts=None)
     def read_study(study_uid: str, input_digest: str, attempt: int) -> str:
-        with _set_aside(reading, study_uid):
-            state = str(reading.read(study_uid, input_digest, _durable(study_uid))["state"])
+        state = _REMOVED
+        with _work(reading, underway, study_uid) as step, underway.alone(study_uid):
+            state = str(reading.read(study_uid, input_digest, step)["state"])
             # What is on its way already is tried at once by a retry only, never because bystanders came late.
             delivering.address(study_uid, state, wake=bool(attempt))
         return state
 
-    @DBOS.workflow(name="open_study", max_recovery_attempts=MAX_RECOVERIES)
+    @DBOS.workflow(name="open_study", max_recovery_attempts=None)
     def open_study(study_uid: str, attempt: int) -> str:
-        with _set_aside(reading, study_uid):
-            input_digest = str(_durable(study_uid)("select", lambda: reading.select(study_uid))["input_digest"])
-        with SetWorkflowID(_key(f"{study_uid}.{input_digest}", attempt)):
-            DBOS.enqueue_workflow(_STUDIES, read_study, study_uid, input_digest, attempt)
+        input_digest = _REMOVED
+        with _work(reading, underway, study_uid) as step:
+            input_digest = str(step("select", lambda: reading.select(study_uid))["input_digest"])
+            # Read again even if it was read before: what was scored is known, and what was held says so once more.
+            with SetWorkflowID(f"{DBOS.workflow_id}.{input_digest}"):
+                DBOS.enqueue_workflow(_STUDIES, read_study, study_uid, input_digest, attempt)
         return input_digest
 
 
-def _key(base: str, attempt: int) -> str:
-    return f"{base}.retry{attempt}" if attempt else base
+@contextmanager
+def _work(reading: Reading, underway: Underway, study_uid: str) -> Iterator[Step]:
+    """Yield a runner of durable steps; note a fault of the node at the study before the engine records it."""
+    workflow_id = str(DBOS.workflow_id)
+    try:
+        with underway.work(study_uid, workflow_id):
+            try:
+                yield _durable(underway, study_uid, workflow_id)
+            except StudyUnknown:
+                raise
+            except Exception as error:
+                underway.put_back_if_full(study_uid, error)
+                reading.failed(study_uid, workflow_id, type(error).__name__)
+                raise
+    except CrashedTooOften:
+        reading.failed(study_uid, workflow_id, "it ended the worker too often")
+        raise
+    except StudyUnknown:
+        # Its folder was removed: there is nothing to do and nobody to tell.
+        say(logger, "study is gone, its work is dropped", level=logging.WARNING, study=study_uid)
 
 
-def _durable(study_uid: str) -> Step:
+def _durable(underway: Underway, study_uid: str, workflow_id: str) -> Step:
     """Return a runner of steps whose values the database remembers."""
 
     def step(name: str, function: Callable[[], Value]) -> Value:
         def run_step() -> Value:
-            say(logger, "step started", study=study_uid, step=name)
-            with _clock(study_uid, name):
+            with underway.step(workflow_id, name), _clock(study_uid, name):
+                say(logger, "step started", study=study_uid, step=name)
                 value = function()
-            say(logger, "step finished", study=study_uid, step=name)
+                say(logger, "step finished", study=study_uid, step=name)
             return value
 
         return DBOS.run_step({"name": name}, run_step)
@@ -213,23 +293,6 @@ def _clock(study_uid: str, name: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-@contextmanager
-def _set_aside(reading: Reading, study_uid: str) -> Iterator[None]:
-    """Note a fault of the node at the study before the engine records it."""
-    try:
-        yield
-    except Exception as error:
-        reading.failed(study_uid, str(DBOS.workflow_id), type(error).__name__)
-        raise
-
-
-def _note_dead_letters(reading: Reading) -> None:
-    """Show studies that the engine will not try again because they ended the worker too often."""
-    for status in DBOS.list_workflows(status="MAX_RECOVERY_ATTEMPTS_EXCEEDED", name=["open_study", "read_study"]):
-        if status.input:
-            reading.failed(str(status.input["args"][0]), status.workflow_id, "it ended the worker too often")
 
 
 def _quieten() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.engine.workflow import MAX_RECOVERIES
+from dicom_node.engine.underway import MAX_CRASHES
 from tests.support.services import Node, Orthanc, copy_study, node_and_pacs, wait_for
 
 # One workflow is recovered three times and no more, so the kills are spread over two studies.
@@ -70,7 +70,7 @@ def test_a_killed_worker_repeats_no_finished_step(
 def test_a_study_that_kills_the_worker_is_set_aside(parts: tuple[Node, Orthanc], quick_study, sent: Path):
     node, pacs = parts
     node.send(copy_study(quick_study.files, sent / "study"))
-    for attempt in range(1, MAX_RECOVERIES + 2):
+    for attempt in range(1, MAX_CRASHES + 2):
         assert kill_in(node, "convert", attempt) == ("convert", True)
     node.start("work")
     assert node.wait_state(quick_study.study_uid, "failed", "delivered", "held") == "failed"
