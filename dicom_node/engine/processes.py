@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from dicom_node.config import Config
 from dicom_node.engine import workflow
-from dicom_node.engine.ending import end_now, until_signal
+from dicom_node.engine.contract import Reading
+from dicom_node.engine.ending import end_at_once, end_now, until_signal
 from dicom_node.engine.held_name import held_name
 from dicom_node.engine.housekeeping import housekeeping
+from dicom_node.engine.underway import Underway
 from dicom_node.errors import AlreadyRunningError
 from dicom_node.net.scp import Receiver
 from dicom_node.studies.collect import Collector
@@ -58,28 +61,53 @@ def receive(config: Config) -> None:
         end_now()
 
 
-def work(config: Config, executor: str | None = None) -> None:
-    """Read studies on the configured device until a signal.
+def work(config: Config, executor: str | None = None, opened: Callable[[Config, Spool], Reading] | None = None) -> None:
+    """Read studies on the configured device, and deliver, until a signal.
+
+    While models load, a signal ends the process at once.
+
+    Parameters
+    ----------
+    config
+        Of the node.
+    executor
+        Name of this worker, stable over restarts; default host and device.
+    opened
+        Loads what selects and reads; default the models of the configuration.
 
     Raises
     ------
     AlreadyRunningError
         If another process has the name of this worker.
-    WorkerError
-        If bundle, weights or device are unusable.
+    NodeError
+        If the database, or bundle, weights or device are unusable.
     """
-    name = executor or default_executor(config)
-    with held_name(
-        config.node.data_dir,
-        name,
-        AlreadyRunningError(f"A worker named {name} is running: stop it first.", "worker_running"),
-    ):
-        from dicom_node.engine import worker  # noqa: PLC0415 - imports torch, which the receiver never does
+    from dicom_node.engine.sending import sending  # noqa: PLC0415 - reads results, which the receiver never does
 
+    name = executor or default_executor(config)
+    taken = AlreadyRunningError(f"A worker named {name} is running: stop it first.", "worker_running")
+    with held_name(config.node.data_dir, name, taken):
         workflow.migrate(config)
-        worker.work(config, name)
+        spool = Spool(config.node.data_dir)
+        underway = Underway(spool)
+
+        def hurry(number: int) -> None:
+            underway.forgive()
+            end_at_once(number)
+
+        # What is due is delivered while the models load, and if they cannot be.
+        with sending(config, spool, name) as delivering:
+            reading = (opened or _with_models)(config, spool)
+            with until_signal(hurry) as stop:
+                workflow.run(reading, delivering, config, name, underway, stop)
         # Threads of the engine and of deliveries may wait for what is away.
         end_now()
+
+
+def _with_models(config: Config, spool: Spool) -> Reading:
+    from dicom_node.engine import worker  # noqa: PLC0415 - imports torch, which the receiver never does
+
+    return worker.open_worker(config, spool)
 
 
 def default_executor(config: Config) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.studies.timeline import Kind
 from models.contrast import Contrast
 from models.whole_files import make_folder
 from pipeline.report.result_files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
 from pipeline.result import RESULT_FILE, Outcome, read_result
-from pipeline.study import Models
+
+if TYPE_CHECKING:
+    from pipeline.study import Models
 
 FILES: Final = {Kind(kind): names for kind, names in {**OBJECT_FILES, **SALIENCY_FILES, Kind.HELD: HELD_FILES}.items()}
 """Files of each kind of object; of several a peer gets the first that it takes."""

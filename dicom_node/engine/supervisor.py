@@ -16,7 +16,7 @@ from dicom_node.log import say
 
 logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 _STEADY_S = 300.0
 _LOOK_S, _STOP_LOOK_S = 0.2, 0.05
 # The worker finishes the study at hand before it ends; the receiver is done in seconds.
@@ -30,11 +30,12 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_":
 class _Child:
     """One supervised process."""
 
+    program: str
     verb: str
     stop_s: float
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
-    pause_s: float = _FIRST_PAUSE_S
+    pause_s: float = FIRST_PAUSE_S
     due_s: float = 0.0
     starts: int = 0
 
@@ -44,7 +45,7 @@ class _Child:
         return self.process is not None and self.process.poll() is None
 
 
-def serve(config_file: Path) -> None:
+def serve(config_file: Path, program: str = "dicom_node") -> None:
     """Run receiver and worker as child processes until a signal; one that ends is started again.
 
     The worker is stopped first, so that the port stays open while it finishes; a second signal ends both at once.
@@ -53,13 +54,15 @@ def serve(config_file: Path) -> None:
     ----------
     config_file
         Handed to the children, which read it themselves.
+    program
+        Module whose verbs the children run.
 
     Raises
     ------
     ConfigError
         If one of them refuses to start (``process_refused``): it has said why.
     """
-    children = [_Child("receive", RECEIVER_STOP_S), _Child("work", STOP_S)]
+    children = [_Child(program, "receive", RECEIVER_STOP_S), _Child(program, "work", STOP_S)]
     hurry = _Hurry()
     with until_signal(hurry) as stop:
         try:
@@ -100,13 +103,13 @@ def _ended(child: _Child, code: int) -> None:
     if code == ConfigError.exit_code and child.starts == 1:
         raise ConfigError(f"`dicom-node {child.verb}` refuses to start: see the line before.", "process_refused")
     steady = now_s - child.started_s > _STEADY_S
-    child.pause_s = _FIRST_PAUSE_S if steady else min(2 * child.pause_s, _LONGEST_PAUSE_S)
+    child.pause_s = FIRST_PAUSE_S if steady else min(2 * child.pause_s, LONGEST_PAUSE_S)
     child.due_s = now_s + child.pause_s
     say(logger, "process ended", level=logging.ERROR, process=child.verb, code=code, again_in_s=child.pause_s)
 
 
 def _start(child: _Child, config_file: Path) -> None:
-    command = [sys.executable, "-P", "-m", "dicom_node", child.verb, "--config", str(config_file)]
+    command = [sys.executable, "-P", "-m", child.program, child.verb, "--config", str(config_file)]
     environment = KEEP_MEMORY | os.environ | {SUPERVISOR: str(os.getpid())}
     # In a session of its own, so that Ctrl-C reaches the supervisor alone and the study at hand is finished.
     child.process = subprocess.Popen(command, env=environment, start_new_session=True)

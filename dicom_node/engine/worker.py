@@ -1,4 +1,4 @@
-"""One process per device: lock, load the models once, then select and read studies."""
+"""What a worker does with models that are loaded once: it selects and reads studies."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ import threading
 from pathlib import Path
 
 from dicom_node.config import Config
-from dicom_node.engine import workflow
 from dicom_node.engine.addressing import predecessor
 from dicom_node.engine.contract import Read, Recalled, Selected, Step
-from dicom_node.engine.ending import end_at_once, until_signal
 from dicom_node.engine.installed import open_models
 from dicom_node.engine.run_folder import recall
-from dicom_node.engine.sending import sending
-from dicom_node.engine.underway import Underway
 from dicom_node.log import say
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
@@ -29,34 +25,24 @@ logger = logging.getLogger(__name__)
 _MOST_HANDED_OVER = 8
 
 
-def work(config: Config, executor: str) -> None:
-    """Load the models, then read studies until a signal, which ends it at once as long as nothing is begun.
+def open_worker(config: Config, spool: Spool) -> Worker:
+    """Return a worker with its models loaded.
 
     Parameters
     ----------
     config
         Of the node.
-    executor
-        Name of this worker, stable over restarts, and held by this process.
+    spool
+        The received studies.
 
     Raises
     ------
     WorkerError
         If bundle, weights or device are unusable.
     """
-    spool = Spool(config.node.data_dir)
-    underway = Underway(spool)
-
-    def hurry(number: int) -> None:
-        underway.forgive()
-        end_at_once(number)
-
-    # What is due is delivered while the models load, and if they cannot be.
-    with sending(config, spool, executor) as delivering:
-        models = open_models(config)
-        say(logger, "models loaded", bundle=models.bundle.metadata.name, brain_weights=models.brain_weights.name)
-        with until_signal(hurry) as stop:
-            workflow.run(Worker(config, spool, models), delivering, config, executor, underway, stop)
+    models = open_models(config)
+    say(logger, "models loaded", bundle=models.bundle.metadata.name, brain_weights=models.brain_weights.name)
+    return Worker(config, spool, models)
 
 
 class Worker:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dicom_node.engine.outbox import HELD_S, LONGEST_PAUSE_S, Due, Item, Outbox
 from dicom_node.errors import NodeError
-from dicom_node.net.held_port import held_port
-from tests.support.services import require, wait_for
+from tests.support.databases import Postgres
 
-POSTGRES = Path("/usr/lib/postgresql/15/bin")
 SR = Item("2.25.1", "run", "sr", "pacs")
 PAGE = Item("2.25.1", "run", "summary", "pacs")
 OTHER = Item("2.25.2", "run", "sr", "pacs")
@@ -52,39 +45,14 @@ class Waiting:
         return self.outbox.take(peer, holder, fresh=fresh) is None
 
 
-@contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """Yield the address of a PostgreSQL that runs as long as the block."""
-    user = "nobody" if os.getuid() == 0 else None
-    data = folder / "postgres"
-    data.mkdir()
-    if user:
-        shutil.chown(data, user)
-        for parent in (folder, *folder.parents[:2]):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    command: Any = {"user": user, "cwd": "/", "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([POSTGRES / "initdb", "-D", data, "-U", "node", "-A", "trust"], check=True, **command)
-    with held_port() as port:
-        options = ["-c", f"port={port}", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", str(data)]
-        server = subprocess.Popen([POSTGRES / "postgres", "-D", data, *options], **command)
-        try:
-            ready: list[str | Path] = [POSTGRES / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-            wait_for(lambda: subprocess.run(ready, check=False).returncode == 0, 60, "PostgreSQL")
-            yield f"postgresql+psycopg://node@127.0.0.1:{port}/postgres"
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("database")
     if request.param == "sqlite":
         yield f"sqlite:///{folder / 'engine.sqlite'}"
         return
-    require(POSTGRES / "initdb")
-    with postgresql(folder) as address:
-        yield address
+    with Postgres.running(folder) as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ DCIODVFY = Path("/usr/bin/dciodvfy")
 ORTHANC = Path("/usr/sbin/Orthanc")
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
-_ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 """The parent is compared because it may have ended before its death was to be told."""
 
 SEEDED = {"patient_name": "SEEDED^PATIENT", "patient_id": "SEED-ID-4711", "birth_date": "19990102"}
@@ -100,7 +100,7 @@ def started(
 
     The system ends it where this process is killed before the block ends.
     """
-    command = [*_ENDS_WITH_US, str(os.getpid()), *command]
+    command = [*ENDS_WITH_US, str(os.getpid()), *command]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, start_new_session=True, umask=umask
