@@ -18,12 +18,14 @@ import json
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from dbos import DBOS, DBOSClient, Serializer, SetWorkflowID
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.config import Config
@@ -42,7 +44,10 @@ WORKFLOW_VERSION = "1"
 STEP_LIMIT_S = 1800.0
 DRAIN_S = 1200.0
 """Longest wait for the steps that run when the worker is to end."""
-_LOOK_S = 5.0
+_LOOK_S, _QUIET_S = 5.0, 15.0
+_ABOUT_THE_DATABASE = ("OperationalError", "InterfaceError", "InternalError", "psycopg", "sqlite3", "connect")
+_LIMITS = {"connect_timeout": "10", "tcp_user_timeout": "30000", "keepalives_idle": "30"}
+"""Of libpq: in seconds, milliseconds, seconds."""
 _REMOVED = "removed"
 _INTAKE, _STUDIES = "intake", "studies"
 _QUEUED_BY_VERSIONS_BEFORE = "deliver-"
@@ -81,7 +86,7 @@ def migrate(config: Config) -> None:
         # SQLite itself would go by the umask.
         os.close(open_own(config.node.engine_file, os.O_RDWR))
     with _database():
-        DBOS.migrate(config.node.engine_url)
+        DBOS.migrate(_patient_url(config))
 
 
 class Engine:
@@ -95,7 +100,7 @@ class Engine:
 
     def __init__(self, config: Config) -> None:
         self._client = DBOSClient(
-            system_database_url=config.node.engine_url, serializer=_Json(), lazy=True, retry_connection_errors=False
+            system_database_url=_patient_url(config), serializer=_Json(), lazy=True, retry_connection_errors=False
         )
 
     def submit(self, study: Study, reason: str, _digest: str) -> None:
@@ -124,6 +129,7 @@ class Engine:
                 "app_version": WORKFLOW_VERSION,
             }
             self._client.enqueue(options, study.uid, attempt)  # type: ignore[arg-type]
+        _OUTAGE.answered()
 
     def close(self) -> None:
         """Disconnect."""
@@ -172,7 +178,7 @@ def run(
     DBOS(
         config={
             "name": "dicom-node",
-            "system_database_url": config.node.engine_url,
+            "system_database_url": _patient_url(config),
             "application_version": WORKFLOW_VERSION,
             "executor_id": executor,
             "serializer": _Json(),
@@ -201,6 +207,7 @@ def _take_up(underway: Underway, executor: str, stop: threading.Event) -> None:
         before, idle = idle, set()
         try:
             begun = DBOS.list_workflows(status="PENDING", executor_id=executor, load_input=False, load_output=False)
+            _OUTAGE.answered()
             idle = {status.workflow_id for status in begun if status.workflow_id not in underway}
             for status in begun if underway.has_room() else ():
                 # Seen twice: what was taken a moment ago may not have begun.
@@ -295,9 +302,44 @@ def _clock(study_uid: str, name: str) -> Iterator[None]:
         timer.cancel()
 
 
+class _Outage(logging.Filter):
+    """Says once what the threads of the engine say several times a second while the database is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_s: float | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Hold back what the engine says about its database."""
+        if not any(word in record.getMessage() for word in _ABOUT_THE_DATABASE):
+            return True
+        if self._last_s is None:
+            say(logger, "database away, work waits", level=logging.ERROR)
+        self._last_s = time.monotonic()
+        return False
+
+    def answered(self) -> None:
+        """Say that the outage is over, some time after the engine complained for the last time."""
+        if self._last_s is not None and time.monotonic() - self._last_s > _QUIET_S:
+            self._last_s = None
+            say(logger, "database answers again")
+
+
+_OUTAGE = _Outage()
+
+
 def _quieten() -> None:
     """Let the engine speak through the node's own log."""
     library = logging.getLogger("dbos")
     library.handlers.clear()
     library.propagate = True
     library.setLevel(logging.WARNING)
+    library.addFilter(_OUTAGE)
+
+
+def _patient_url(config: Config) -> str:
+    """Return the address of the database, with limits to how long a server that is away is waited for."""
+    url = make_url(config.node.engine_url)
+    limits = _LIMITS if url.get_backend_name() == "postgresql" else {}
+    known = {key: value for key, value in limits.items() if key not in url.query}
+    return url.update_query_dict(known).render_as_string(hide_password=False)

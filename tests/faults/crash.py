@@ -46,7 +46,10 @@ from tests.support.services import STORESCU, first_true, require, started, wait_
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = {"receiver": 4, "worker": 3, "supervisor": 1, "database": 3}
-CAME_UP = {"receiver": "listening", "worker": "worker ready"}
+CHILDREN = {"receiver": "receive", "worker": "work"}
+CAME_UP = {"receiver": "listening", "worker": "worker ready", "supervisor": "worker ready"}
+LIFE_S = {"receiver": 3.0, "worker": 6.0, "supervisor": 6.0, "database": 1.0}
+"""Longest time that is waited for before a part that is up is killed."""
 INSTANCES = 5
 MOST_UNDELIVERED = 8
 CALM_S = 300.0
@@ -202,7 +205,7 @@ class Victims:
         self._config = folder / "node.toml"
         self._log = folder / "node.log"
         self._database = database
-        self._killed_at = {"receiver": 0, "worker": 0}
+        self._killed_at = dict.fromkeys(CAME_UP, 0)
         self._running = ExitStack()
         self._supervisor: subprocess.Popen[bytes] | None = None
 
@@ -213,45 +216,36 @@ class Victims:
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
             self._supervisor = self._running.enter_context(started(command, self._log, environment=environment))
 
-    def kill(self, target: str) -> bool:
-        """Kill a part that is up; return whether it was."""
+    def up(self, target: str) -> bool:
+        """Return whether a part has come up since it was killed last, with a supervisor that runs."""
         self.keep_up()
         if target == "database":
+            return True
+        with self._log.open("rb") as log:
+            log.seek(self._killed_at[target])
+            return f'"event": "{CAME_UP[target]}"'.encode() in log.read()
+
+    def kill(self, target: str) -> None:
+        """Kill a part."""
+        if target == "database":
             self._database.cut()
-        elif target == "supervisor":
-            if self._supervisor is None or self._supervisor.poll() is not None or not self._up("worker"):
-                return False
+        elif target == "supervisor" and self._supervisor:
             self._supervisor.kill()
             self._supervisor.wait()
-            self._killed("receiver", "worker")
-        elif not self._up(target) or not self._kill_child(target):
-            return False
+        else:
+            self._kill_child(CHILDREN[target])
+        size_bytes = self._log.stat().st_size
+        self._killed_at |= dict.fromkeys(self._killed_at if target == "supervisor" else (target,), size_bytes)
         self.kills[target] += 1
-        return True
 
     def close(self) -> None:
         """End the node."""
         self._running.close()
 
-    def _kill_child(self, target: str) -> bool:
-        verb = {"receiver": "receive", "worker": "work"}[target]
-        pids = [pid for pid, line in command_lines() if f"quick_node {verb} --config {self._config}" in line]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        self._killed(target)
-        return bool(pids)
-
-    def _killed(self, *targets: str) -> None:
-        size_bytes = self._log.stat().st_size
-        self._killed_at |= dict.fromkeys(targets, size_bytes)
-
-    def _up(self, target: str) -> bool:
-        """Return whether a part has come up since it was killed last."""
-        if not self._log.exists():
-            return False
-        with self._log.open("rb") as log:
-            log.seek(self._killed_at[target])
-            return f'"event": "{CAME_UP[target]}"'.encode() in log.read()
+    def _kill_child(self, verb: str) -> None:
+        for pid, line in command_lines():
+            if f"quick_node {verb} --config {self._config}" in line:
+                os.kill(pid, signal.SIGKILL)
 
 
 def command_lines() -> Iterator[tuple[int, str]]:
@@ -298,9 +292,10 @@ def crash_run(folder: Path, kills: int, seed: int, calm_s: float = CALM_S) -> To
                 try:
                     while victims.kills.total() < kills:
                         (target,) = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
-                        wait_for(lambda: victims.kill(target), UP_S, f"the {target}")  # noqa: B023 - called here
+                        wait_for(lambda: victims.up(target), UP_S, f"the {target}")  # noqa: B023 - called here
+                        time.sleep(chance.uniform(0, LIFE_S[target]))
+                        victims.kill(target)
                         progress(victims.kills, kills, len(pushing.whole))
-                        time.sleep(chance.uniform(0.05, 1.5))
                 finally:
                     victims.keep_up()
                     pushing.stop()
@@ -317,11 +312,14 @@ def progress(kills: Counter[str], of: int, studies: int) -> None:
         print(f"{kills.total()} of {of} kills, {studies} studies", file=sys.stderr, flush=True)
 
 
-def write_config(folder: Path, port: int, pacs_port: int, database_url: str) -> None:
+def write_config(
+    folder: Path, port: int, pacs_port: int, database_url: str | None, data_dir: Path = Path("data")
+) -> None:
     """Write a configuration with short waits."""
+    database = f'database_url = "{database_url}"\n' if database_url else ""
     (folder / "node.toml").write_text(
-        f'[node]\nbind = "127.0.0.1"\nport = {port}\ndata_dir = "data"\ndatabase_url = "{database_url}"\n'
-        "[receive]\nquiet_s = 1\ndisk_reserve_gb = 0.1\n"
+        f'[node]\nbind = "127.0.0.1"\nport = {port}\ndata_dir = "{data_dir}"\n{database}'
+        "[receive]\nquiet_s = 1\ndisk_reserve_gb = 0.02\n"
         f'[[peers]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs_port}\n'
         'roles = ["source", "destination"]\n[delivery]\nretry_s = 1\ncommitment_timeout_s = 5\n'
     )

@@ -30,7 +30,7 @@ from dicom_node.studies.timeline import Event, State
 from models.whole_files import make_folder, write_whole
 from pipeline.synthetic.study_tags import derive_uid
 
-STEP_S = 0.2
+STEP_S = float(os.environ.get("QUICK_STEP_S", "0.2"))
 _SUMMARY = "summary"
 
 
