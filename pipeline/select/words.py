@@ -13,7 +13,7 @@ from models.contrast import Contrast
 from pipeline.select.clues import Clue, ClueKind, Unsuited
 
 _WEIGHTING = (
-    r"(?<![a-z0-9])(?:[a-z]|ss|sss|vs|fs|ce|gd|km|pre|post|ir|se|tse|fse|frfse|o?ax|axi|axial|o?sag|o?cor|tra|trs|wip|vwip|[23]d)?"
+    r"(?<![a-z0-9])(?:[a-z]|[sde][sde]|sss|vs|fs|ce|gd|km|pre|post|ir|tse|fse|frfse|o?ax|axi|axial|o?sag|o?cor|tra|trs|wip|vwip|[23]d)?"
     r"t-?{}(?!\d)"
 )
 """T1 or T2 with the prefixes that are written without a space before it."""

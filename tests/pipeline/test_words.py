@@ -9,12 +9,14 @@ from pipeline.select.words import exclusions, names_contrast, read_description
 
 NAMES = {
     Contrast.T1W: [
-        "T1", "sT1W_3D_TFE", "Sag T1W", "axT1 SE", "t1_mprage_sag", "MP-RAGE", "ir-fspgr", "3D BRAVO", "T1 FLAIR",
+        "T1", "sT1W_3D_TFE", "eeT1W_TSE", "Sag T1W", "axT1 SE", "t1_mprage_sag", "MP-RAGE", "ir-fspgr",
+        "3D BRAVO", "T1 FLAIR",
         "t1_tirm_tra_dark-fluid", "coupes axiales T1", "T1 gewichtet sag", "T1 ponderado axial", "T1加权 横断位",
         "T1強調 矢状断", "T1压水",
     ],
     Contrast.T2W: [
-        "T2", "t2_tse_tra", "T2W_TSE", "axT2 FSE", "AX T2 PROPELLER", "coupes coronales T2", "T2 gewichtet tra",
+        "T2", "t2_tse_tra", "eeT2W SPAIR", "T2W_TSE", "axT2 FSE", "AX T2 PROPELLER", "coupes coronales T2",
+        "T2 gewichtet tra",
         "T2 ponderado", "T2加权 轴位", "T2強調", "T2 AC-PC line",
     ],
     Contrast.FLAIR: [
