@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -160,6 +161,32 @@ def open_own(file: Path, flags: int) -> int:
     descriptor = os.open(file, flags | os.O_CREAT | os.O_CLOEXEC, OWNER_ALONE)
     os.fchmod(descriptor, OWNER_ALONE)
     return descriptor
+
+
+def append_line(file: Path, line: str) -> None:
+    """Add a line to a file, durably and in one write: processes may do so at the same time.
+
+    Parameters
+    ----------
+    file
+        Made for its owner alone where it is missing, in a folder that exists.
+    line
+        Without line feeds.
+    """
+    descriptor = open_own(file, os.O_RDWR | os.O_APPEND)
+    try:
+        content = f"{_unfinished(descriptor)}{line}\n".encode()
+        if os.write(descriptor, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unfinished(descriptor: int) -> str:
+    """Return a line feed if the last line was cut off, so that the next one stands alone."""
+    size_bytes = os.fstat(descriptor).st_size
+    return "" if size_bytes == 0 or os.pread(descriptor, 1, size_bytes - 1) == b"\n" else "\n"
 
 
 def sync_folder(folder: Path) -> None:

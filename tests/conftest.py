@@ -11,6 +11,8 @@ from tests.support.services import SEEDED
 
 # Where patient attributes belong: received objects, result objects, the PACS, and the studies that tests send.
 _OBJECT_FOLDERS = {"spool", "orthanc", "sent"}
+# What an audit message names a patient by (PS3.15 A.5.3); names and dates do not belong there either.
+_IN_AUDIT = SEEDED["patient_id"].encode()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,7 +29,9 @@ def no_patient_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if content[128:132] == b"DICM":
             continue
         looked_at += 1
-        found += [f"{path.relative_to(base)} holds {needle.decode()}" for needle in needles if needle in content]
+        audited = path.parent.name == "audit" and path.suffix == ".jsonl"
+        wrong = [needle for needle in needles if needle in content and not (audited and needle == _IN_AUDIT)]
+        found += [f"{path.relative_to(base)} holds {needle.decode()}" for needle in wrong]
         found += [f"the name {path.relative_to(base)} holds it" for n in needles if n.decode() in path.name]
     print(f"\nlooked for patient data in {looked_at} files")
     assert not found, "\n".join(found)

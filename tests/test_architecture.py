@@ -115,7 +115,8 @@ def test_only_the_workflow_module_knows_the_engine():
 @pytest.mark.parametrize(
     ("room", "above"),
     [
-        ("config", {"net", "studies", "engine", "cli"}),
+        ("config", {"watch", "net", "studies", "engine", "cli"}),
+        ("watch", {"net", "studies", "engine", "cli"}),
         ("studies", {"net", "engine", "cli"}),
         ("net", {"engine", "cli"}),
         ("engine", {"cli"}),

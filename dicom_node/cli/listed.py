@@ -15,6 +15,7 @@ from dicom_node.studies.index import Index
 from dicom_node.studies.listing import Filters, Page, count, find
 from dicom_node.studies.overview import Order, Overview
 from dicom_node.studies.spool import Spool
+from dicom_node.watch import audit
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
@@ -33,6 +34,7 @@ def print_studies(config: Config, filters: Filters, order: Order, last: int, *, 
         if spool.data_dir.is_dir():
             whole = _caught_up(index, spool)
             page = find(index, filters, order, descending=order in _NEWEST_FIRST, limit=last)
+    audit.listed(f"studies, {filters}, sorted by {order}, at most {last}", len(page.studies))
     if not whole:
         print_problem("The index is being made: the list is not whole yet.")
     if as_json:

@@ -46,7 +46,7 @@ def serve(config: ConfigOption = None) -> None:
     """Run receiver and worker on this machine, supervised."""
     from dicom_node.engine import supervisor
 
-    with service(config) as (_, file):
+    with service("serve", config) as (_, file):
         supervisor.serve(file)
 
 
@@ -54,7 +54,7 @@ def receive(config: ConfigOption = None) -> None:
     """Run the receiver alone."""
     from dicom_node.engine import processes
 
-    with service(config) as (settings, _):
+    with service("receive", config) as (settings, _):
         processes.receive(settings)
 
 
@@ -67,7 +67,7 @@ def work(
     """Run one worker alone."""
     from dicom_node.engine import processes
 
-    with service(config) as (settings, _):
+    with service("work", config) as (settings, _):
         processes.work(settings, executor)
 
 

@@ -14,6 +14,8 @@ import typer
 from dicom_node import log
 from dicom_node.errors import NodeError, StudyUnknown
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.watch import audit
+from dicom_node.watch.audit_syslog import forwarding
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
@@ -38,7 +40,9 @@ def load_config(file: Path | None, *, offline: bool = False) -> Config:
     """Return the configuration; a verb that needs no network does without a file where none was named."""
     from dicom_node.config import Config, load
 
-    return Config.offline() if offline and not (file or _default()) else load(config_file(file))
+    config = Config.offline() if offline and not (file or _default()) else load(config_file(file))
+    audit.configure(config)
+    return config
 
 
 def site_rules(file: Path | None) -> SiteRules:
@@ -97,7 +101,7 @@ def engine_of(config: Config) -> Iterator[Engine]:
 
 
 @contextmanager
-def service(file: Path | None) -> Iterator[tuple[Config, Path]]:
+def service(verb: str, file: Path | None) -> Iterator[tuple[Config, Path]]:
     """Yield configuration and file of a long-running verb, whose stderr is JSON lines from here on."""
     from dicom_node.engine import ending
 
@@ -106,11 +110,16 @@ def service(file: Path | None) -> Iterator[tuple[Config, Path]]:
     config = load_config(file)
     Spool(config.node.data_dir)
     log.configure(key=log.read_key(config.node.data_dir))
+    named = config_file(file).resolve()
     try:
-        yield config, config_file(file).resolve()
+        with forwarding(config), audit.application(verb, named):
+            yield config, named
     except NodeError as error:
         log.say(logging.getLogger(__name__), "stopped", level=logging.ERROR, code=error.code, sentence=str(error))
         sys.exit(error.exit_code)
+    except Exception:
+        log.say(logging.getLogger(__name__), "stopped", level=logging.ERROR, code="internal_error")
+        sys.exit(1)
 
 
 def quiet() -> None:

@@ -25,6 +25,7 @@ from dicom_node.errors import CommandError, NodeError
 from dicom_node.studies.overview import Order, overview
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import State
+from dicom_node.watch import audit
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
@@ -95,11 +96,12 @@ def _explain(folder: Path, rules: SiteRules, *, as_json: bool) -> int:
 def _replay(last: int, settings: Config, *, as_json: bool) -> int:
     from dicom_node.studies.replay import replay, summary
 
-    rows = []
+    rows, spool = [], Spool(settings.node.data_dir, make=False)
     with progress() as tell:
-        for row in replay(Spool(settings.node.data_dir, make=False), settings.selection.rules(), last):
+        for row in replay(spool, settings.selection.rules(), last):
             rows.append(row)
             tell(f"{len(rows)} of at most {last} studies judged again")
+    audit.looked(*((row.study_uid, spool.folder(row.study_uid)) for row in rows), verb="explain --replay")
     counts = summary(rows)
     if as_json:
         print_json({"studies": [row.as_json() for row in rows], "summary": counts})
@@ -141,6 +143,7 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
 
     settings = load_config(config)
     study = study_of(settings, uid)
+    audit.looked((study.uid, study.folder), verb="show")
     timeline, selection = study.timeline(), last_table(study)
     row = as_row(overview(study), pseudonyms(settings), timeline.turn.sentence if timeline.turn else "")
     lines = [entry.as_json() for entry in timeline]

@@ -2,6 +2,7 @@
 
 from dicom_node.config.file import example_toml, load, parse
 from dicom_node.config.sections import (
+    AuditSection,
     BrainSection,
     Config,
     DeliverySection,
@@ -15,6 +16,7 @@ from dicom_node.config.sections import (
 )
 
 __all__ = [
+    "AuditSection",
     "BrainSection",
     "Config",
     "DeliverySection",

@@ -14,6 +14,7 @@ from dicom_node.engine.housekeeping import housekeeping
 from dicom_node.engine.underway import Underway
 from dicom_node.errors import AlreadyRunningError
 from dicom_node.net.scp import Receiver
+from dicom_node.studies.audited_collector import AuditedCollector
 from dicom_node.studies.collect import Collector
 from dicom_node.studies.completeness import WaitingRules
 from dicom_node.studies.spool import Spool, Study
@@ -50,7 +51,7 @@ def receive(config: Config) -> None:
         spool = Spool(config.node.data_dir, int(config.receive.disk_reserve_gb * _GB))
         queue = _Queue(config)
         collector = Collector(spool, WaitingRules(config.receive.quiet_s, config.receive.deadline_s), queue.submit)
-        receiver = Receiver(config, spool, collector)
+        receiver = Receiver(config, spool, AuditedCollector(collector, spool))
         with until_signal() as stop:
             receiver.start()
             collector.start()

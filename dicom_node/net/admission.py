@@ -17,6 +17,7 @@ from dicom_node.net.upper_layer import APPLICATION_CONTEXT, Rejection, accept, i
 from dicom_node.net.upper_layer_accept import Asked
 from dicom_node.net.upper_layer_request import AssociationRequest, read_request, read_titles
 from dicom_node.net.upper_layer_transfer import LONGEST_PDU_BYTES
+from dicom_node.watch import audit
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def refuse(rejection: Rejection, asked: Asked) -> Rejection:
     called, calling = read_titles(asked.request)
     facts = {"reason": rejection.name.lower(), "calling": calling, "called": called, "address": asked.address}
     say(logger, "association refused", level=logging.WARNING, **facts)
+    audit.refused(**facts)
     return rejection
 
 

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
 from dicom_node.studies import changes, timeline
+from dicom_node.studies.audited_events import audit_event
 from dicom_node.studies.copies import note_receipt, received
 from dicom_node.studies.data_folder import disk_error, make_private, unusable
 from dicom_node.studies.incoming import IncomingInstance
@@ -104,6 +105,7 @@ class Study:
             What else is to be known of it; no patient attribute.
         """
         entry = timeline.append(self._timeline, event, state, facts)
+        audit_event(self.uid, self.folder, event, facts)
         self.changed()
         return entry
 
@@ -300,6 +302,10 @@ class Spool:
             return
         with os.scandir(self._folder) as entries:
             yield from (entry.name for entry in entries if is_uid(entry.name))
+
+    def folder(self, study_uid: str) -> Path:
+        """Return where a study lies, or would."""
+        return self._folder / study_uid
 
     def study(self, study_uid: str) -> Study:
         """Return one study.

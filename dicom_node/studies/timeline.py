@@ -23,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from models.whole_files import OWNER_ALONE
+from models.whole_files import append_line, open_own
 
 _COMMON = ("time", "event", "state")
 Word = TypeVar("Word", "Event", "State")
@@ -281,15 +281,13 @@ def append(
     Entry
         As it stands in the file.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWNER_ALONE)
+    descriptor = open_own(file, os.O_RDWR | os.O_APPEND)
     try:
         if callable(state):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             state = state(Timeline((*read(file).entries, Entry(datetime.now(UTC), event, None, facts))))
         entry = Entry(datetime.now(UTC), event, state, facts)
-        line = json.dumps(entry.as_json(), default=str) + "\n"
-        os.write(descriptor, (_unfinished(descriptor) + line).encode())
-        os.fsync(descriptor)
+        append_line(file, json.dumps(entry.as_json(), default=str))
     finally:
         os.close(descriptor)
     return entry
@@ -302,12 +300,6 @@ def read(file: Path) -> Timeline:
     except FileNotFoundError:
         return Timeline()
     return Timeline(tuple(entry for line in lines if (entry := _entry(line)) is not None))
-
-
-def _unfinished(descriptor: int) -> str:
-    """Return a line feed if the last line was cut off, so that the next one stands alone."""
-    size_bytes = os.fstat(descriptor).st_size
-    return "" if size_bytes == 0 or os.pread(descriptor, 1, size_bytes - 1) == b"\n" else "\n"
 
 
 def _entry(line: str) -> Entry | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from models.contrast import Contrast
 from pipeline.synthetic.study_tags import derive_uid
+from tests.support.audit import events, objects, of_event, users
 from tests.support.private_files import open_to_others
 from tests.support.reports import predecessors
 from tests.support.services import DCIODVFY, DSRDUMP, SEEDED, Node, Orthanc, command, node_and_pacs, real_data, require
@@ -204,5 +206,23 @@ def test_the_receiver_never_loads_torch(served: tuple[Node, Orthanc]):
 def test_nothing_that_the_node_wrote_is_open_to_others(served: tuple[Node, Orthanc], quick_study):
     node, _ = served
     node.send(quick_study.files[Contrast.T1W][0].parent)
+    node.wait_state(quick_study.study_uid, "held", "failed")
     assert {"spool", "engine.sqlite", "pseudonym.key"} <= {path.name for path in node.data_dir.iterdir()}
     assert open_to_others(node.data_dir) == []
+
+
+def test_the_audit_trail_says_who_sent_received_and_looked(served: tuple[Node, Orthanc], quick_study):
+    """After the studies of this module; every field of every message is one that it may have."""
+    node, _ = served
+    node.send(quick_study.files[Contrast.T1W][0].parent)
+    node.send(quick_study.files[Contrast.T1W][0].parent, calling="STRANGER", code=1)
+    node.command("show", quick_study.study_uid)
+    said = Counter(events(node.data_dir))
+    assert said["Application Activity"] >= 3, "supervisor, receiver and worker started"
+    assert said["DICOM Instances Accessed"] >= 1
+    (alert,) = [m for m in of_event(node.data_dir, "Security Alert") if "STRANGER" in users(m)]
+    assert alert["EventIdentification"]["EventOutcomeIndicator"] == "4"
+    received = [m for m in of_event(node.data_dir, "DICOM Instances Transferred") if users(m) == ["PACS", "TSCNODE"]]
+    assert {objects(message)["Patient Number"] for message in received} == {SEEDED["patient_id"]}
+    text = "".join(file.read_text() for file in (node.data_dir / "audit").glob("*.jsonl"))
+    assert not any(SEEDED[key] in text for key in ("patient_name", "birth_date"))

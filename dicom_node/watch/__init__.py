@@ -1,0 +1,1 @@
+"""What watches over the node: who did what with whose images."""
