@@ -143,8 +143,22 @@ def decode(dataset: FileDataset, indices: list[int]) -> Iterator[NDArray[Any]]:
         codestreams = _codestreams(dataset)
     else:
         check_length(dataset)
-    for index, decoded in zip(indices, iter_pixels(dataset, indices=indices, correct_unused_bits=False), strict=True):
+    found = _without_panics(iter_pixels(dataset, indices=indices, correct_unused_bits=False))
+    for index, decoded in zip(indices, found, strict=True):
         yield own_bits(decoded, pixels, codestreams.get(index))
+
+
+def _without_panics(frames: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yield frames; a codec in Rust that panics (pylibjpeg-rle, at runs beyond the frame) raises no `Exception`.
+
+    No upstream issue is known (pylibjpeg-rle 2.2.0, ``decode_frame``).
+    """
+    try:
+        yield from frames
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise PixelsError("the codec gives up on a frame") from None
 
 
 def _codestreams(dataset: FileDataset) -> dict[int, Codestream]:

@@ -31,6 +31,7 @@ from dicom_node.watch.audit_message import (
 from dicom_node.watch.audit_refusals import Refusals, RefusedCaller
 from dicom_node.watch.audit_trail import FOLDER, Trail
 from models.whole_files import write_whole
+from pipeline.dicom_file import open_dataset
 
 _STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _LAST_CONFIGURATION = "configuration.sha256"
@@ -158,13 +159,10 @@ def deleted(study_uid: str, patient_id: str | None, *, by_user: bool) -> None:
 
 def patient_id(folder: Path) -> str | None:
     """Return the Patient ID of a study, from the first of its instances that tells it."""
-    from pydicom import dcmread  # noqa: PLC0415 - who only configures the trail needs none
-
     try:
         with os.scandir(folder / "instances") as entries:
             first = next((entry.path for entry in entries if entry.name.endswith(".dcm")), None)
-        found = first and dcmread(first, specific_tags=["PatientID"], stop_before_pixels=True)
-        return str(found.get("PatientID") or "") or None if found else None
+        return str(open_dataset(Path(first), pixels=False)[0].get("PatientID") or "") or None if first else None
     except Exception:  # whatever pydicom stumbles over: the event counts, not the file
         return None
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from models.contrast import Contrast
 from models.uid import is_uid
+from pipeline.dicom_file import open_dataset
 from pipeline.headers import Identity, contradictions, identity_bytes, identity_of
 from pipeline.report.character_sets import text_of
 from pipeline.report.provenance import Predecessor
@@ -141,16 +141,16 @@ def header_of_study(paths: Iterable[Path], study_uid: str) -> Dataset | None:
     if not found or contradictions(identity for _, identity in found):
         return None
     path, _ = max(found, key=lambda pair: len(pair[1].known))
-    return dcmread(path, stop_before_pixels=True)
+    return open_dataset(path, pixels=False)[0]
 
 
 def _identity_in_study(path: Path, study_uid: str) -> Identity | None:
     """Return whose a file is; None if it cannot be read or is not of the study."""
     try:
-        header = dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, EOFError, ValueError):
+        header, _ = open_dataset(path, pixels=False)
+        return identity_of(identity_bytes(header)) if header.get("StudyInstanceUID") == study_uid else None
+    except Exception:  # whatever pydicom stumbled over: the file tells nothing
         return None
-    return identity_of(identity_bytes(header)) if header.get("StudyInstanceUID") == study_uid else None
 
 
 def evidence(instances: Iterable[Instance], study_uid: str) -> tuple[list[Dataset], list[Dataset]]:

@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("verb", choices=("serve", "receive", "work"))
     parser.add_argument("--config", type=Path, required=True)
     asked = parser.parse_args()
-    with service(asked.config) as (config, file):
+    with service(asked.verb, asked.config) as (config, file):
         if asked.verb == "serve":
             # It starts what ends early after pauses of up to a minute, in which nothing could be killed.
             supervisor.LONGEST_PAUSE_S = 1.0

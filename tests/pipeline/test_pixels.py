@@ -260,6 +260,16 @@ def test_run_lengths_that_hold_another_image_are_damage(sent):
 # --- transfer syntaxes ------------------------------------------------------------------------------------------------
 
 
+def test_run_lengths_beyond_the_frame_are_damage(sent):
+    """In which the codec panics, as Rust has it: that is no `Exception`."""
+    files = [encode(file, RLELossless) for file in write(sent, noise())]
+    dataset = pydicom.dcmread(files[1])
+    overflowing = struct.pack("<16I", 2, 64, 64 + 2 * 40, *[0] * 13) + b"\x81\x07" * 80
+    dataset.PixelData = encapsulate([overflowing])
+    dataset.save_as(files[1])
+    assert refusal(frames_of(files)).code == "pixel_data_damaged"
+
+
 def test_one_real_image_decodes_alike_in_every_transfer_syntax():
     files = files_in(real_data("transfer-syntaxes"))
     syntaxes = {pydicom.dcmread(file, stop_before_pixels=True).file_meta.TransferSyntaxUID for file in files}
