@@ -145,6 +145,7 @@ PERFUSION = series(8, "ep2d_perf", acquired=DAY + "121000", **T2)
     "injected",
     [
         PERFUSION, replace(PERFUSION, description="DSC"), replace(PERFUSION, description="DCE"),
+        replace(PERFUSION, description="AX PWI"),
         replace(PERFUSION, description="rCBV"), replace(PERFUSION, description="", image_type=("DERIVED", "PERFUSION")),
         replace(PERFUSION, description="TWIST"), replace(PERFUSION, description="CE-MRA carotid"),
         replace(PERFUSION, description="t2_flair", contrast_agent=True),

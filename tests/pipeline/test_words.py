@@ -50,7 +50,7 @@ def test_no_role_is_named(description):
         ("diffusion", ["ep2d_diff_3scan_trace", "DWI b1000", "difusión", "弥散", "拡散強調", "ADC map", "FA"]),
         ("susceptibility", ["SWI", "T2*", "t2_fl2d_tra_hemo", "Ax SWAN", "T2 GRE", "T2 star", "磁敏感"]),
         ("angiography", ["TOF 3D", "MRA COW", "angio veineuse", "3D PC venc", "血管"]),
-        ("perfusion", ["pCASL", "DSC perf", "relCBF", "灌注", "T1 dynamic"]),
+        ("perfusion", ["pCASL", "DSC perf", "sPWI", "AX PWI 40 phases", "relCBF", "灌注", "T1 dynamic"]),
         ("functional", ["BOLD rest", "resting state", "task-nback", "fMRI"]),
         ("scout", ["localizer", "3 plane loc", "Lokalisator", "repérage", "定位像", "survey", "AAHead_Scout"]),
         ("reformat", ["t1 mpr ax rek", "t1_mprage_MPR_Tra", "COR MPR", "<MPR Collection>", "MIP", "再構成", "重建"]),
