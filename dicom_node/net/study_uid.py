@@ -12,7 +12,7 @@ from models.uid import LONGEST, is_uid
 
 MOST_INFLATED_BYTES: Final = 2**26
 """Of a deflated data set on the way to the UID; headers have some thousand bytes before it."""
-_MOST_ELEMENTS = 500_000
+_MOST_ELEMENTS = 200_000
 """Before the UID, those in sequences too: an enhanced image refers to some thousand others."""
 _STUDY_INSTANCE_UID = 0x0020000D
 _FIRST_TAG = 0x00010000

@@ -64,7 +64,7 @@ class IncomingInstance:
         """
         self.size_bytes += len(piece)
         with self._disk_errors():
-            if self.size_bytes - self._looked_at_bytes > _LOOK_BYTES or not self._looked_at_bytes:
+            if self.size_bytes - self._looked_at_bytes > _LOOK_BYTES:
                 self._require_space(len(piece))
                 self._looked_at_bytes = self.size_bytes
             _write_all(self._file, piece)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MRImageStorage, RLELossless
 
 from models.contrast import Contrast
 from pipeline.headers import Identity, Received, contradictions, identity_of
@@ -231,6 +234,26 @@ def test_no_report_of_a_held_study_goes_to_one_of_two_patients(files: Files):
     assert header.PatientID == SEEDED["patient_id"]
     edit(files[Contrast.FLAIR][3], PatientID="SEED-ID-4712")
     assert header_of_study(paths, UID) is None
+
+
+def test_a_file_that_inflates_without_end_is_of_nobody(tmp_path: Path):
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    start = deflater.compress(b"\x09\x00\x01\x10OB\0\0\xf0\xff\xff\xff") + deflater.flush(zlib.Z_FULL_FLUSH)
+    zeros = deflater.compress(bytes(2**20)) + deflater.flush(zlib.Z_FULL_FLUSH)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MRImageStorage, MRImageStorage
+    meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = tmp_path / "bomb.dcm"
+    with path.open("wb") as file:
+        file.write(bytes(128) + b"DICM")
+        write_file_meta_info(file, meta)  # type: ignore[arg-type]
+        file.write(start + zeros * 1200 + deflater.flush())
+    tracemalloc.start()
+    try:
+        assert header_of_study([path], UID) is None
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 # --- what a human states ----------------------------------------------------------------------------------------------
