@@ -21,7 +21,7 @@ _SOFT_TISSUE, _OUTER_FLUID, _VEIN, _BONE = map(
 _BARE_SHARE, _FACELESS_SHARE = 0.07, 0.3
 """Of the images, those that lose all but a rim around the brain, and those and the ones that lose the face: public data
 sets come defaced or stripped, hospital images do not."""
-_NON_HEAD_SHARE = 0.2
+_NON_HEAD_SHARE = 0.1
 """Of the draws, those that show no head, so that the right mask is empty."""
 _CHILD_SHARE, _CHILD_SCALE = 0.35, 0.85
 """Of the heads, those that are a child's: small, and the face smaller still."""

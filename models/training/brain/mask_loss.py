@@ -10,7 +10,7 @@ _NEAR_VOXELS, _FAR_VOXELS = 2, 6
 """From the brain: up to the first a voxel too many is the rim's affair, from the second on it is a whole leak."""
 _BRAIN_VOXELS = 80_000.0
 """Of an adult at 2.5 mm, so that leaks count by their volume, in a child and where there is no brain at all."""
-_LEAK_WEIGHT = 2.0
+_LEAK_WEIGHT = 1.0
 
 
 def mask_loss(logits: Tensor, brain: Tensor) -> Tensor:
@@ -34,7 +34,9 @@ def mask_loss(logits: Tensor, brain: Tensor) -> Tensor:
     overlap = (probability * brain).sum((1, 2, 3, 4))
     dice = (2 * overlap + 1) / ((probability**2).sum((1, 2, 3, 4)) + (brain**2).sum((1, 2, 3, 4)) + 1)
     leaks = (probability * far_from(brain)).sum() / (len(brain) * _BRAIN_VOXELS)
-    return cross_entropy + 1 - dice.mean() + _LEAK_WEIGHT * leaks
+    # Overlap says nothing where there is no brain: there it would weigh the first voxel as much as a whole mask.
+    missed = ((1 - dice) * brain.amax((1, 2, 3, 4)).gt(0)).mean()
+    return cross_entropy + missed + _LEAK_WEIGHT * leaks
 
 
 def far_from(brain: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Things that are no head, as tissue maps on a head's grid: their right mask is empty.
 
-Random solids and foams stand for phantoms, fruit and whatever else is put into a scanner; heads without their brain,
-heads in pieces and the neck alone show that scalp and bone around something do not make a brain of it.
+Random solids and foams stand for phantoms, fruit and whatever else is put into a scanner; heads without their brain
+and the neck alone show that scalp and bone around something do not make a brain of it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from torch import Tensor
 
 _FEWEST_SLICES = 24
 """Of neck and face: where fewer lie below the brain, another thing is drawn."""
-_PIECE = 16
-"""Edge in voxels of the pieces that a head is cut into: too small for a brain's shape."""
 
 
 class NonHeads:
@@ -33,7 +31,7 @@ class NonHeads:
         self.tissues = tissues
         self.random = random
         self._changes: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
-            self._solids, self._foam, self._hollow_head, self._pieces, self._below_the_brain,
+            self._solids, self._foam, self._hollow_head, self._below_the_brain,
         )  # fmt: skip
 
     def draw(self, tissue: Tensor, brain: Tensor) -> Tensor:
@@ -109,17 +107,6 @@ class NonHeads:
         for _ in range(self._integer(0, 4)):
             filling[0, 0].masked_fill_(self._depth(tuple(tissue.shape[2:])) < self._uniform(0.1, 0.5), self._tissue())
         return torch.where(brain > 0, filling, tissue)
-
-    def _pieces(self, tissue: Tensor, _brain: Tensor) -> Tensor:
-        """Return a head cut into cubes that lie in any order."""
-        pieces = tissue[0, 0]
-        for axis, n in enumerate(tissue.shape[2:]):
-            pieces = pieces.unflatten(2 * axis, (n // _PIECE, _PIECE))
-        pieces = pieces.permute(0, 2, 4, 1, 3, 5)
-        grid = pieces.shape[:3]
-        order = torch.randperm(grid.numel(), generator=self.random)
-        mixed: Tensor = pieces.flatten(0, 2)[order].unflatten(0, grid)
-        return mixed.permute(0, 3, 1, 4, 2, 5).reshape(tissue.shape)
 
     def _below_the_brain(self, tissue: Tensor, brain: Tensor) -> Tensor:
         """Return neck and face alone, stretched to the height of the view."""
