@@ -115,3 +115,36 @@ def test_a_removed_study_ends_no_worker_and_is_read_when_it_comes_again(tmp_path
         node.node.wait_state(ONE, *READ)
         node.node.wait_state(TWO, *READ)
         assert worker.poll() is None
+
+
+def test_an_instance_that_comes_late_hides_no_reason(tmp_path: Path, sent: Path):
+    with QuickNode.made(tmp_path, QUICK_HOLDS="1") as node:
+        node.start()
+        node.node.wait_listening()
+        node.send(sent / "one", ONE)
+        node.node.wait_state(ONE, "held")
+        node.send(sent / "late", ONE, first=100)
+        node.node.wait_event(ONE, "queued", 2)
+        node.node.wait_event(ONE, "read", 2)
+        assert node.node.state(ONE) == "held"
+
+
+def test_a_taken_data_folder_ends_serve_at_once(tmp_path: Path):
+    with QuickNode.made(tmp_path) as node:
+        node.start("receive")
+        node.node.wait_listening()
+        second = node.start()
+        assert second.wait(60) == 2
+        assert node.said("stopped", code="receiver_running") == 1
+        assert node.said("stopped", code="process_refused") == 1
+
+
+def test_a_taken_port_ends_serve_at_once(tmp_path: Path):
+    (tmp_path / "other").mkdir()
+    with QuickNode.made(tmp_path) as node, QuickNode.made(tmp_path / "other") as other:
+        node.start("receive")
+        node.node.wait_listening()
+        text = other.node.config.read_text()
+        other.node.config.write_text(text.replace(f"port = {other.node.port}\n", f"port = {node.node.port}\n", 1))
+        assert other.start().wait(60) == 2
+        assert other.said("stopped", code="port_unavailable") == 1

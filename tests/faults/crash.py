@@ -168,11 +168,11 @@ class Pushing(threading.Thread):
         return sum(not delivered(self._spool, uid) for uid in self.whole[-3 * MOST_UNDELIVERED :])
 
 
-def make_study(folder: Path, study_uid: str) -> list[Path]:
-    """Write the small instances of one series."""
+def make_study(folder: Path, study_uid: str, first: int = 0) -> list[Path]:
+    """Write some small instances of one series."""
     folder.mkdir(parents=True)
     files = []
-    for number in range(INSTANCES):
+    for number in range(first, first + INSTANCES):
         instance = Dataset()
         instance.file_meta = FileMetaDataset()
         instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -58,9 +58,9 @@ class QuickNode:
         """End everything that was started."""
         self._running.close()
 
-    def send(self, folder: Path, study_uid: str) -> None:
-        """Send a small study."""
-        make_study(folder, study_uid)
+    def send(self, folder: Path, study_uid: str, first: int = 0) -> None:
+        """Send some small instances of a study."""
+        make_study(folder, study_uid, first)
         self.node.send(folder)
 
     def said(self, event: str, **facts: Any) -> int:
