@@ -56,16 +56,19 @@ class Stops:
     ----------
     node
         Not started.
+    start
+        Starts its supervisor; default the product's.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, start: Callable[[], subprocess.Popen[bytes]] | None = None) -> None:
         self._node = node
+        self._start = start or (lambda: node.start("serve"))
         self._earlier = 0
 
     def stop(self, case: str, until: Callable[[], object], *signals: signal.Signals) -> Stopped:
         """Start the node, send signals once `until` is true, and return how it ended."""
         self._earlier = len(self._node.lines())
-        supervisor = self._node.start("serve")
+        supervisor = self._start()
         wait_for(until, 120, f"the state {case}", _LOOK_S)
         for number, one in enumerate(signals):
             time.sleep(SECOND_SIGNAL_AFTER_S if number else 0)
