@@ -69,7 +69,7 @@ class Stops:
         """Start the node, send signals once `until` is true, and return how it ended."""
         self._earlier = len(self._node.lines())
         supervisor = self._start()
-        wait_for(until, 120, f"the state {case}", _LOOK_S)
+        wait_for(until, 300, f"the state {case}", _LOOK_S)
         for number, one in enumerate(signals):
             time.sleep(SECOND_SIGNAL_AFTER_S if number else 0)
             supervisor.send_signal(one)
