@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from pipeline.site_patterns import compile_pattern
+from models.site_patterns import compile_pattern
 
 # PS3.5 6.2, VR AE: 1-16 characters of the default repertoire without backslash and control characters.
 _AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")

@@ -31,7 +31,6 @@ from dicom_node.watch.audit_message import (
 from dicom_node.watch.audit_refusals import Refusals, RefusedCaller
 from dicom_node.watch.audit_trail import FOLDER, Trail
 from models.whole_files import write_whole
-from pipeline.dicom_file import open_dataset
 
 _STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _LAST_CONFIGURATION = "configuration.sha256"
@@ -159,6 +158,8 @@ def deleted(study_uid: str, patient_id: str | None, *, by_user: bool) -> None:
 
 def patient_id(folder: Path) -> str | None:
     """Return the Patient ID of a study, from the first of its instances that tells it."""
+    from pipeline.dicom_file import open_dataset  # noqa: PLC0415 - the receiver loads no imaging
+
     try:
         with os.scandir(folder / "instances") as entries:
             first = next((entry.path for entry in entries if entry.name.endswith(".dcm")), None)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from models.contrast import Contrast
+from models.site_patterns import search
 from pipeline.geometry import MIN_SLICES
-from pipeline.site_patterns import search
 
 Plane = Literal["axial", "coronal", "sagittal"]
 
@@ -19,7 +19,7 @@ class SiteRules:
     Attributes
     ----------
     names
-        Regular expressions (see `pipeline.site_patterns`) of descriptions that name a role at this site. They
+        Regular expressions (see `models.site_patterns`) of descriptions that name a role at this site. They
         outrank every built-in word, but never the physics: where timing speaks against them the series is ambiguous.
     never
         Regular expressions of descriptions that are never chosen at this site.

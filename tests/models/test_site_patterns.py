@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline.site_patterns import PatternError, compile_pattern, search
+from models.site_patterns import PatternError, compile_pattern, search
 
 LONG = "a" * 64 + "!"
 
