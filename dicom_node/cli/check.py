@@ -9,6 +9,7 @@ from functools import partial
 from dicom_node.config import Config, Peer
 from dicom_node.errors import NodeError, SpoolFull
 from dicom_node.net import scu
+from dicom_node.net.commitment_trial import try_commitment
 from dicom_node.studies.spool import Spool
 
 _GB = 10**9
@@ -24,7 +25,7 @@ class Verdict:
 
 
 def check(config: Config) -> list[Verdict]:
-    """Return a verdict on data folder, database, models, device and every peer."""
+    """Return a verdict on data folder, database, models, device, every peer, and the way back of its commitments."""
     checks: list[tuple[str, Callable[[Config], str]]] = [
         ("data folder", _data_folder),
         ("database", _database),
@@ -32,7 +33,9 @@ def check(config: Config) -> list[Verdict]:
     ]
     called = [peer for peer in config.peers if peer.port is not None]
     verdicts = [verdict(what, partial(function, config)) for what, function in checks]
-    return verdicts + [verdict(f"peer {peer.name}", partial(_echo, config, peer)) for peer in called]
+    verdicts += [verdict(f"peer {peer.name}", partial(_echo, config, peer)) for peer in called]
+    committing = [peer for peer in config.destinations if peer.verify == "commitment"]
+    return verdicts + [verdict(f"commitment {peer.name}", partial(try_commitment, config, peer)) for peer in committing]
 
 
 def verdict(what: str, function: Callable[[], str]) -> Verdict:

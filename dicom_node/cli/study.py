@@ -24,6 +24,7 @@ from dicom_node.cli.settings import (
 from dicom_node.errors import CommandError, NodeError
 from dicom_node.studies.overview import Order, overview
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.studies.standings import standings
 from dicom_node.studies.timeline import State
 from dicom_node.watch import audit
 
@@ -147,9 +148,10 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
     timeline, selection = study.timeline(), last_table(study)
     row = as_row(overview(study), pseudonyms(settings), timeline.turn.sentence if timeline.turn else "")
     lines = [entry.as_json() for entry in timeline]
+    deliveries = [standing.as_json() for standing in standings(timeline).values()]
     if as_json:
         told = selection.as_json() if selection else None
-        print_json({**row, "timeline": lines, "selection": told, "choices": study.choices()})
+        print_json({**row, "timeline": lines, "deliveries": deliveries, "selection": told, "choices": study.choices()})
         return
     print_lines([f"study {study.uid}, in the log {row['pseudonym']}"])
     table = []
@@ -157,6 +159,8 @@ def show(uid: StudyArgument, config: ConfigOption = None, as_json: JsonOption = 
         facts = ", ".join(f"{key} {_fact(value)}" for key, value in line.items() if key not in ("time", "event"))
         table.append((str(line["time"]), str(line["event"]), facts))
     print_table(("time", "event", "facts"), table)
+    if deliveries:
+        print_table(tuple(deliveries[0]), [tuple(each.values()) for each in deliveries])
     if selection:
         print_lines(explained.shown(selection, last_choices(study), explained.width()))
     if row["code"]:

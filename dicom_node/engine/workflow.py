@@ -55,16 +55,19 @@ _TEMPORARY_FAILURE = 75
 """EX_TEMPFAIL of sysexits.h: the supervisor starts the worker again."""
 
 
-class _Json(Serializer):
+class Json(Serializer):
     """Readable rows instead of pickles."""
 
     def serialize(self, data: Any) -> str:
+        """Return a value as JSON."""
         return json.dumps(data, default=_plain)
 
     def deserialize(self, serialized_data: str) -> Any:
+        """Return the value of a row."""
         return json.loads(serialized_data)
 
     def name(self) -> str:
+        """Return what rows say that they were written by."""
         return "json"
 
 
@@ -100,7 +103,7 @@ class Engine:
 
     def __init__(self, config: Config) -> None:
         self._client = DBOSClient(
-            system_database_url=_patient_url(config), serializer=_Json(), lazy=True, retry_connection_errors=False
+            system_database_url=_patient_url(config), serializer=Json(), lazy=True, retry_connection_errors=False
         )
 
     def submit(self, study: Study, reason: str, _digest: str) -> None:
@@ -181,7 +184,7 @@ def run(
             "system_database_url": _patient_url(config),
             "application_version": WORKFLOW_VERSION,
             "executor_id": executor,
-            "serializer": _Json(),
+            "serializer": Json(),
             "log_level": "WARNING",
             "notification_listener_polling_interval_sec": 1.0,
         }

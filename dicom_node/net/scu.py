@@ -246,6 +246,12 @@ def request_commitment(config: Config, peer: Peer, references: Iterable[tuple[st
             StorageCommitmentPushModel,
             StorageCommitmentPushModelInstance,
         )
+        if "Status" not in answer:
+            raise DeliveryError(
+                f'Peer "{peer.name}" breaks off at a request for storage commitment: see that it knows our AE title '
+                f"{config.node.ae_title} for this service, then its log.",
+                "commitment_refused",
+            )
         status = status_of(peer, answer)
         if status:
             raise refusal(peer, "Storage commitment", "commitment_refused", status)

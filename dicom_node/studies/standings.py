@@ -81,6 +81,17 @@ class Standing:
     denials: int = 0
     asked: str = ""
 
+    def as_json(self) -> dict[str, str]:
+        """Return what an operator wants to know of it."""
+        return {
+            "peer": self.delivery.peer,
+            "kind": self.delivery.kind,
+            "progress": self.progress,
+            "code": self.code,
+            "sentence": self.sentence,
+            "next_attempt": self.next_attempt.isoformat() if self.next_attempt else "",
+        }
+
 
 def standings(timeline: Timeline, input_digest: str | None = None) -> Mapping[Delivery, Standing]:
     """Return where each delivery of a result stands.

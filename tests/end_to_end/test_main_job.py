@@ -182,7 +182,9 @@ def test_check_and_echo(served: tuple[Node, Orthanc]):
     assert "pacs answered" in node.command("echo", "pacs")
     verdicts = json.loads(node.command("check", "--json"))
     assert verdicts["good"]
-    assert {row["what"] for row in verdicts["checks"]} == {"data folder", "database", "models and device", "peer pacs"}
+    assert {row["what"] for row in verdicts["checks"]} == {
+        "data folder", "database", "models and device", "peer pacs", "commitment pacs",
+    }  # fmt: skip
 
 
 def test_the_log_speaks_of_pseudonyms(served: tuple[Node, Orthanc], quick_study):

@@ -31,9 +31,11 @@ from dicom_node.config import Config, NodeSection, Peer, PeerRole
 from dicom_node.errors import DeliveryError, PeerError
 from dicom_node.net import scu
 from dicom_node.net.association import associated
+from dicom_node.net.commitment_trial import try_commitment
 from dicom_node.net.held_port import held_port
 from dicom_node.net.scp import Receiver
 from dicom_node.studies.spool import Spool
+from tests.support.delivering import sender
 from tests.support.services import Orthanc
 
 START_TIMEOUT_S = 60
@@ -303,6 +305,28 @@ def test_orthanc_takes_lists_and_commits(hospital: Hospital):
     result = json.loads(path.read_text())
     assert result["committed"] == [first.SOPInstanceUID]
     assert result["failed"] == [[missing, 0x0112]]
+
+
+def test_a_trial_of_commitment_says_whether_results_come_back(hospital: Hospital):
+    assert try_commitment(hospital.config, hospital.peer) == "reports storage commitment back"
+    assert list((hospital.config.node.data_dir / "commitments").glob("2.25.*")) == []
+
+
+def test_a_trial_of_commitment_says_that_our_title_is_unknown(hospital: Hospital):
+    node = hospital.config.node.model_copy(update={"ae_title": "UNKNOWN"})
+    with pytest.raises(DeliveryError, match="knows our AE title UNKNOWN") as caught:
+        try_commitment(hospital.config.model_copy(update={"node": node}), hospital.peer)
+    assert caught.value.code == "commitment_refused"
+
+
+def test_a_trial_of_commitment_opens_the_port_where_no_receiver_does(tmp_path: Path):
+    with sender(tmp_path, "pacs", receives=False) as node:
+        peer = node.config.peers[0]
+        assert try_commitment(node.config, peer) == "reports storage commitment back"
+        node.destinations["pacs"].outcome = lambda _: None
+        with pytest.raises(DeliveryError, match="enter our AE title TSCNODE, host and port") as caught:
+            try_commitment(node.config, peer, 0.5)
+    assert caught.value.code == "commitment_timeout"
 
 
 def test_orthanc_sends_a_study_back_when_asked(hospital: Hospital):

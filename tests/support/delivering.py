@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,15 @@ from pydicom.uid import (
 )
 
 from dicom_node.config import Config, load
-from dicom_node.engine.addressing import Addressing
-from dicom_node.engine.outbox import Outbox
+from dicom_node.engine.addressing import Addressing, identified
+from dicom_node.engine.outbox import Item, Outbox
 from dicom_node.engine.sending import sending
+from dicom_node.engine.waking import wake
 from dicom_node.net.held_port import held_port
 from dicom_node.net.scp import Receiver
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import Standing, standings
-from dicom_node.studies.timeline import Delivery, Event, State
+from dicom_node.studies.timeline import Delivery, Event, Kind, State
 from tests.support.destinations import Destination
 from tests.support.services import started, wait_for
 
@@ -101,6 +102,18 @@ class Sender:
         )
         return wait_for(wanted, timeout_s, f"{kind} {' or '.join(progress)} at {peer}", poll_s=0.02)
 
+    def undelivered(self) -> list[Item]:
+        with Outbox(self.config.node.engine_url) as outbox:
+            return outbox.undelivered()
+
+    def wake(self) -> None:
+        """Try at once what was set aside."""
+        wake(self.config, self.spool, waiting=False)
+
+    def uids(self, study_uid: str) -> list[str]:
+        """Return the SOP Instance UIDs of the reports that the run left, the best first."""
+        return list(identified(self.spool.study(study_uid).run_folder(RUN), Kind.SR))
+
     def state(self, study_uid: str) -> str:
         return self.spool.study(study_uid).state()
 
@@ -110,7 +123,7 @@ class Sender:
 
 @contextmanager
 def sender(
-    folder: Path, *names: str, delivery: str = "", peers: dict[str, str] | None = None, up: Sequence[str] | None = None
+    folder: Path, *names: str, delivery: str = "", peers: dict[str, str] | None = None, receives: bool = True
 ) -> Iterator[Sender]:
     """Yield a node that can deliver, and destinations that listen.
 
@@ -124,8 +137,8 @@ def sender(
         Lines of ``[delivery]`` besides short pauses.
     peers
         Lines of a peer, by name.
-    up
-        The destinations that listen from the start; default all.
+    receives
+        Whether its receiver runs.
     """
     with ExitStack() as running:
         node_port = running.enter_context(held_port())
@@ -144,12 +157,12 @@ def sender(
         config = load(file)
         spool = Spool(config.node.data_dir)
         receiver = Receiver(config, spool)
-        receiver.start()
-        running.callback(receiver.stop, 0)
-        for name, one in found.items():
+        if receives:
+            receiver.start()
+            running.callback(receiver.stop, 0)
+        for one in found.values():
             running.callback(one.down)
-            if up is None or name in up:
-                one.up()
+            one.up()
         yield Sender(config, file, spool, found)
 
 
