@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.audit import messages
 from tests.support.services import SEEDED
 
 # Where patient attributes belong: received objects, result objects, the PACS, and the studies that tests send.
 _OBJECT_FOLDERS = {"spool", "orthanc", "sent"}
 # What an audit message names a patient by (PS3.15 A.5.3); names and dates do not belong there either.
 _IN_AUDIT = SEEDED["patient_id"].encode()
+_UID = re.compile(r"(?<![\d.])2\.25\.\d{20,39}")
+"""Of a study, a series or an instance that a test made: a log has pseudonyms in their place."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +37,11 @@ def no_patient_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         wrong = [needle for needle in needles if needle in content and not (audited and needle == _IN_AUDIT)]
         found += [f"{path.relative_to(base)} holds {needle.decode()}" for needle in wrong]
         found += [f"the name {path.relative_to(base)} holds it" for n in needles if n.decode() in path.name]
+        if path.name == "node.log":
+            found += [f"{path.relative_to(base)} holds the UID {uid}" for uid in _UID.findall(content.decode("utf-8"))]
+    for folder in base.rglob("audit"):
+        if folder.is_dir():
+            messages(folder.parent)  # Asserts that each has what it may have, and nothing else.
     print(f"\nlooked for patient data in {looked_at} files")
     assert not found, "\n".join(found)
 

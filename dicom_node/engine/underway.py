@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from pathlib import Path
 from dicom_node.errors import SpoolFull
 from dicom_node.log import say
 from dicom_node.studies.spool import Spool
-from models.whole_files import OWNER_ALONE, write_whole
+from models.whole_files import OWNER_ALONE, make_folder, open_own, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,8 @@ class Underway:
         PutBack
             If the process is to end while another worker is at the study.
         """
-        with (self._spool.study(study_uid).folder / "reading.lock").open("w") as file:
+        lock = open_own(self._spool.study(study_uid).folder / "reading.lock", os.O_WRONLY)
+        with os.fdopen(lock, "w") as file:
             while not _locked(file.fileno()):
                 self._go_on()
                 time.sleep(_LOOK_S)
@@ -185,7 +187,7 @@ class Underway:
 
     def _file(self, study_uid: str, workflow_id: str) -> Path:
         folder = self._spool.study(study_uid).folder / "begun"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(folder)
         return folder / hashlib.sha256(workflow_id.encode()).hexdigest()[:32]
 
 

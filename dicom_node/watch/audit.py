@@ -149,9 +149,9 @@ def listed(question: str, studies: int) -> None:
     _audited.record(Message(EventID.QUERY, ActionCode.EXECUTE, (_user(Role.SOURCE), _here(Role.DESTINATION)), (asked,)))
 
 
-def deleted(study_uid: str, patient_id: str | None, *, by_user: bool) -> None:
-    """Record that a study was removed from the node."""
-    who = (_user(), _here()) if by_user else (_here(requestor=True),)
+def deleted(study_uid: str, patient_id: str | None) -> None:
+    """Record that a study was removed from the node, by a human or for its age."""
+    who = (_user(), _here())
     objects = (Participated(ObjectKind.STUDY, study_uid), *_patient_of(patient_id))
     _audited.record(Message(EventID.STUDY_DELETED, ActionCode.DELETE, who, objects))
 

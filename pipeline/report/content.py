@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from models.contrast import Contrast
+from models.visible_text import visible
 from pipeline.brain import MaskFacts
 from pipeline.predict import Category, Finding, Spread
 from pipeline.report import codes
@@ -122,12 +123,12 @@ def _image_group(run: ScoredRun, role: Contrast) -> ContainerContentItem:
     The evidence sequence names every image already, and TID 1500 refers to none of them: listed once more, 600 images
     made the report 225 kB instead of 89. The middle one is there for viewers that open what the library names.
     """
-    middle = run.sources.middle_instance(role)
+    middle, described = run.sources.middle_instance(role), run.inputs[role].description or "no description"
     frame_of_reference = middle.frame_of_reference_uid
     children: list[ContentItem] = [
         code(codes.MODALITY, codes.MAGNETIC_RESONANCE, ACQUISITION),
         code(codes.TARGET_REGION, codes.HEAD, ACQUISITION),
-        text(codes.PULSE_SEQUENCE_NAME, f"{role}: {run.inputs[role].description or 'no description'}", ACQUISITION),
+        text(codes.PULSE_SEQUENCE_NAME, visible(f"{role}: {described}"), ACQUISITION),
     ]
     if frame_of_reference:
         children.append(uid(codes.FRAME_OF_REFERENCE_UID, frame_of_reference, ACQUISITION))
@@ -240,7 +241,7 @@ def series_words(role: Contrast, series: SelectedSeries) -> str:
     number_words = "without number" if series.series_number is None else str(series.series_number)
     description = series.description.strip() or "no description"
     reasons = f" - {'; '.join(series.evidence)}" if series.evidence else ""
-    return f"{role}: series {number_words}, {description}{reasons}"
+    return visible(f"{role}: series {number_words}, {description}{reasons}")
 
 
 def _mask_words(role: Contrast, facts: MaskFacts) -> str:

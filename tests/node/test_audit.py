@@ -141,7 +141,7 @@ def test_start_stop_and_another_configuration(data_dir: Path, tmp_path: Path):
 def test_no_name_and_no_date_of_the_patient_is_in_it(data_dir: Path, study: Study):
     audit.looked((study.uid, study.folder), verb="show")
     audit.listed("studies", 3)
-    audit.deleted(study.uid, audit.patient_id(study.folder), by_user=True)
+    audit.deleted(study.uid, audit.patient_id(study.folder))
     text = json.dumps(messages(data_dir))
     assert SEEDED["patient_id"] in text
     assert not any(SEEDED[key] in text for key in ("patient_name", "birth_date"))

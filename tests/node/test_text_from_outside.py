@@ -13,12 +13,19 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from PIL import Image
 
 from dicom_node import log
 from dicom_node.cli.printing import print_json, print_line, print_problem, print_table
 from dicom_node.studies.spool import Spool
+from models.contrast import Contrast
 from models.visible_text import visible, visible_json
 from models.whole_files import write_json
+from pipeline.report import codes
+from pipeline.report.content import series_words
+from pipeline.report.items import text
+from pipeline.report.pen import Pen
+from pipeline.select import SelectedSeries
 from tests.support.studies import TRIPLET, receive_study
 
 STEERING = [chr(p) for p in range(sys.maxunicode + 1) if unicodedata.category(chr(p)) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
@@ -26,8 +33,8 @@ STEERING = [chr(p) for p in range(sys.maxunicode + 1) if unicodedata.category(ch
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\r\nFAKE: ok\u202egnp.exe\u2066\u2028b\x85\u200b\x7f\ud800[bold]:warning: 头"
 
 
-def steers(text: str) -> list[str]:
-    return [each for each in text if each in set(STEERING) - {"\n"}]
+def steers(written: str) -> list[str]:
+    return [each for each in written if each in set(STEERING) - {"\n"}]
 
 
 def test_no_character_that_draws_nothing_is_left():
@@ -46,10 +53,10 @@ def test_what_can_be_seen_stays():
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json_stays_json(indent: int | None):
     value = {HOSTILE: [HOSTILE, {"all": "".join(STEERING)}]}
-    text = visible_json(value, indent=indent)
-    assert steers(text) == []
-    assert json.loads(text) == json.loads(json.dumps(value))
-    assert len(text.splitlines()) == len(json.dumps(value, indent=indent).splitlines())
+    written = visible_json(value, indent=indent)
+    assert steers(written) == []
+    assert json.loads(written) == json.loads(json.dumps(value))
+    assert len(written.splitlines()) == len(json.dumps(value, indent=indent).splitlines())
 
 
 def test_nothing_printed_steers(capsys: pytest.CaptureFixture[str]):
@@ -80,6 +87,14 @@ def test_no_line_of_the_log_steers():
 def test_no_file_of_a_result_steers(tmp_path: Path):
     write_json(tmp_path / "result.json", {"description": HOSTILE.replace("\ud800", "")})
     assert steers((tmp_path / "result.json").read_text("utf-8")) == []
+
+
+def test_no_text_of_a_report_steers():
+    series = SelectedSeries("1.2.3", 3, HOSTILE, (), ())
+    written = str(text(codes.INPUT_SERIES, series_words(Contrast.T1W, series)).TextValue)
+    assert steers(written) == []
+    assert "\n" not in written, "a description opens no line in a report"
+    assert steers("".join(Pen(Image.new("RGB", (9, 9))).wrapped(HOSTILE, 12, 400, 3))) == []
 
 
 def test_a_study_that_steers_is_shown_as_text(tmp_path: Path, sent: Path):
