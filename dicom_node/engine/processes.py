@@ -83,11 +83,11 @@ def work(config: Config, executor: str | None = None, opened: Callable[[Config, 
     NodeError
         If the database, or bundle, weights or device are unusable.
     """
-    from dicom_node.engine.sending import sending  # noqa: PLC0415 - reads results, which the receiver never does
-
     name = executor or default_executor(config)
     taken = AlreadyRunningError(f"A worker named {name} is running: stop it first.", "worker_running")
     with held_name(config.node.data_dir, name, taken):
+        from dicom_node.engine.sending import sending  # noqa: PLC0415 - reads results, which the receiver never does
+
         workflow.migrate(config)
         spool = Spool(config.node.data_dir)
         underway = Underway(spool)
