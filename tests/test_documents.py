@@ -22,7 +22,7 @@ from typer import Typer
 
 from dicom_node import config
 from dicom_node.cli import app as cli
-from dicom_node.config import Config, example_toml, load, parse
+from dicom_node.config import Config, TLSProfile, example_toml, load, parse
 from dicom_node.config import sentences as config_text
 from dicom_node.engine import sending, supervisor, underway, workflow
 from dicom_node.net import (
@@ -37,6 +37,9 @@ from dicom_node.net import (
     upper_layer_transfer,
 )
 from dicom_node.net.dimse import Status
+from dicom_node.net.tls import CIPHERS
+from dicom_node.net.tls_faults import TLSFault
+from dicom_node.net.tls_sentences import REFUSED
 from dicom_node.net.upper_layer import AbortReason, Rejection
 from dicom_node.studies.timeline import Event, State
 from models.contrast import Contrast
@@ -131,7 +134,7 @@ def node_codes() -> set[str]:
     """Return every code that an error of the node or of a model may have."""
     named = ("SpoolFull", "StudyUnknown", "PeerAway", "ObjectDenied")
     places = {"ModelError": 0, "verify_checksums": 1, "_verified": 1, "refusal": 2}
-    found = set(config_text.CODES.values()) | {"config_bad_value", "internal_error"}
+    found = set(config_text.CODES.values()) | {"config_bad_value", "internal_error"} | set(TLSFault)
     for name, call in [*calls("dicom_node"), *calls("pipeline"), *calls("models")]:
         position = places.get(
             name,
@@ -419,6 +422,17 @@ def test_rejections_are_those_made():
         int(row["reason of the A-ABORT"].split()[0]) for row in table(CONFORMANCE, "reason of the A-ABORT", "when")
     }
     assert aborts == set(AbortReason)
+
+
+def test_every_refusal_of_a_caller_stands_in_the_runbook():
+    rows = table(RUNBOOK, "reason", "what is wrong, and what to do")
+    assert {row["reason"].strip("`"): row["what is wrong, and what to do"] for row in rows} == REFUSED
+
+
+def test_cipher_suites_are_those_of_the_profiles():
+    rows = table(CONFORMANCE, "suite, as OpenSSL names it", "B.12", "B.13")
+    for profile, column in ((TLSProfile.BCP195, "B.12"), (TLSProfile.BCP195_MODIFIED, "B.13")):
+        assert tuple(row["suite, as OpenSSL names it"] for row in rows if row[column] == "yes") == CIPHERS[profile]
 
 
 def test_implementations_and_series_are_those_written():

@@ -12,6 +12,7 @@ import json
 import math
 import queue
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -131,6 +132,18 @@ def test_mended_pynetdicom_has_a_setting_for_nagles_algorithm(server, opened):
     with probe(server, opened):
         connection = opened[0].assoc.dul.socket.socket
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+
+
+def test_still_there_the_verified_chain_of_a_connection():
+    """`dicom_node.net.tls`; public from Python 3.13 on (its issue 62433)."""
+    ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
+    connection = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).wrap_bio(ours, theirs, server_side=True)
+    inner: Any = connection._sslobj  # type: ignore[attr-defined]
+    assert callable(inner.get_verified_chain)
+    with socket.socket() as plain:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain, server_hostname="any")
+        assert hasattr(client, "_sslobj")
+        client.close()
 
 
 def test_still_there_the_switch_that_keeps_pynetdicom_from_printing_messages(monkeypatch):

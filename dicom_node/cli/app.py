@@ -40,6 +40,7 @@ def _options(
 _VERBS: dict[str, Callable[..., None]] = {
     "init": node.init,
     "check": node.check_,
+    "callers": node.callers,
     "serve": node.serve,
     "receive": node.receive,
     "work": node.work,

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from dicom_node.config import Config, Peer
 from dicom_node.errors import NodeError, SpoolFull
 from dicom_node.net import scu
+from dicom_node.net.association import CONNECT_TIMEOUT_S
+from dicom_node.net.certificates import configured_certificates
 from dicom_node.net.commitment_trial import try_commitment
+from dicom_node.net.expiry import Expiry, Standing, expiry_of, first_to_expire
+from dicom_node.net.refused import read_refused
+from dicom_node.net.tls import greet, server_context
+from dicom_node.net.tls_faults import fault_of
 from dicom_node.studies.spool import Spool
 
 _GB = 10**9
@@ -17,15 +24,16 @@ _GB = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Outcome of one check."""
+    """Outcome of one check; a warning is good today."""
 
     what: str
     good: bool
     sentence: str
+    warning: bool = False
 
 
 def check(config: Config) -> list[Verdict]:
-    """Return a verdict on data folder, database, models, device, every peer, and the way back of its commitments."""
+    """Return a verdict on data folder, database, models, device, certificates, every peer and its commitments."""
     checks: list[tuple[str, Callable[[Config], str]]] = [
         ("data folder", _data_folder),
         ("database", _database),
@@ -33,9 +41,12 @@ def check(config: Config) -> list[Verdict]:
     ]
     called = [peer for peer in config.peers if peer.port is not None]
     verdicts = [verdict(what, partial(function, config)) for what, function in checks]
+    verdicts += _tls(config)
     verdicts += [verdict(f"peer {peer.name}", partial(_echo, config, peer)) for peer in called]
+    verdicts += [_shown(config, peer) for peer in called if peer.tls]
     committing = [peer for peer in config.destinations if peer.verify == "commitment"]
-    return verdicts + [verdict(f"commitment {peer.name}", partial(try_commitment, config, peer)) for peer in committing]
+    verdicts += [verdict(f"commitment {peer.name}", partial(try_commitment, config, peer)) for peer in committing]
+    return verdicts + _refused_callers(config)
 
 
 def verdict(what: str, function: Callable[[], str]) -> Verdict:
@@ -78,6 +89,52 @@ def models_and_device(config: Config) -> str:
         f"brain weights {models.brain_weights.name} {models.brain_weights.digest[:12]}"
         f"{' (not those of the training of the bundle)' if other else ''}, on {models.ensemble.device}"
     )
+
+
+def _tls(config: Config) -> list[Verdict]:
+    """Return a verdict on every file of TLS: that it can be used, and for how long."""
+    files = [_certificates(what, file) for what, file in configured_certificates(config)]
+    return [*files, verdict("TLS", partial(_port, config))] if config.tls.certificate else files
+
+
+def _certificates(what: str, file: Path) -> Verdict:
+    try:
+        return _expiry(what, first_to_expire(file))
+    except NodeError as error:
+        return Verdict(what, False, f"{error.code}: {error}")
+
+
+def _expiry(what: str, expiry: Expiry) -> Verdict:
+    return Verdict(what, expiry.holds, expiry.sentence, expiry.standing is not Standing.GOOD)
+
+
+def _port(config: Config) -> str:
+    server_context(config)
+    return f"profile {config.tls.profile}, " + (f"port {config.tls.port}" if config.tls.port else "no port of its own")
+
+
+def _shown(config: Config, peer: Peer) -> Verdict:
+    """Return a verdict on the certificate that a peer shows; why it shows none stands at its C-ECHO."""
+    what = f"certificate that {peer.name} shows"
+    try:
+        greeted = greet(config, peer, CONNECT_TIMEOUT_S)
+    except NodeError as error:
+        return Verdict(what, False, f"{error.code}: {error}")
+    except OSError as error:
+        return Verdict(what, False, f"{fault_of(error)}: it was not accepted, or not shown")
+    assert greeted.shown
+    return _expiry(what, expiry_of(greeted.shown.certificate))
+
+
+def _refused_callers(config: Config) -> list[Verdict]:
+    """Return a verdict if callers were refused of late: strangers are no fault of the node."""
+    refused = read_refused(config.node.data_dir)
+    if not refused:
+        return []
+    last = refused[0]
+    who = f"{last.title or 'somebody'} at {last.address}, on {last.last}"
+    sentence = f"{len(refused)} refused; the last was {who}: {last.sentence} See `dicom-node callers`."
+    return [Verdict("callers", True, sentence, warning=True)]
 
 
 def _echo(config: Config, peer: Peer) -> str:

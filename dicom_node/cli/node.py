@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -35,11 +36,25 @@ def check_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     verdicts = check(load_config(config))
     good = all(verdict.good for verdict in verdicts)
     if as_json:
-        rows = [{"what": v.what, "good": v.good, "sentence": v.sentence} for v in verdicts]
-        print_json({"good": good, "checks": rows})
+        print_json({"good": good, "checks": [asdict(verdict) for verdict in verdicts]})
     else:
-        print_table(("", "check", "verdict"), [("ok" if v.good else "FAIL", v.what, v.sentence) for v in verdicts])
+        words = ["FAIL" if not v.good else "warn" if v.warning else "ok" for v in verdicts]
+        print_table(
+            ("", "check", "verdict"), [(word, v.what, v.sentence) for word, v in zip(words, verdicts, strict=True)]
+        )
     raise typer.Exit(0 if good else 1)
+
+
+def callers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the callers that were refused of late, and why."""
+    from dicom_node.net.refused import read_refused
+
+    refused = read_refused(load_config(config).node.data_dir)
+    if as_json:
+        print_json([{**asdict(each), "sentence": each.sentence} for each in refused])
+    else:
+        rows = [(each.title, each.address, each.called, f"{each.count}", each.last, each.sentence) for each in refused]
+        print_table(("AE title", "address", "called", "times", "last", "why, and what to do"), rows)
 
 
 def serve(config: ConfigOption = None) -> None:

@@ -14,10 +14,12 @@ from dicom_node.config.sections import (
     ReportSection,
     SelectionSection,
 )
+from dicom_node.config.tls_section import ClientCertificates, TLSProfile, TLSSection
 
 __all__ = [
     "AuditSection",
     "BrainSection",
+    "ClientCertificates",
     "Config",
     "DeliverySection",
     "ModelSection",
@@ -27,6 +29,8 @@ __all__ = [
     "ReceiveSection",
     "ReportSection",
     "SelectionSection",
+    "TLSProfile",
+    "TLSSection",
     "example_toml",
     "load",
     "parse",

@@ -78,8 +78,19 @@ def parse(text: str, *, source: str = "The configuration", folder: Path | None =
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise refusal(Config, source, error) from None
-    data_dir = (folder or Path.cwd()) / config.node.data_dir.expanduser()
-    return config.model_copy(update={"node": config.node.model_copy(update={"data_dir": data_dir})})
+    return _with_whole_paths(config, folder or Path.cwd())
+
+
+def _with_whole_paths(config: Config, folder: Path) -> Config:
+    def whole(path: Path) -> Path:
+        return folder / path.expanduser()
+
+    node = config.node.model_copy(update={"data_dir": whole(config.node.data_dir)})
+    named = {"certificate": config.tls.certificate, "key": config.tls.key}
+    files = {name: path and whole(path) for name, path in named.items()}
+    tls = config.tls.model_copy(update={**files, "ca": tuple(map(whole, config.tls.ca))})
+    peers = tuple(peer.model_copy(update={"tls_ca": tuple(map(whole, peer.tls_ca))}) for peer in config.peers)
+    return config.model_copy(update={"node": node, "tls": tls, "peers": peers})
 
 
 def example_toml() -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dicom_node.config.values import AETitle, Pattern, Port, Reporter, Seconds, Section
+from dicom_node.config.tls_section import ClientCertificates, TLSSection
+from dicom_node.config.values import AETitle, Fingerprint, Pattern, Port, Reporter, Seconds, Section
 from dicom_node.errors import ConfigError
 from models.contrast import Contrast
 
@@ -115,6 +116,19 @@ class Peer(Section):
     )
     send: tuple[SentKind, ...] = Field(
         default=(), description="Objects for this destination, where they are others than those of [report] send."
+    )
+    tls: bool = Field(
+        default=False, description="Whether the node calls this peer over TLS, and is called by it over TLS alone."
+    )
+    tls_ca: tuple[Path, ...] = Field(
+        default=(),
+        description="CAs of this peer, or its own certificate where that is self-signed. Default: those of [tls].",
+    )
+    tls_names: tuple[str, ...] = Field(
+        default=(), description="Names one of which its certificate must have. Default: its host."
+    )
+    tls_fingerprints: tuple[Fingerprint, ...] = Field(
+        default=(), description="SHA-256 of the certificates that it may show, whatever names they have. Default: any."
     )
 
     @model_validator(mode="after")
@@ -257,6 +271,7 @@ class Config(Section):
 
     node: NodeSection = Field(default_factory=NodeSection)
     receive: ReceiveSection = Field(default_factory=ReceiveSection)
+    tls: TLSSection = Field(default_factory=TLSSection)
     peers: tuple[Peer, ...] = ()
     selection: SelectionSection = Field(default_factory=SelectionSection)
     brain: BrainSection = Field(default_factory=BrainSection)
@@ -274,6 +289,23 @@ class Config(Section):
             raise ValueError(
                 'receive.accept is "peers" but no peer has the role "source": add "source" to the roles of the '
                 'sending PACS, or set accept = "any" for a first test'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trusting_somebody(self) -> Config:
+        if self.tls.port == self.node.port:
+            raise ValueError(f"tls.port is node.port ({self.node.port}): give TLS a port of its own, such as 2762")
+        if self.tls.ca:
+            return self
+        for peer in self.peers:
+            if peer.tls and not peer.tls_ca:
+                raise ValueError(f'peer "{peer.name}" has tls = true and no CA: set tls.ca, or its tls_ca')
+        shown = self.tls.client_certificates is not ClientCertificates.NONE
+        if self.tls.port is not None and shown and not any(peer.tls_ca for peer in self.peers):
+            raise ValueError(
+                "callers on tls.port show certificates and there is no CA: set tls.ca, the tls_ca of peers, or "
+                'client_certificates = "none"'
             )
         return self
 

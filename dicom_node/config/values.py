@@ -1,4 +1,4 @@
-"""What the values of keys may be: AE titles, ports, times, patterns; and what all sections share."""
+"""What the values of keys may be: AE titles, ports, times, patterns, fingerprints; and what all sections share."""
 
 from __future__ import annotations
 
@@ -43,6 +43,17 @@ def _pattern(value: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+def _fingerprint(value: str) -> str:
+    """Return a SHA-256 as `openssl x509 -fingerprint -sha256` prints it, in one spelling."""
+    digits = value.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError("a fingerprint is a SHA-256: 64 hexadecimal digits, with or without colons")
+    return digits
+
+
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 
 
 class Section(BaseModel):

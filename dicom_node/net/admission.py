@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import ssl
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
-from dicom_node.config import Config, PeerRole
-from dicom_node.log import say
-from dicom_node.net.callers import Caller, known_roles
+from dicom_node.config import Config
+from dicom_node.net.addresses import Addresses
+from dicom_node.net.callers import Call, Caller, Reason, recognise
 from dicom_node.net.contexts import Negotiation, negotiate
+from dicom_node.net.tls import shown_by
 from dicom_node.net.upper_layer import APPLICATION_CONTEXT, Rejection, accept, item
 from dicom_node.net.upper_layer_accept import Asked
 from dicom_node.net.upper_layer_request import AssociationRequest, read_request, read_titles
 from dicom_node.net.upper_layer_transfer import LONGEST_PDU_BYTES
-from dicom_node.watch import audit
-
-logger = logging.getLogger(__name__)
 
 MAXIMUM_OPERATIONS: Final = 16
 """That the node performs at once in one association, where the sender negotiates it (PS3.7 D.3.3.3)."""
@@ -62,43 +61,58 @@ class Admitted:
         return accept(self.request.titles, self.negotiation.results, user_information)
 
 
-def admit(asked: Asked, config: Config) -> Admitted | Rejection:
+REJECTIONS: Final[Mapping[Reason, Rejection]] = {
+    **dict.fromkeys(Reason, Rejection.CALLING_AE_TITLE),
+    Reason.CALLED_TITLE: Rejection.CALLED_AE_TITLE,
+    Reason.CALLED_TITLE_MALFORMED: Rejection.CALLED_AE_TITLE,
+    Reason.PROTOCOL_VERSION: Rejection.PROTOCOL_VERSION,
+    Reason.APPLICATION_CONTEXT: Rejection.APPLICATION_CONTEXT,
+    Reason.TOO_MANY_ASSOCIATIONS: Rejection.TOO_MANY_ASSOCIATIONS,
+}
+"""What a caller is answered; the sentence is for the operator of the node."""
+
+
+def call_of(asked: Asked) -> Call:
+    """Return who asks, before anything of it is believed.
+
+    Raises
+    ------
+    Abort
+        If the request is too short to name anybody.
+    """
+    called, calling = read_titles(asked.request)
+    secured = asked.socket if isinstance(asked.socket, ssl.SSLSocket) else None
+    return Call(called, calling, asked.address, secured is not None, shown_by(secured) if secured else None)
+
+
+def admit(asked: Asked, call: Call, config: Config, addresses: Addresses) -> Admitted | Reason:
     """Return who asks and what is accepted, or why nothing is.
 
     Parameters
     ----------
     asked
         Connection and request; nothing but the titles is read before it is known who asks.
+    call
+        Who asks, by `call_of`.
     config
         Our AE title, peers.
+    addresses
+        Of the hosts of peers.
 
     Raises
     ------
     Abort
         If the request is not valid.
     """
-    called, calling = read_titles(asked.request)
-    if called != config.node.ae_title:
-        return refuse(Rejection.CALLED_AE_TITLE, asked)
-    roles = known_roles(config, calling, asked.address)
-    if roles is None:
-        return refuse(Rejection.CALLING_AE_TITLE, asked)
+    caller = recognise(config, addresses, call)
+    if isinstance(caller, Reason):
+        return caller
     request = read_request(asked.request)
     if not request.protocol_version & 1:
-        return refuse(Rejection.PROTOCOL_VERSION, asked)
+        return Reason.PROTOCOL_VERSION
     if request.application_context != APPLICATION_CONTEXT:
-        return refuse(Rejection.APPLICATION_CONTEXT, asked)
-    caller = Caller(calling, asked.address, PeerRole.SOURCE in roles)
+        return Reason.APPLICATION_CONTEXT
     return Admitted(caller, request, negotiate(request.contexts, request.roles))
-
-
-def refuse(rejection: Rejection, asked: Asked) -> Rejection:
-    """Say who is refused and why, and return why."""
-    called, calling = read_titles(asked.request)
-    facts = {"reason": rejection.name.lower(), "calling": calling, "called": called, "address": asked.address}
-    say(logger, "association refused", level=logging.WARNING, **facts)
-    audit.refused(**facts)
-    return rejection
 
 
 def _role(sop_class: str, scu: bool, scp: bool) -> bytes:

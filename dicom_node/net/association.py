@@ -14,7 +14,10 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.config import Config, Peer
-from dicom_node.errors import DeliveryError, PeerAway, PeerError
+from dicom_node.errors import ConfigError, DeliveryError, PeerAway, PeerError
+from dicom_node.net.tls import ClientContext, answers_tls, client_context
+from dicom_node.net.tls_faults import TLSFault, fault_of
+from dicom_node.net.tls_sentences import tls_error
 
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30
@@ -69,16 +72,43 @@ def _associate(config: Config, peer: Peer, contexts: list[PresentationContext], 
     _config.LOG_HANDLER_LEVEL = "none"
     connected = threading.Event()
     events = [(evt.EVT_CONN_OPEN, send_at_once), (evt.EVT_CONN_OPEN, lambda _: connected.set()), *handlers]
+    entity = _application_entity(config.node.ae_title)
+    for address in _addresses(peer):
+        secured = _tls_of(config, peer)
+        try:
+            association = entity.associate(
+                *(address, peer.port or 0, contexts),
+                ae_title=peer.ae_title,
+                tls_args=(secured, peer.host) if secured else None,
+                evt_handlers=events,
+            )
+        except OSError:
+            raise _unreachable(peer) from None
+        if association.is_established:
+            _keep_answers(association)
+            return association
+        if secured and secured.error:
+            raise _no_tls(config, peer, secured.error)
+        if connected.is_set():
+            raise _no_association(config, peer, association)
+    raise _unreachable(peer)
+
+
+def _addresses(peer: Peer) -> list[str]:
+    """Return the addresses of a peer, which are tried one after the other; pynetdicom knows but one."""
     try:
-        association = _application_entity(config.node.ae_title).associate(
-            peer.host, peer.port or 0, contexts, ae_title=peer.ae_title, evt_handlers=events
-        )
-    except OSError:
+        found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
         raise _unreachable(peer) from None
-    if not association.is_established:
-        raise _no_association(peer, association, connected.is_set())
-    _keep_answers(association)
-    return association
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _tls_of(config: Config, peer: Peer) -> ClientContext | None:
+    try:
+        return client_context(config, peer) if peer.tls else None
+    except ConfigError as error:
+        # Whoever calls tries again: files are put in order while the node runs.
+        raise PeerAway(str(error), error.code) from None
 
 
 def _keep_answers(association: Association) -> None:
@@ -117,7 +147,14 @@ def status_of(peer: Peer, answer: Dataset) -> int:
     return int(answer.Status)
 
 
-def _no_association(peer: Peer, association: Association, connected: bool) -> PeerError:
+def _no_tls(config: Config, peer: Peer, error: OSError) -> PeerAway:
+    fault = fault_of(error)
+    if fault is TLSFault.BROKEN_OFF and not answers_tls(peer, CONNECT_TIMEOUT_S):
+        fault = TLSFault.NOT_SPOKEN
+    return tls_error(config, peer, fault)
+
+
+def _no_association(config: Config, peer: Peer, association: Association) -> PeerError:
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
         return PeerAway(
@@ -127,7 +164,9 @@ def _no_association(peer: Peer, association: Association, connected: bool) -> Pe
         )
     if answer is not None and answer.result == 0:
         return no_context(peer)
-    return _silent(peer) if connected else _unreachable(peer)
+    if not peer.tls and answers_tls(peer, CONNECT_TIMEOUT_S):
+        return tls_error(config, peer, TLSFault.NEEDED)
+    return _silent(peer)
 
 
 def _silent(peer: Peer) -> PeerAway:

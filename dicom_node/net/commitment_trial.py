@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from dicom_node.config import Config, Peer
 from dicom_node.errors import DeliveryError
 from dicom_node.net import scu
 from dicom_node.net.commitments import NO_SUCH_INSTANCE, commitment_file, write_commitment
+from dicom_node.net.tls import server_context
 
 TRIAL_S = 15.0
 """How long the result of a trial is waited for: a peer knows at once that it does not hold the object."""
@@ -45,7 +47,8 @@ def try_commitment(config: Config, peer: Peer, wait_s: float = TRIAL_S) -> str:
         result comes (``commitment_timeout``).
     """
     transaction_uid, nowhere = (f"2.25.{uuid.uuid4().int}" for _ in range(2))
-    with _port_for_results(config):
+    port, context = _own_port(config, peer)
+    with _port_for_results(config, port, context):
         try:
             scu.request_commitment(config, peer, [(Comprehensive3DSRStorage, nowhere)], transaction_uid)
         except DeliveryError as error:
@@ -56,7 +59,7 @@ def try_commitment(config: Config, peer: Peer, wait_s: float = TRIAL_S) -> str:
     if not came:
         raise DeliveryError(
             f'Peer "{peer.name}" takes the request, and no result came back within {wait_s:g} s: enter our AE title '
-            f"{config.node.ae_title}, host and port {config.node.port} there; if it reports from another title or "
+            f"{config.node.ae_title}, host and port {port} there; if it reports from another title or "
             "address, name that in `commitment_from`.",
             "commitment_timeout",
         )
@@ -73,8 +76,15 @@ def _came(config: Config, transaction_uid: str, wait_s: float) -> bool:
     return True
 
 
+def _own_port(config: Config, peer: Peer) -> tuple[int, ssl.SSLContext | None]:
+    """Return the port that `peer` reports to, and how TLS is spoken there."""
+    if config.tls.port is not None and (peer.tls or not config.tls.plain):
+        return config.tls.port, server_context(config)
+    return config.node.port, None
+
+
 @contextmanager
-def _port_for_results(config: Config) -> Iterator[None]:
+def _port_for_results(config: Config, port: int, context: ssl.SSLContext | None) -> Iterator[None]:
     """Take results of storage commitment and nothing else, unless a receiver has the port."""
 
     def keep(event: evt.Event) -> tuple[int, None]:
@@ -86,7 +96,7 @@ def _port_for_results(config: Config) -> Iterator[None]:
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, keep)]
     try:
-        server = entity.start_server((config.node.bind, config.node.port), block=False, evt_handlers=handlers)
+        server = entity.start_server((config.node.bind, port), block=False, evt_handlers=handlers, ssl_context=context)
     except OSError:
         yield
         return

@@ -22,6 +22,7 @@ import resource
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
@@ -31,14 +32,20 @@ from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.log import say
 from dicom_node.net.accepted import AcceptedAssociation, Conversation, Operation
-from dicom_node.net.admission import Admitted, admit, refuse
+from dicom_node.net.addresses import Addresses
+from dicom_node.net.admission import REJECTIONS, Admitted, admit, call_of
+from dicom_node.net.callers import Call, Reason
 from dicom_node.net.contexts import AcceptedContext
 from dicom_node.net.dimse import Command, Request, Status
+from dicom_node.net.expiry import ExpiryWatch
 from dicom_node.net.operations import AnswerOnly, CommitmentReport
 from dicom_node.net.places import Places
+from dicom_node.net.refused import RefusedCallers, Who
 from dicom_node.net.storage import Storage, StoreOperation
 from dicom_node.net.strangers import Strangers
-from dicom_node.net.upper_layer import Abort, AbortReason, Rejection, abort, reject
+from dicom_node.net.tls import PortTLS
+from dicom_node.net.tls_faults import TLSFault
+from dicom_node.net.upper_layer import Abort, AbortReason, abort, reject
 from dicom_node.net.upper_layer_accept import BACKLOG, Asked, Door, Port
 from dicom_node.net.upper_layer_transfer import Closed, TimedOut, Transfer, send_last
 from dicom_node.studies.collect import End
@@ -90,6 +97,9 @@ class Receiver:
         self._listener = listener
         self._storage = Storage(spool, _Noting(spool, listener), int(config.receive.max_object_gb * _GB))
         self._strangers = Strangers()
+        self._addresses = Addresses()
+        self._refused = RefusedCallers(spool.data_dir)
+        self._expiry = ExpiryWatch(config)
         self._deciding = Places(_DECISIONS_OF_ADDRESS, _DECISIONS)
         self._places = Places(MAXIMUM_ASSOCIATIONS_OF_PEER, MAXIMUM_ASSOCIATIONS)
         self._open: dict[AcceptedAssociation, Transfer] = {}
@@ -102,9 +112,17 @@ class Receiver:
     @property
     def port(self) -> int:
         """The plain port that is listened on."""
+        return self._number(lambda port: port.tls is None)
+
+    @property
+    def tls_port(self) -> int:
+        """The TLS port that is listened on."""
+        return self._number(lambda port: port.tls is not None)
+
+    def _number(self, wanted: Callable[[Port], bool]) -> int:
         if self._door is None:
             raise RuntimeError("the receiver is not started")
-        return int(self._ports[0].socket.getsockname()[1])
+        return next(int(port.socket.getsockname()[1]) for port in self._ports if wanted(port))
 
     def start(self) -> None:
         """Remove what a crash left half-written, then listen.
@@ -112,15 +130,20 @@ class Receiver:
         Raises
         ------
         ConfigError
-            If the port cannot be opened (``port_unavailable``).
+            If a port cannot be opened (``port_unavailable``), or a file of TLS cannot be used.
         """
         self._spool.clean()
         _allow_files()
-        node = self._config.node
-        self._ports = [Port(listen(node.bind, node.port))]
-        self._door = Door(self._ports, self._on_request)
+        node, tls = self._config.node, self._config.tls
+        spoken = None if tls.port is None else PortTLS(self._config)
+        self._ports = [Port(listen(node.bind, node.port))] if tls.plain else []
+        if tls.port is not None:
+            self._ports.append(Port(listen(node.bind, tls.port, "tls.port"), spoken))
+        self._door = Door(self._ports, self._on_request, self._on_fault)
         self._door.open()
-        say(logger, "listening", ae_title=node.ae_title, bind=node.bind, port=self.port)
+        self._expiry.start()
+        port, tls_port = self.port if tls.plain else None, None if tls.port is None else self.tls_port
+        say(logger, "listening", ae_title=node.ae_title, bind=node.bind, port=port, tls_port=tls_port)
 
     def stop(self, grace_s: float = 5.0) -> None:
         """Take no new association, let open ones finish for `grace_s`, then abort them."""
@@ -135,6 +158,8 @@ class Receiver:
         self._door.shut()
         self._door = None
         self._pool.shutdown(wait=False)
+        self._expiry.stop()
+        self._refused.close()
         say(logger, "stopped")
 
     def _await_ends(self, timeout_s: float) -> None:
@@ -166,20 +191,28 @@ class Receiver:
 
     def _decide_and_serve(self, asked: Asked, transfer: Transfer) -> None:
         try:
-            admitted = admit(asked, self._config)
+            call = call_of(asked)
+            admitted = admit(asked, call, self._config, self._addresses)
         finally:
             self._deciding.give_back(asked.address)
-        if isinstance(admitted, Rejection):
-            transfer.send(reject(admitted))
+        if isinstance(admitted, Reason):
+            self._refuse(call, admitted, transfer)
             return
         peer = admitted.caller.ae_title, admitted.caller.address
         if not self._places.take(peer):
-            transfer.send(reject(refuse(Rejection.TOO_MANY_ASSOCIATIONS, asked)))
+            self._refuse(call, Reason.TOO_MANY_ASSOCIATIONS, transfer)
             return
         try:
             self._serve_admitted(admitted, transfer)
         finally:
             self._places.give_back(peer)
+
+    def _refuse(self, call: Call, reason: Reason, transfer: Transfer) -> None:
+        self._refused.note(Who.of(call, reason))
+        transfer.send(reject(REJECTIONS[reason]))
+
+    def _on_fault(self, address: str, fault: TLSFault) -> None:
+        self._refused.note(Who("", address, "", fault))
 
     def _serve_admitted(self, admitted: Admitted, transfer: Transfer) -> None:
         association = AcceptedAssociation(
@@ -294,7 +327,7 @@ def _note_refused(study: Study, association: AcceptedAssociation) -> None:
     say(logger, "contexts refused", level=logging.WARNING, study=study.uid, contexts=len(refused))
 
 
-def listen(bind: str, port: int) -> socket.socket:
+def listen(bind: str, port: int, key: str = "node.port") -> socket.socket:
     """Return a socket that listens.
 
     Parameters
@@ -303,6 +336,8 @@ def listen(bind: str, port: int) -> socket.socket:
         Address of version 4 or 6, or a name.
     port
         0 lets the system choose.
+    key
+        Of the configuration, which it is from.
 
     Raises
     ------
@@ -323,7 +358,7 @@ def listen(bind: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise ConfigError(
-            f"Port {port} on {bind} cannot be opened ({error.strerror}): change node.port or node.bind.",
+            f"Port {port} on {bind} cannot be opened ({error.strerror}): change {key} or node.bind.",
             "port_unavailable",
         ) from None
     return listening

@@ -22,8 +22,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from dicom_node.net.callers import plain_address
+from dicom_node.net.addresses import plain_address
 from dicom_node.net.strangers import Strangers
+from dicom_node.net.tls import PortTLS
+from dicom_node.net.tls_faults import TLSFault, begins_tls, fault_of
 from dicom_node.net.upper_layer import (
     HEADER_BYTES,
     TABLE,
@@ -55,20 +57,19 @@ _NO_SOCKETS_PAUSE_S = 0.1
 class Port:
     """A port that is listened on.
 
-    A TLS port stands beside the plain one: give `Door` another `Port`, whose `context` is an `ssl.SSLContext` for
-    servers. The handshake happens here, within ARTIM and without a thread; the connection that a whole request is
-    handed over with is then an `ssl.SSLSocket`, which knows the certificate of its peer (`getpeercert`).
+    The handshake of a TLS port happens here, within ARTIM and without a thread; the connection that a whole request is
+    handed over with is then an `ssl.SSLSocket`, which knows the certificate of its peer.
 
     Attributes
     ----------
     socket
         Bound and listening.
-    context
-        Of TLS; None for a plain port.
+    tls
+        How TLS is spoken; None for a plain port.
     """
 
     socket: socket.socket
-    context: ssl.SSLContext | None = None
+    tls: PortTLS | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,19 @@ class Door:
         Closed by `shut`.
     on_request
         Called from the one thread with every whole request; must return at once.
+    on_fault
+        Called in the same way with the address of a caller with whom TLS came to nothing, and why.
     """
 
-    def __init__(self, ports: Sequence[Port], on_request: Callable[[Asked], None]) -> None:
+    def __init__(
+        self,
+        ports: Sequence[Port],
+        on_request: Callable[[Asked], None],
+        on_fault: Callable[[str, TLSFault], None],
+    ) -> None:
         self._ports = ports
         self._on_request = on_request
+        self._on_fault = on_fault
         self._selector = selectors.DefaultSelector()
         self._waiting: dict[_Waiting, None] = {}
         self._leaving: deque[tuple[socket.socket, str]] = deque()
@@ -189,7 +198,7 @@ class Door:
             except ssl.SSLEOFError:
                 self._forget(data)
             except ssl.SSLError as error:
-                self._strangers.count(f"TLS handshake failed: {error.reason}", data.address)
+                self._on_fault(data.address, fault_of(error))
                 self._forget(data)
             except OSError:
                 self._forget(data)
@@ -208,12 +217,13 @@ class Door:
             address = plain_address(str(peer[0]))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setblocking(False)
-            if port.context:
-                connection = port.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            if port.tls:
+                context = port.tls.context
+                connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         except (OSError, ValueError):
             connection.close()
             return
-        self._admit(_Waiting(connection, address, time.monotonic() + ARTIM_S, shaking_hands=port.context is not None))
+        self._admit(_Waiting(connection, address, time.monotonic() + ARTIM_S, shaking_hands=port.tls is not None))
 
     def _admit(self, waiting: _Waiting) -> None:
         self._waiting[waiting] = None
@@ -279,15 +289,20 @@ class Door:
 
     def _turn_away(self, waiting: _Waiting, incoming: Incoming) -> None:
         known = incoming is not Incoming.UNKNOWN
-        what = incoming.name if known else _foreign(waiting.received)
-        self._strangers.count(f"no association request: {what}", waiting.address)
+        if begins_tls(waiting.received):
+            self._on_fault(waiting.address, TLSFault.NEEDED)
+        else:
+            what = incoming.name if known else _foreign(waiting.received)
+            self._strangers.count(f"no association request: {what}", waiting.address)
         self._remove(waiting)
         with contextlib.suppress(OSError):
             waiting.socket.send(abort(AbortReason.UNEXPECTED_PDU if known else AbortReason.UNRECOGNISED_PDU))
         self._await_close(waiting.socket, waiting.address)
 
     def _expire(self, waiting: _Waiting) -> None:
-        if waiting.state is State.AWAITING_REQUEST and waiting.received:
+        if waiting.shaking_hands:
+            self._on_fault(waiting.address, TLSFault.NO_ANSWER)
+        elif waiting.state is State.AWAITING_REQUEST and waiting.received:
             self._strangers.count("association request not whole in time", waiting.address)
         self._forget(waiting)
 
@@ -334,8 +349,6 @@ class Door:
 
 def _foreign(received: bytearray) -> str:
     """Return what something that is no PDU looks like."""
-    if received[:1] == b"\x16" and received[1:2] == b"\x03":
-        return "TLS on a plain port"
     if received[:1].isalpha() and received[:4].isascii():
         return "text, as of another protocol"
     return "longer than any" if received[:1] == b"\x01" else "no PDU"

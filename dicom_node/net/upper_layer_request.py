@@ -35,8 +35,6 @@ class AssociationRequest:
 
     Attributes
     ----------
-    called, calling
-        AE titles without padding; ASCII, other bytes as they came.
     titles
         Both as they came, with the reserved bytes behind them.
     protocol_version
@@ -53,8 +51,6 @@ class AssociationRequest:
         How many operations at once the requestor would invoke, and perform; None where it does not say (PS3.7 D.3.3.3).
     """
 
-    called: str
-    calling: str
     titles: bytes
     protocol_version: int
     application_context: str
@@ -71,8 +67,8 @@ class _UserInformation:
     roles: dict[str, tuple[bool, bool]] = field(default_factory=dict)
 
 
-def read_titles(content: bytes) -> tuple[str, str]:
-    """Return called and calling AE title of a request, which stand first in it.
+def read_titles(content: bytes) -> tuple[bytes, bytes]:
+    """Return called and calling AE title of a request, which stand first in it, as they came.
 
     Parameters
     ----------
@@ -86,7 +82,7 @@ def read_titles(content: bytes) -> tuple[str, str]:
     """
     if len(content) < _FIXED_BYTES:
         raise _invalid("the request is cut off")
-    return _title(content[4:20]), _title(content[20:36])
+    return content[4:20], content[20:36]
 
 
 def read_request(content: bytes) -> AssociationRequest:
@@ -102,7 +98,7 @@ def read_request(content: bytes) -> AssociationRequest:
     Abort
         If it is not a valid request.
     """
-    called, calling = read_titles(content)
+    read_titles(content)
     if sum(1 for _ in _items_of_items(content)) > _MOST_ITEMS:
         raise _invalid("the request has more items than any sender needs")
     application_context, contexts, user = "", [], _UserInformation()
@@ -125,7 +121,7 @@ def read_request(content: bytes) -> AssociationRequest:
         raise _invalid("the request proposes nothing")
     version = int.from_bytes(content[:2], "big")
     return AssociationRequest(
-        *(called, calling, content[4:_FIXED_BYTES], version, application_context, tuple(contexts)),
+        *(content[4:_FIXED_BYTES], version, application_context, tuple(contexts)),
         *(user.roles, user.maximum_length, user.window),
     )
 
@@ -181,10 +177,6 @@ def _read_user_information(content: bytes, start: int, end: int, user: _UserInfo
             role = SCP_SCU_RoleSelectionSubItem()
             role.decode(whole)
             user.roles[str(role.uid)] = bool(role.scu), bool(role.scp)
-
-
-def _title(padded: bytes) -> str:
-    return padded.decode("latin-1").strip(" \0")
 
 
 def _invalid(because: str) -> Abort:
