@@ -52,6 +52,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "retry": study.retry,
     "release": study.release_,
     "reindex": keep.reindex,
+    "purge": keep.purge,
     "echo": node.echo,
     "synthesize": research.synthesize,
     "train": research.train,

@@ -1,11 +1,24 @@
-"""The verbs that keep what the node has: its index."""
+"""The verbs that keep what the node has, or let go of it: index, studies."""
 
 from __future__ import annotations
 
-from dicom_node.cli.printing import print_line, progress
-from dicom_node.cli.settings import ConfigOption, load_config, quiet
-from dicom_node.errors import IndexUnavailable
-from dicom_node.studies.spool import Spool
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dicom_node.cli.printing import print_line, print_table, progress
+from dicom_node.cli.settings import ConfigOption, load_config, quiet, study_of
+from dicom_node.errors import CommandError, IndexUnavailable, SpoolError
+from dicom_node.studies.spool import Spool, Study
+from dicom_node.studies.timeline import State
+
+if TYPE_CHECKING:
+    from dicom_node.config import Config
+    from dicom_node.studies.retention import Expired
+
+_BUSY = frozenset({State.RECEIVING, State.ARRIVING_LATE, State.QUEUED, State.RUNNING, State.SCORED, State.SENDING})
 
 
 def reindex(config: ConfigOption = None) -> None:
@@ -22,3 +35,68 @@ def reindex(config: ConfigOption = None) -> None:
         if not index.catch_up(spool):
             raise IndexUnavailable("The node is making the index just now: wait a little, then look at `studies`.")
     print_line(f"{sum(count(index).values())} studies.")
+
+
+def purge(
+    uid: Annotated[
+        str | None, typer.Argument(metavar="[UID]", help="Study Instance UID, or the pseudonym of the log.")
+    ] = None,
+    expired: Annotated[bool, typer.Option("--expired", help="Whatever [retention] no longer keeps.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also while it arrives, is read or is delivered.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Remove a study everywhere, or what is kept long enough."""
+    if (uid is None) != expired:
+        raise CommandError("Name a study, or give --expired: one of the two.")
+    quiet()
+    settings = load_config(config)
+    if uid is None:
+        _purge_expired(settings, dry_run=dry_run)
+    else:
+        _purge_study(settings, study_of(settings, uid), dry_run=dry_run, yes=yes, force=force)
+
+
+def _purge_study(settings: Config, study: Study, *, dry_run: bool, yes: bool, force: bool) -> None:
+    from dicom_node.engine import housekeeping
+
+    spool, state = Spool(settings.node.data_dir), study.state()
+    busy = state in _BUSY or study.uid in spool.unfinished
+    if busy and not force:
+        raise SpoolError(f"The study is {state}: wait until it is done, or pass --force.", "study_busy")
+    what = f"study {study.uid}, {state}, with {len(study.instances())} images and its results"
+    if dry_run:
+        print_line(f"Would remove {what}.")
+        return
+    if not (yes or _confirmed(what)):
+        raise CommandError("Nothing was removed: pass --yes, or answer y.")
+    if not housekeeping.purge(settings, spool, study):
+        raise SpoolError("Instances of the study arrived just now: nothing was removed.", "study_busy")
+    print_line(f"Removed {what}.")
+
+
+def _confirmed(what: str) -> bool:
+    return sys.stdin.isatty() and typer.confirm(f"Remove {what}?")
+
+
+def _purge_expired(settings: Config, *, dry_run: bool) -> None:
+    from dicom_node.engine import housekeeping, workflow
+    from dicom_node.studies import retention
+    from dicom_node.studies.index import Index
+
+    spool, index = Spool(settings.node.data_dir), Index.of(settings)
+    index.catch_up(spool)
+    if dry_run:
+        now, reserve_gb = datetime.now(UTC), settings.receive.disk_reserve_gb
+        found = list(retention.expired(spool, index, settings.retention, now, reserve_gb))
+    else:
+        workflow.migrate(settings)
+        found = housekeeping.remove_expired(settings, spool, index)
+    print_table(("what", "images", "state", "since", "study"), [_cells(study) for study in found])
+    print_line(f"{'Would remove' if dry_run else 'Removed'} {len(found)}.")
+
+
+def _cells(study: Expired) -> tuple[str, ...]:
+    since = f"{study.since.astimezone():%Y-%m-%d}"
+    return study.what, str(study.instances), study.state, since, study.study_uid

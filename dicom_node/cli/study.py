@@ -21,7 +21,7 @@ from dicom_node.cli.settings import (
     site_rules,
     study_of,
 )
-from dicom_node.errors import CommandError, NodeError
+from dicom_node.errors import CommandError, NodeError, SpoolError
 from dicom_node.studies.overview import Order, overview
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import standings
@@ -204,6 +204,8 @@ def _retry(settings: Config, spool: Spool, study: Study) -> None:
     if owing and (woken := wake(settings, spool, study_uid=study.uid)):
         print_line(_woken(len(woken)))
         return
+    if not study.instances():
+        raise SpoolError("The images of this study were removed: send it again, it is then read.", "images_removed")
     with engine_of(settings) as engine:
         print_line(f"Queued as attempt {engine.retry(study)}.")
 

@@ -12,6 +12,7 @@ from dicom_node.config.sections import (
     PeerRole,
     ReceiveSection,
     ReportSection,
+    RetentionSection,
     SelectionSection,
 )
 from dicom_node.config.tls_section import ClientCertificates, TLSProfile, TLSSection
@@ -28,6 +29,7 @@ __all__ = [
     "PeerRole",
     "ReceiveSection",
     "ReportSection",
+    "RetentionSection",
     "SelectionSection",
     "TLSProfile",
     "TLSSection",

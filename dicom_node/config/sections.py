@@ -241,6 +241,34 @@ class DeliverySection(Section):
     )
 
 
+Days = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
+class RetentionSection(Section):
+    """What is removed after how long; only what is delivered and proved, or held and not taken up, ever goes."""
+
+    delivered_days: Days = Field(default=30.0, description="Days after which images of delivered studies are removed.")
+    held_days: Days = Field(
+        default=365.0, description="Days after which images of studies that were held all the time are removed."
+    )
+    results_days: Days = Field(
+        default=3650.0, description="Days after which all that is left of such studies is removed: results, timeline."
+    )
+    free_gb: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = Field(
+        default=10.0,
+        description="Free space (GB) beyond disk_reserve_gb below which images of the oldest delivered studies go "
+        "earlier; 0: never.",
+    )
+
+    @model_validator(mode="after")
+    def _results_longest(self) -> RetentionSection:
+        if self.results_days < max(self.delivered_days, self.held_days):
+            raise ValueError(
+                f"results_days ({self.results_days:g}) is shorter than delivered_days or held_days: make it longer"
+            )
+        return self
+
+
 class AuditSection(Section):
     """The audit trail: who sent, received, looked at and changed studies (DICOM PS3.15 A.5)."""
 
@@ -278,6 +306,7 @@ class Config(Section):
     model: ModelSection = Field(default_factory=ModelSection)
     report: ReportSection = Field(default_factory=ReportSection)
     delivery: DeliverySection = Field(default_factory=DeliverySection)
+    retention: RetentionSection = Field(default_factory=RetentionSection)
     audit: AuditSection = Field(default_factory=AuditSection)
 
     @model_validator(mode="after")

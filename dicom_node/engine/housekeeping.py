@@ -1,16 +1,26 @@
-"""What goes on beside receiving: the index follows the spool. Nothing waits for it."""
+"""What goes on beside receiving: the index follows the spool, and what was kept long enough goes; nothing waits."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 from dicom_node.config import Config
+from dicom_node.engine import workflow
+from dicom_node.engine.outbox import Outbox
+from dicom_node.log import say
+from dicom_node.studies import retention
 from dicom_node.studies.index import Index, follow
-from dicom_node.studies.spool import Spool
+from dicom_node.studies.retention import Expired, What
+from dicom_node.studies.spool import Spool, Study
+
+logger = logging.getLogger(__name__)
 
 _END_S = 5.0
+_FIRST_S, _EVERY_S = 60.0, 600.0
 
 
 @contextmanager
@@ -25,11 +35,86 @@ def housekeeping(config: Config, spool: Spool) -> Iterator[None]:
         Of the process that receives.
     """
     stop, index = threading.Event(), Index.of(config)
-    thread = threading.Thread(target=follow, args=(index, spool, stop), name="index", daemon=True)
-    thread.start()
+    threads = [
+        threading.Thread(target=follow, args=(index, spool, stop), name="index", daemon=True),
+        threading.Thread(target=_retain, args=(config, spool, index, stop), name="retention", daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join(_END_S)
+        for thread in threads:
+            thread.join(_END_S)
         index.close()
+
+
+def remove_expired(config: Config, spool: Spool, index: Index, stop: threading.Event | None = None) -> list[Expired]:
+    """Remove what ``[retention]`` no longer keeps, and the rows of its work; return what went.
+
+    Parameters
+    ----------
+    config, spool, index
+        Of the node.
+    stop
+        Ends it early, from another thread.
+
+    Raises
+    ------
+    IndexUnavailable
+        If the index cannot be read: then nothing goes.
+    """
+    retention.empty_trash(spool.data_dir)
+    gone: list[Expired] = []
+    rules, reserve_gb, now = config.retention, config.receive.disk_reserve_gb, datetime.now(UTC)
+    for study in retention.expired(spool, index, rules, now, reserve_gb):
+        if stop and stop.is_set():
+            return gone
+        if study.what is What.STUDY:
+            _forget(config, study.study_uid)
+        if retention.remove(spool, study):
+            gone.append(study)
+    engine = workflow.Engine(config)
+    try:
+        engine.forget_finished(now - timedelta(days=rules.delivered_days))
+    finally:
+        engine.close()
+    return gone
+
+
+def purge(config: Config, spool: Spool, study: Study) -> bool:
+    """Remove a study everywhere; return False if instances of it came in meanwhile.
+
+    Parameters
+    ----------
+    config, spool
+        Of the node.
+    study
+        Work of it that waits is ended; a step that runs is not.
+    """
+    _forget(config, study.uid)
+    return retention.remove_study(spool, study)
+
+
+def _forget(config: Config, study_uid: str) -> None:
+    """Delete all rows of a study."""
+    workflow.migrate(config)
+    engine = workflow.Engine(config)
+    try:
+        engine.forget(study_uid)
+    finally:
+        engine.close()
+    with Outbox(config.node.engine_url) as outbox:
+        outbox.forget(study_uid)
+
+
+def _retain(config: Config, spool: Spool, index: Index, stop: threading.Event) -> None:
+    pause_s = _FIRST_S
+    while not stop.wait(pause_s):
+        pause_s = _EVERY_S
+        try:
+            workflow.migrate(config)
+            remove_expired(config, spool, index, stop)
+        except Exception:
+            say(logger, "retention failed, tried again", level=logging.ERROR)

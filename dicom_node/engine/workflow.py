@@ -22,6 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 from dbos import DBOS, DBOSClient, Serializer, SetWorkflowID
@@ -50,6 +51,8 @@ _LIMITS = {"connect_timeout": "10", "tcp_user_timeout": "30000", "keepalives_idl
 """Of libpq: in seconds, milliseconds, seconds."""
 _REMOVED = "removed"
 _INTAKE, _STUDIES = "intake", "studies"
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_ROWS_AT_ONCE = 200
 _QUEUED_BY_VERSIONS_BEFORE = "deliver-"
 _TEMPORARY_FAILURE = 75
 """EX_TEMPFAIL of sysexits.h: the supervisor starts the worker again."""
@@ -134,9 +137,39 @@ class Engine:
             self._client.enqueue(options, study.uid, attempt)  # type: ignore[arg-type]
         _OUTAGE.answered()
 
+    def forget(self, study_uid: str) -> None:
+        """End all work of a study, and delete what is kept of it."""
+        with _database():
+            self._client.check_connection()
+            begun = self._client.list_workflows(workflow_id_prefix=f"{study_uid}.", load_output=False)
+            ids = [status.workflow_id for status in begun if status.input and status.input["args"][0] == study_uid]
+            if ids:
+                self._client.cancel_workflows(ids)
+                self._client.delete_workflows(ids)
+
+    def forget_finished(self, before: datetime) -> int:
+        """Delete the rows of work that ended before a time; return how many."""
+        count = 0
+        with _database():
+            self._client.check_connection()
+            while ids := self._finished(before):
+                self._client.delete_workflows(ids)
+                count += len(ids)
+        return count
+
     def close(self) -> None:
         """Disconnect."""
         self._client.destroy()
+
+    def _finished(self, before: datetime) -> list[str]:
+        ended = self._client.list_workflows(
+            status=_ENDED,
+            completed_before=before.isoformat(),
+            limit=_ROWS_AT_ONCE,
+            load_input=False,
+            load_output=False,
+        )
+        return [status.workflow_id for status in ended]
 
 
 @contextmanager

@@ -277,7 +277,11 @@ class Collector:
     def _complete(self, uid: str, arrivals: Arrivals, reason: str) -> None:
         study, latest = self._spool.study(uid), self._spool.unfinished.latest(uid)
         digest = study.digest()
-        if digest != study.timeline().collected_digest and study.instances():
+        timeline, instances = study.timeline(), len(study.instances())
+        if 0 < instances < timeline.expired_instances:
+            # It was read when it was whole: a selection of the rest would say that series are missing.
+            say(logger, "part of a study whose images were removed", level=logging.WARNING, study=uid)
+        elif digest != timeline.collected_digest and instances:
             self._submit(study, reason, digest)
             study.note(Event.COLLECTED, digest=digest, reason=reason, instances=len(study.instances()))
             say(logger, "study complete", study=uid, reason=reason, instances=arrivals.instances)

@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
 from dicom_node.studies import changes, timeline
@@ -41,6 +42,7 @@ from models.contrast import Contrast
 from models.uid import is_uid
 from models.whole_files import drop_unfinished, make_folder, sync_folder, write_json
 
+TIMELINE: Final = "timeline.jsonl"
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,128}")
 
 
@@ -170,7 +172,7 @@ class Study:
 
     @property
     def _timeline(self) -> Path:
-        return self.folder / "timeline.jsonl"
+        return self.folder / TIMELINE
 
 
 class Spool:

@@ -80,6 +80,7 @@ class Event(StrEnum):
     STATED = "stated"
     CORRECTED = "corrected"
     FAILED = "failed"
+    EXPIRED = "expired"
 
 
 class Ending(StrEnum):
@@ -226,6 +227,13 @@ class Timeline:
             elif entry.event == Event.SENT_AGAIN:
                 senders.discard(entry.text("calling"))
         return frozenset(senders)
+
+    @property
+    def expired_instances(self) -> int:
+        """How many instances were removed since the study was last selected."""
+        last = self.last(Event.SELECTED, Event.EXPIRED)
+        count = last.facts.get("instances") if last and last.event == Event.EXPIRED else 0
+        return count if isinstance(count, int) else 0
 
     @property
     def attempts(self) -> int:
