@@ -26,7 +26,7 @@ from models.visible_text import visible_json
 from models.whole_files import make_folder, write_new
 
 KEY_BYTES = 32
-_KEY_FILE = "pseudonym.key"
+PSEUDONYM_KEY = "pseudonym.key"
 # Dotted digits of a length only instance UIDs have; UIDs the standard registers say nothing about a patient.
 _INSTANCE_UID = re.compile(r"(?<![\d.])(?!1\.2\.840\.10008\.)(?=[\d.]{21})[0-2]\.\d+\.[\d.]*\d")
 _PSEUDONYM = re.compile(r"[0-9a-f]{12}")
@@ -68,7 +68,7 @@ def read_key(data_dir: Path) -> bytes:
     ConfigError
         If the file is not 32 bytes long (``pseudonym_key_invalid``).
     """
-    path = data_dir / _KEY_FILE
+    path = data_dir / PSEUDONYM_KEY
     if not path.exists():
         make_folder(data_dir)
         write_new(path, secrets.token_bytes(KEY_BYTES))  # If another process was first, its key counts.

@@ -53,6 +53,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "release": study.release_,
     "reindex": keep.reindex,
     "purge": keep.purge,
+    "backup": keep.backup,
+    "restore": keep.restore,
     "echo": node.echo,
     "synthesize": research.synthesize,
     "train": research.train,

@@ -1,15 +1,16 @@
-"""The verbs that keep what the node has, or let go of it: index, studies."""
+"""The verbs that keep what the node has, or let go of it: index, studies, back-ups."""
 
 from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dicom_node.cli.printing import print_line, print_table, progress
-from dicom_node.cli.settings import ConfigOption, load_config, quiet, study_of
+from dicom_node.cli.settings import ConfigOption, config_file, load_config, quiet, study_of
 from dicom_node.errors import CommandError, IndexUnavailable, SpoolError
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import State
@@ -100,3 +101,34 @@ def _purge_expired(settings: Config, *, dry_run: bool) -> None:
 def _cells(study: Expired) -> tuple[str, ...]:
     since = f"{study.since.astimezone():%Y-%m-%d}"
     return study.what, str(study.instances), study.state, since, study.study_uid
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="File to write.")],
+    images: Annotated[bool, typer.Option("--images", help="With the received images, which the PACS has too.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write configuration, key, queue, timelines and results into one file; the node may run."""
+    from dicom_node.engine import archive
+
+    quiet()
+    settings = load_config(config)
+    with progress() as tell:
+        tell("writing the back-up")
+        count = archive.backup(settings, config_file(config), file, images=images)
+    print_line(f"Wrote {count} studies to {file}, {'with' if images else 'without'} their images.")
+    if settings.node.database_url:
+        print_line("The queue is in PostgreSQL: back that up with pg_dump.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="File that `backup` wrote.")], config: ConfigOption = None
+) -> None:
+    """Put a back-up back, into a data folder that is empty or missing."""
+    from dicom_node.engine import archive
+
+    quiet()
+    with progress() as tell:
+        tell("reading the back-up")
+        count = archive.restore(file, config_file(config))
+    print_line(f"Restored {count} studies.")

@@ -24,7 +24,7 @@ from tests.support.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
 
 VERBS = {
     "init", "check", "callers", "serve", "receive", "work", "run", "explain", "demo",
-    "studies", "show", "retry", "release", "reindex", "echo", "models", "purge",
+    "studies", "show", "retry", "release", "reindex", "echo", "models", "purge", "backup", "restore",
     "synthesize", "cohort", "train", "evaluate",
 }  # fmt: skip
 
