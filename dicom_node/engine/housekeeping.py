@@ -16,6 +16,7 @@ from dicom_node.studies import retention
 from dicom_node.studies.index import Index, follow
 from dicom_node.studies.retention import Expired, What
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.watch import audit
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +72,12 @@ def remove_expired(config: Config, spool: Spool, index: Index, stop: threading.E
     for study in retention.expired(spool, index, rules, now, reserve_gb):
         if stop and stop.is_set():
             return gone
+        patient_id = audit.patient_id(spool.folder(study.study_uid))
         if study.what is What.STUDY:
             _forget(config, study.study_uid)
         if retention.remove(spool, study):
             gone.append(study)
+            audit.deleted(study.study_uid, patient_id)
     engine = workflow.Engine(config)
     try:
         engine.forget_finished(now - timedelta(days=rules.delivered_days))
@@ -93,8 +96,12 @@ def purge(config: Config, spool: Spool, study: Study) -> bool:
     study
         Work of it that waits is ended; a step that runs is not.
     """
+    patient_id = audit.patient_id(study.folder)
     _forget(config, study.uid)
-    return retention.remove_study(spool, study)
+    gone = retention.remove_study(spool, study)
+    if gone:
+        audit.deleted(study.uid, patient_id)
+    return gone
 
 
 def _forget(config: Config, study_uid: str) -> None:
