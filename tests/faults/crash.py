@@ -26,6 +26,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -67,8 +68,9 @@ class Toll:
         How often each part was killed.
     acknowledged, lost
         Objects that the node answered with Success, and those of them that the spool does not have, byte for byte.
-    studies, missing, stuck
-        Studies that were sent whole; those whose report is not at the PACS; those that are not delivered.
+    studies, missing, waiting, stuck
+        Studies that were sent whole; those whose report is not at the PACS; those that are not proved yet and have a
+        next attempt to come; those that are not delivered and have none.
     duplicates
         Objects at the PACS that came with two contents, or that belong to no input that was read.
     """
@@ -79,6 +81,7 @@ class Toll:
     studies: int
     missing: int
     duplicates: int
+    waiting: int
     stuck: int
 
     @property
@@ -332,6 +335,10 @@ def toll(kills: Counter[str], pushing: Pushing, pacs: Pacs, spool: Spool) -> Tol
     expected = {uid: inputs(spool, uid) for uid in pushing.whole}
     reports = {uid: derive_uid(uid, digests[-1], OBJECTS[0]) for uid, digests in expected.items() if digests}
     known = {derive_uid(uid, one, name) for uid, digests in expected.items() for one in digests for name in OBJECTS}
+    left = [uid for uid in pushing.whole if not delivered(spool, uid)]
+    stuck = [uid for uid in left if not waits(spool, uid)]
+    for uid in stuck:
+        print(f"stuck: {spool.study(uid).timeline().entries[-6:]}", file=sys.stderr)
     return Toll(
         kills=kills,
         acknowledged=len(pushing.acknowledged),
@@ -339,8 +346,15 @@ def toll(kills: Counter[str], pushing: Pushing, pacs: Pacs, spool: Spool) -> Tol
         studies=len(pushing.whole),
         missing=sum(reports.get(uid) not in pacs.contents for uid in pushing.whole),
         duplicates=sum(len(contents) > 1 or uid not in known for uid, contents in pacs.contents.items()),
-        stuck=sum(not delivered(spool, uid) for uid in pushing.whole),
+        waiting=len(left) - len(stuck),
+        stuck=len(stuck),
     )
+
+
+def waits(spool: Spool, study_uid: str) -> bool:
+    """Return whether a delivery of a study has a next attempt to come: pauses double up to an hour."""
+    named = (entry.text("next_attempt") for entry in spool.study(study_uid).timeline())
+    return any(datetime.fromisoformat(one) > datetime.now(UTC) for one in named if one)
 
 
 def same(file: Path, kept: dict[str, Path]) -> bool:
@@ -371,7 +385,8 @@ def main() -> None:
     parts = ", ".join(f"{part} {count}" for part, count in sorted(cost.kills.items()))
     print(f"kills                 {cost.kills.total():6}  ({parts}) in {time.monotonic() - began_s:.0f} s")
     print(f"acknowledged objects  {cost.acknowledged:6}  lost {cost.lost}")
-    print(f"studies               {cost.studies:6}  reports missing {cost.missing}, stuck {cost.stuck}")
+    print(f"studies               {cost.studies:6}  reports missing {cost.missing}")
+    print(f"not proved yet        {cost.waiting:6}  with an attempt to come, stuck {cost.stuck}")
     print(f"duplicates            {cost.duplicates:6}")
     sys.exit(0 if cost.clean else 1)
 
