@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ READ = ("scored", "sending", "delivery_failed")
 def verb(node: QuickNode, *arguments: str) -> tuple[int, str, float]:
     """Run a verb; return its exit code, what it said on stderr, and the seconds that it took."""
     began_s = time.monotonic()
-    command = ["dicom-node", *arguments, "--config", str(node.node.config)]
+    command = [sys.executable, "-P", "-m", "dicom_node", *arguments, "--config", str(node.node.config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stderr, time.monotonic() - began_s
 

@@ -215,7 +215,7 @@ class Victims:
     def keep_up(self) -> None:
         """Start the supervisor if it does not run, as the machine would."""
         if self._supervisor is None or self._supervisor.poll() is not None:
-            command = [sys.executable, "-P", "-m", "tests.faults.quick_node", "serve", "--config", str(self._config)]
+            command = [sys.executable, "-m", "tests.faults.quick_node", "serve", "--config", str(self._config)]
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
             self._supervisor = self._running.enter_context(started(command, self._log, environment=environment))
 

@@ -16,7 +16,7 @@ from models.training.cohort import Cohort
 from models.training.fit.folds import Split
 from models.training.fit.recipe import Recipe
 from models.training.train import IDENTITY, claim
-from models.whole_files import OWNER_ALONE, drop_unfinished, write_json, write_whole
+from models.whole_files import OWNER_ALONE, READABLE_BY_ALL, drop_unfinished, write_json, write_whole
 from tests.support.cohorts import made_cohort
 
 ROUNDS = 60
@@ -104,7 +104,7 @@ def test_what_a_killed_process_left_is_dropped(tmp_path: Path):
 
 def test_what_holds_patient_data_is_its_owners_alone(tmp_path: Path):
     write_whole(tmp_path / "report", b"", OWNER_ALONE)
-    write_whole(tmp_path / "weights", b"")
+    write_whole(tmp_path / "said of nothing", b"")
+    write_whole(tmp_path / "weights", b"", READABLE_BY_ALL)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
-    (tmp_path / "touched").touch()
-    assert modes == {"report": 0o600, "weights": stat.S_IMODE((tmp_path / "touched").stat().st_mode)}
+    assert modes == {"report": 0o600, "said of nothing": 0o600, "weights": 0o644}

@@ -153,7 +153,7 @@ def test_fetch_installs_what_it_downloads(tmp_path: Path):
         said = command("models", "fetch", "hd-bet", "--url", url, "--config", str(config))
     folder = load(config).node.data_dir / "hd-bet"
     assert open_brain_weights("hd-bet", folder).digest in said
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["hd-bet", "spool"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["changed", "collecting", "hd-bet", "spool"]
     assert folder.parent.stat().st_mode & 0o777 == 0o700
 
 

@@ -20,7 +20,7 @@ from tests.support.services import wait_for
 
 def test_a_death_before_any_step_strands_no_study(tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "tests.support.deaths", str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "tests.support.deaths", str(tmp_path)], capture_output=True, text=True, check=True
     )
     rows = json.loads(done.stdout)
     assert len(rows) > 60

@@ -41,8 +41,9 @@ class Postgres:
         data.mkdir()
         if os.getuid() == 0:
             shutil.chown(data, "nobody")
-            for parent in (folder, *folder.parents[:2]):
-                parent.chmod(parent.stat().st_mode | 0o011)
+            for parent in (folder, *folder.parents):
+                if parent.stat().st_uid == 0 and parent not in (Path("/"), Path("/tmp")):
+                    parent.chmod(parent.stat().st_mode | 0o011)
         subprocess.run([postgres_tool("initdb"), "-D", data, "-U", "node", "-A", "trust"], check=True, **_as_user())
         with held_port() as port:
             server = cls(data, port)

@@ -50,7 +50,7 @@ class QuickNode:
 
     def start(self, verb: str = "serve") -> subprocess.Popen[bytes]:
         """Start a verb."""
-        command = [sys.executable, "-P", "-m", "tests.faults.quick_node", verb, "--config", str(self.node.config)]
+        command = [sys.executable, "-m", "tests.faults.quick_node", verb, "--config", str(self.node.config)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | self.environment
         return self._running.enter_context(started(command, self.node.log, environment=environment))
 
