@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import socket
 import struct
 import time
@@ -55,8 +56,11 @@ class Transfer:
     def __init__(self, connection: socket.socket, stopping: Callable[[], bool]) -> None:
         self._connection = connection
         self._stopping = stopping
-        self._view = memoryview(bytearray(_BUFFER_BYTES))
+        # Memory of its own and not of the heap, so that its pages can be given back.
+        self._memory = mmap.mmap(-1, _BUFFER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._view = memoryview(self._memory)
         self._start = self._end = 0
+        self._is_fresh = True
         self._quick = _QUICKACK is not None and connection.family in (socket.AF_INET, socket.AF_INET6)
         connection.settimeout(_LOOK_S)
 
@@ -139,12 +143,20 @@ class Transfer:
                 self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             count = self._connection.recv_into(self._view[self._end :])
         except TimeoutError:
+            self._rest()
             return 0
         except OSError:
             raise Closed from None
         if not count:
             raise Closed
+        self._is_fresh = False
         return count
+
+    def _rest(self) -> None:
+        """Give the pages of the buffer back while nothing comes: hundreds of associations may be open."""
+        if not self._is_fresh and self._start == self._end:
+            self._memory.madvise(mmap.MADV_DONTNEED)
+            self._start, self._end, self._is_fresh = 0, 0, True
 
 
 def fragments(content: memoryview) -> Iterator[Fragment]:

@@ -100,7 +100,7 @@ def mutate(rng: random.Random, pdus: list[bytes]) -> bytes:
     pdus = [bytes(pdu) for pdu in pdus]
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         at = rng.randrange(len(pdus))
-        pdu = bytearray(pdus[at])
+        pdu = bytearray(pdus[at] or b"\1")
         match rng.randrange(9):
             case 0:  # The length of the PDU.
                 pdu[2:6] = rng.choice((*_LENGTHS, len(pdu) - 6 + rng.randint(-9, 9))).to_bytes(8, "big", signed=True)[
