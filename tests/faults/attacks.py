@@ -55,12 +55,15 @@ class Scene:
         Where it keeps what it receives.
     patient
         Whether time-outs of the node are waited for.
+    quiet_threads
+        How many threads it has before anybody attacks.
     """
 
     port: int
     pid: int
     data_dir: Path
     patient: bool
+    quiet_threads: int = 0
 
     def threads(self) -> int:
         """Return how many threads the receiver has."""
@@ -334,6 +337,7 @@ def attacked_receiver(folder: Path, *, patient: bool = False) -> Iterator[Scene]
             with RawAssociation.accepted(port) as first:  # What is loaded once is no cost of an attack.
                 first.store(1, "1.2.826.0.1.1", "1.2.826.0.1.2")
                 first.release()
+            scene.quiet_threads = scene.threads()
             yield scene
 
 
