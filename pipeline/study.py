@@ -118,7 +118,7 @@ def run_study(
     *,
     title: Title = Title.PRIVATE,
     started: datetime | None = None,
-    predecessor: Predecessor | None = None,
+    predecessors: tuple[Predecessor, ...] = (),
     held_report: bool = False,
     saliency: bool = False,
     step: Step = run_now,
@@ -138,8 +138,8 @@ def run_study(
         Document title of the report.
     started
         When the analysis began; becomes the report's content time. Default: now.
-    predecessor
-        An earlier report of the study that this one revises.
+    predecessors
+        The earlier reports of the study that this one replaces, the last one first.
     held_report
         Whether a study that gets no score gets a report that says why.
     saliency
@@ -154,7 +154,7 @@ def run_study(
     """
     selection = scorable(selection, models.bundle.metadata)
     began = started or datetime.now().astimezone()
-    provenance = Provenance(selection.digest, began, SOFTWARE, models.brain_weights, title, predecessor)
+    provenance = Provenance(selection.digest, began, SOFTWARE, models.brain_weights, title, predecessors)
     chain = _Chain(selection, models, provenance, out, saliency, step)
     make_folder(chain.work)
     reading: Scored | StudyHeld
@@ -165,7 +165,8 @@ def run_study(
         counting = set(selection.files) - selection.set_aside
         header = header_of_study(counting, selection.study_uid) if held_report else None
         if header is not None:
-            write_held(Run(models.identity, provenance, selection.roles, Sources(header, {})), held, out)
+            run = Run(models.identity, provenance, selection.roles, Sources(header, {}))
+            write_held(run, held, out, selection.candidates)
     result = Result(selection, models.identity, models.brain_weights, SOFTWARE, reading, chain.timings_s)
     write_json(out / RESULT_FILE, result.as_json())
     shutil.rmtree(chain.work, ignore_errors=True)

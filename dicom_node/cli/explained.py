@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.contrast import Contrast
+from pipeline.rounding import rounded, shown_score, shown_threshold
 
 if TYPE_CHECKING:
     from dicom_node.studies.replay import Replayed
@@ -83,10 +84,12 @@ def scored(result: Result, out: Path, width: int) -> Iterator[str]:
 def _numbers(result: Result, scored: Scored, width: int) -> Iterator[str]:
     finding = scored.finding
     category = finding.category.replace("_", " ")
-    yield f"Score {finding.score:.4f} (threshold {finding.threshold}, {category})"
+    yield f"Score {shown_score(finding)} (threshold {shown_threshold(finding)}, {category})"
     yield "role    score  weight  brain ml  series"
     for role, chosen in result.roles.items():
-        numbers = f"{finding.scores[role]:.4f}  {finding.weights[role]:6.2f}  {scored.brain[role].volume_ml:8.0f}"
+        numbers = (
+            f"{rounded(finding.scores[role]):<6}  {finding.weights[role]:6.2f}  {scored.brain[role].volume_ml:8.0f}"
+        )
         words = f"{number(chosen.series)}, {chosen.series.description}"
         yield from _fold(words, width, f"{role:<5}  {numbers}  ")
 
@@ -95,8 +98,8 @@ def _caveats(scored: Scored) -> Iterator[str]:
     """Yield what a reader of the score must know besides."""
     finding = scored.finding
     if spread := finding.spread():
-        folds = f"Spread over {spread.folds} folds: SD {spread.sd:.4f}"
-        yield f"{folds}, from {spread.low:.4f} to {spread.high:.4f}"
+        folds = f"Spread over {spread.folds} folds: SD {rounded(spread.sd)}"
+        yield f"{folds}, from {rounded(spread.low)} to {rounded(spread.high)}"
     if finding.missing:
         used = " and ".join(finding.sequences)
         yield f"Scored without {' and '.join(finding.missing)}, with weights and threshold tested for {used} alone"

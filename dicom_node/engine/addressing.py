@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 
 import pydicom
@@ -15,7 +14,7 @@ from dicom_node.engine.run_folder import objects, saliency_kinds
 from dicom_node.log import say
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import OPEN, SET_ASIDE, Standing, standings, state_of
-from dicom_node.studies.timeline import Delivery, Event, Kind, State, Timeline
+from dicom_node.studies.timeline import Delivery, Entry, Event, Kind, State, Timeline
 from pipeline.report import Predecessor
 
 logger = logging.getLogger(__name__)
@@ -59,10 +58,14 @@ def identified(folder: Path, kind: Kind) -> dict[str, Path]:
     return {_instance_uid(path): path for path in objects(folder, kind)}
 
 
-def predecessor(timeline: Timeline) -> Predecessor | None:
-    """Return the report of a study that was sent last, if any: what is read now revises it."""
-    sent = timeline.report
-    return Predecessor(*(sent.text(field.name) for field in fields(Predecessor))) if sent else None
+def predecessors(timeline: Timeline) -> tuple[Predecessor, ...]:
+    """Return the reports of a study that were sent, the last one first: what is read now replaces them."""
+    return tuple(dict.fromkeys(map(_report, timeline.reports)))
+
+
+def _report(sent: Entry) -> Predecessor:
+    series_uid, sop_class_uid, sop_instance_uid = map(sent.text, ("series_uid", "sop_class_uid", "sop_instance_uid"))
+    return Predecessor(series_uid, sop_class_uid, sop_instance_uid, scored=sent.delivery.kind == Kind.SR)
 
 
 class Addressing:

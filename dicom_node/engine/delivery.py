@@ -12,7 +12,6 @@ import random
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from dicom_node.net.commitments import not_committed, read_commitment, reported,
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import Standing, standings, state_of
 from dicom_node.studies.timeline import Delivery, Event, Kind, State
-from pipeline.report import Predecessor
 
 logger = logging.getLogger(__name__)
 
@@ -258,8 +256,9 @@ def _taken_file(study: Study, item: Item, standing: Standing) -> Path:
 def _identity(file: Path) -> dict[str, object]:
     """Return what kind of object was sent, and the UIDs by which a revision names it."""
     header = pydicom.dcmread(file, stop_before_pixels=True)
-    uids = Predecessor(str(header.SeriesInstanceUID), str(header.SOPClassUID), str(header.SOPInstanceUID))
-    return {"sop_class": header.SOPClassUID.name, **asdict(uids)}
+    uids = {"series_uid": header.SeriesInstanceUID, "sop_class_uid": header.SOPClassUID}
+    uids |= {"sop_instance_uid": header.SOPInstanceUID}
+    return {"sop_class": header.SOPClassUID.name, **{name: str(uid) for name, uid in uids.items()}}
 
 
 def _of(item: Item) -> dict[str, object]:

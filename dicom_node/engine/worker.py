@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from dicom_node.config import Config
-from dicom_node.engine.addressing import predecessor
+from dicom_node.engine.addressing import predecessors
 from dicom_node.engine.contract import Read, Recalled, Selected, Step
 from dicom_node.engine.installed import open_models
 from dicom_node.engine.run_folder import recall
@@ -133,7 +133,7 @@ class Worker:
             self._models,
             title=Title(self._config.report.title),
             started=pinned.started,
-            predecessor=predecessor(study.timeline()),
+            predecessors=predecessors(study.timeline()),
             held_report=self._config.report.held == "sr",
             saliency=self._saliency,
             step=step,

@@ -241,10 +241,10 @@ class Timeline:
         return self.events.count(Event.RETRIED)
 
     @property
-    def report(self) -> Entry | None:
-        """The last delivery of a report, with its UIDs: what is read from now on revises it."""
+    def reports(self) -> list[Entry]:
+        """The deliveries of reports with their UIDs, the last one first: what is read from now on replaces them."""
         sent = (entry for entry in reversed(self.entries) if entry.event == Event.SENT)
-        return next((entry for entry in sent if entry.delivery.kind in REPORTS), None)
+        return [entry for entry in sent if entry.delivery.kind in REPORTS]
 
     @property
     def told_of_hold(self) -> frozenset[str]:

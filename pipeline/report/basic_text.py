@@ -39,7 +39,7 @@ def text_only(item: Dataset) -> Dataset:
 
 
 def number_words(item: Dataset) -> str:
-    """Return the value of a NUM item with its unit, for example ``0.7266``, ``30 %`` or ``1321.3 ml``.
+    """Return the value of a NUM item with its unit, for example ``0.73``, ``30.0 %`` or ``1321 ml``.
 
     Parameters
     ----------
@@ -48,4 +48,4 @@ def number_words(item: Dataset) -> str:
     """
     measured = item.MeasuredValueSequence[0]
     unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
-    return f"{float(measured.NumericValue):.10g}{_UNIT_WORDS.get(unit, '')}"
+    return f"{measured.NumericValue}{_UNIT_WORDS.get(unit, '')}"

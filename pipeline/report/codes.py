@@ -68,6 +68,9 @@ TERMS: Final = (
     ),
     Term("TSC032", "Evidence of performance", "Patients and test result of the model, or that it was not evaluated."),
     Term("TSC033", "Missing sequence", "The sequence without which a study was scored, by weights tested for that."),
+    Term("TSC034", "Research notice", "Notice of the model, and that the output is for research, first of all items."),
+    Term("TSC035", "Replaces earlier report", "What the reports said that stand in Predecessor Documents Sequence."),
+    Term("TSC036", "Series of the study", "What a study without score holds: number, description, slices."),
 )
 
 _MEANINGS: Final = MappingProxyType({term.value: term.meaning for term in TERMS})
@@ -108,6 +111,9 @@ CALIBRATION: Final = _private("TSC030")
 OUT_OF_RANGE: Final = _private("TSC031")
 EVIDENCE: Final = _private("TSC032")
 MISSING_SEQUENCE: Final = _private("TSC033")
+NOTICE: Final = _private("TSC034")
+REPLACES: Final = _private("TSC035")
+ARRIVED: Final = _private("TSC036")
 
 IMAGING_MEASUREMENT_REPORT: Final = Code("126000", "DCM", "Imaging Measurement Report")
 LANGUAGE: Final = Code("121049", "DCM", "Language of Content Item and Descendants")

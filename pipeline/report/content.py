@@ -5,7 +5,7 @@ Whatever must be seen is a direct child of a container: viewers do not show chil
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from highdicom.sr import ContainerContentItem, ContentItem
@@ -30,17 +30,19 @@ from pipeline.report.items import (
     uid,
 )
 from pipeline.report.provenance import Title
-from pipeline.report.result_header import MANUFACTURER
+from pipeline.report.result_header import MANUFACTURER, REPORT, replaced
 from pipeline.report.run import Run, ScoredRun
 from pipeline.report.wording import (
     CONDITION_DEFINITION,
-    UNVERIFIED,
     calibration_words,
-    decimals_of,
     evidence_words,
     missing_words,
-    summary_text,
+    replaced_words,
+    research_notice,
+    result_sentence,
+    sequences_words,
 )
+from pipeline.rounding import decimals_of
 from pipeline.select import SelectedSeries
 
 WEIGHTING: Final = {
@@ -68,12 +70,11 @@ def content_tree(run: ScoredRun, title: Title) -> ContainerContentItem:
     """
     with_library = title is Title.IMAGING_MEASUREMENT_REPORT
     children = [
-        *observation_context(run),
-        text(codes.SUMMARY, summary_text(run.finding)),
-        text(codes.INTENDED_USE, f"{run.model.intended_use} {UNVERIFIED}"),
-        *([_image_library(run)] if with_library else []),
+        text(codes.NOTICE, research_notice(run.model)),
         _measurements(run),
         _evaluations(run),
+        *([_image_library(run)] if with_library else []),
+        *observation_context(run),
     ]
     name = codes.IMAGING_MEASUREMENT_REPORT if with_library else codes.TITLE
     return container(name, children, template="1500", relation=None)
@@ -141,9 +142,9 @@ def _measurements(run: ScoredRun) -> ContainerContentItem:
     return container(
         codes.IMAGING_MEASUREMENTS,
         [
-            *_algorithm(model.name, model.version, [model.architecture, digest]),
             _ensemble_group(run),
             *(_sequence_group(run, role) for role in run.finding.sequences),
+            *_algorithm(model.name, model.version, [model.architecture, digest]),
         ],
     )
 
@@ -158,44 +159,50 @@ def _algorithm(name: str, version: str, parameters: list[str]) -> Iterator[Conte
     yield code(codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE, MODIFIER)
 
 
-def _tracking(run: ScoredRun, identifier: str) -> Iterator[ContentItem]:
-    yield text(codes.TRACKING_IDENTIFIER, identifier, OBSERVATION)
-    yield uid(codes.TRACKING_UID, run.names.uid("tracking", identifier), OBSERVATION)
-    yield code(codes.FINDING_SITE, codes.BRAIN, MODIFIER)
+def _measured(run: ScoredRun, name: str, items: Iterable[ContentItem]) -> ContainerContentItem:
+    """Return a Measurement Group: what it is about, what was measured, then what only programs ask for."""
+    children = [
+        text(codes.TRACKING_IDENTIFIER, name, OBSERVATION),
+        *items,
+        code(codes.FINDING_SITE, codes.BRAIN, MODIFIER),
+        uid(codes.TRACKING_UID, run.names.uid("tracking", name), OBSERVATION),
+    ]
+    return container(codes.MEASUREMENT_GROUP, children, template="1501")
 
 
 def _ensemble_group(run: ScoredRun) -> ContainerContentItem:
     finding, decimals = run.finding, decimals_of(run.finding)
     score = number(codes.ENSEMBLE_SCORE, finding.score, codes.SCORE_UNIT, decimals=decimals)
     score.ContentSequence = [code(codes.DERIVATION, codes.WEIGHTED_AVERAGE, MODIFIER)]  # type: ignore[assignment]
-    children = [
-        *_tracking(run, f"{finding.model.name} ensemble"),
+    items = [
         score,
         number(codes.DECISION_THRESHOLD, finding.threshold, codes.SCORE_UNIT, decimals=decimals),
-        number(codes.PATENT_SCORE, finding.score_patent, codes.SCORE_UNIT),
+        code(codes.OUTPUT_CATEGORY, CATEGORY[finding.category]),
+        text(codes.SUMMARY, result_sentence(finding)),
+        *(text(codes.OUT_OF_RANGE, f"{doubt.code}: {doubt.sentence}") for doubt in finding.out_of_range),
+        *([text(codes.MISSING_SEQUENCE, missing_words(finding))] if finding.missing else []),
+        *(text(codes.REPLACES, words) for words in replaced_words(replaced(REPORT, run))),
         *_spread(finding.spread()),
         *_probability(finding),
+        number(codes.PATENT_SCORE, finding.score_patent, codes.SCORE_UNIT),
         code(codes.CONDITION, codes.UNCONTROLLED_SEIZURES),
-        code(codes.OUTPUT_CATEGORY, CATEGORY[finding.category]),
     ]
-    return container(codes.MEASUREMENT_GROUP, children, template="1501")
+    return _measured(run, f"Ensemble of {sequences_words(finding)}", items)
 
 
 def _sequence_group(run: ScoredRun, role: Contrast) -> ContainerContentItem:
     finding, model = run.finding, run.model
-    identifier = f"{model.name} {role} network"
     digest = f"weights sha256={model.network_digests.get(role, 'unknown')}"
-    children = [
-        *_tracking(run, identifier),
-        *_algorithm(identifier, model.version, [digest]),
+    items = [
         number(codes.SEQUENCE_SCORE, finding.scores[role], codes.SCORE_UNIT),
         *_spread(finding.spread(role)),
-        number(codes.ENSEMBLE_WEIGHT, 100 * float(finding.weights[role]), codes.PERCENT),
+        number(codes.ENSEMBLE_WEIGHT, 100 * float(finding.weights[role]), codes.PERCENT, decimals=1),
+        number(codes.MASK_VOLUME, run.brain[role].volume_ml, codes.MILLILITRE, decimals=0),
         code(codes.IMAGE_WEIGHTING, WEIGHTING[role]),
-        number(codes.MASK_VOLUME, run.brain[role].volume_ml, codes.MILLILITRE, decimals=1),
         uid(codes.SERIES_UID, run.inputs[role].series_uid),
+        *_algorithm(f"{model.name} {role} network", model.version, [digest]),
     ]
-    return container(codes.MEASUREMENT_GROUP, children, template="1501")
+    return _measured(run, role, items)
 
 
 def _spread(spread: Spread | None) -> Iterator[ContentItem]:
@@ -211,16 +218,16 @@ def _probability(finding: Finding) -> Iterator[ContentItem]:
 
 
 def _evaluations(run: ScoredRun) -> ContainerContentItem:
+    """Return what is no number; the notice once more, because readers that map a report keep no text at its root."""
     finding, weights = run.finding, run.provenance.brain_weights
     children = [
-        code(codes.OUTPUT_CATEGORY, CATEGORY[finding.category]),
-        *(text(codes.OUT_OF_RANGE, f"{doubt.code}: {doubt.sentence}") for doubt in finding.out_of_range),
-        *([text(codes.MISSING_SEQUENCE, missing_words(finding))] if finding.missing else []),
+        text(codes.NOTICE, research_notice(run.model)),
         text(codes.CONDITION_DEFINITION, CONDITION_DEFINITION),
+        *(text(codes.INPUT_SERIES, series_words(role, run.inputs[role])) for role in finding.sequences),
+        *(text(codes.MASK_QUALITY, mask_words(role, run.brain[role])) for role in finding.sequences),
         *([text(codes.CALIBRATION, calibration_words(finding.calibrated))] if finding.calibrated else []),
         text(codes.EVIDENCE, evidence_words(finding.model)),
-        *(text(codes.INPUT_SERIES, series_words(role, run.inputs[role])) for role in finding.sequences),
-        *(text(codes.MASK_QUALITY, _mask_words(role, run.brain[role])) for role in finding.sequences),
+        text(codes.INTENDED_USE, run.model.intended_use),
         text(codes.MODEL_DIGEST, f"sha256={finding.model.digest}"),
         text(codes.BRAIN_WEIGHTS, f"{weights.name}, sha256={weights.digest}"),
         text(codes.INPUT_DIGEST, f"sha256={run.provenance.input_digest}"),
@@ -244,6 +251,15 @@ def series_words(role: Contrast, series: SelectedSeries) -> str:
     return visible(f"{role}: series {number_words}, {description}{reasons}")
 
 
-def _mask_words(role: Contrast, facts: MaskFacts) -> str:
-    flags = ", ".join(facts.flags) or "no doubts"
-    return f"{role}: {facts.volume_ml:.1f} ml, {flags}"
+def mask_words(role: Contrast, facts: MaskFacts) -> str:
+    """Return what is odd of a brain mask, in words and by name.
+
+    Parameters
+    ----------
+    role
+        Whose mask.
+    facts
+        Of the mask.
+    """
+    flags = "; ".join(f"{flag.meaning} ({flag})" for flag in facts.flags) or "no doubts"
+    return f"{role}: {facts.volume_ml:.0f} ml, {flags}"

@@ -20,6 +20,7 @@ from pydicom.sr.coding import Code
 from pipeline.report import codes
 from pipeline.report.character_sets import ascii_text
 from pipeline.report.sources import Instance
+from pipeline.rounding import DECIMALS
 
 CONTAINS = RelationshipTypeValues.CONTAINS
 MODIFIER = RelationshipTypeValues.HAS_CONCEPT_MOD
@@ -98,8 +99,8 @@ def uid(name: Code, value: str, relation: RelationshipTypeValues = CONTAINS) -> 
     return UIDRefContentItem(name, value, relation)
 
 
-def number(name: Code, value: float, unit: Code, *, decimals: int = 4) -> NumContentItem:
-    """Return a NUM item, rounded to `decimals` so that a float32 does not show digits that it does not have.
+def number(name: Code, value: float, unit: Code, *, decimals: int = DECIMALS) -> NumContentItem:
+    """Return a NUM item with `decimals` decimals, as people read it everywhere else.
 
     Parameters
     ----------
@@ -110,9 +111,11 @@ def number(name: Code, value: float, unit: Code, *, decimals: int = 4) -> NumCon
     unit
         UCUM code.
     decimals
-        After rounding.
+        After rounding; all are written, zeros too.
     """
-    return NumContentItem(name, round(float(value), decimals), unit, relationship_type=CONTAINS)
+    item = NumContentItem(name, round(float(value), decimals), unit, relationship_type=CONTAINS)
+    item.MeasuredValueSequence[0].NumericValue = f"{float(value):.{decimals}f}"
+    return item
 
 
 def image(instance: Instance) -> ImageContentItem:

@@ -19,12 +19,12 @@ from pipeline.report.wording import (
     SCORE_NAME,
     UNVERIFIED,
     caution_words,
-    decimals_of,
     evidence_words,
     notice_line,
     sequences_words,
     spread_words,
 )
+from pipeline.rounding import decimals_of, rounded
 
 SIZE: Final = 1024
 """Width and height of the page in pixels."""
@@ -83,7 +83,7 @@ def _draw_score(pen: Pen, finding: Finding) -> None:
     _draw_beside(pen, finding)
     pen.text(MARGIN, 188, f"{finding.score:.{places}f}", 72, color)
     pen.text(_RIGHT, 210, CATEGORY_WORDS[finding.category], 30, color, "ra")
-    pen.text(_RIGHT, 248, f"patent score {finding.score_patent:.4f} (range 0 to 1/3)", 18, MUTED, "ra")
+    pen.text(_RIGHT, 248, f"patent score {rounded(finding.score_patent)} (range 0 to 1/3)", 18, MUTED, "ra")
     top, bottom = 284, 312
     pen.bar((MARGIN, top, _RIGHT, bottom), finding.score, color)
     at = MARGIN + round((_RIGHT - MARGIN) * finding.threshold)
@@ -116,7 +116,7 @@ def _draw_sequence(pen: Pen, top: int, role: Contrast, finding: Finding, facts: 
     score, weight = finding.scores[role], finding.weights[role]
     pen.text(label_x, top + 20, "score", 18, MUTED, "lm")
     pen.bar((bar_x, top + 10, bar_x + 180, top + 30), score, _SCORE)
-    pen.text(value_x, top + 20, f"{score:.4f}", 24, anchor="lm")
+    pen.text(value_x, top + 20, rounded(score), 24, anchor="lm")
     spread = finding.spread(role)
     if spread:
         low, high = (bar_x + round(180 * each) for each in (spread.low, spread.high))

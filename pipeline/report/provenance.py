@@ -19,11 +19,12 @@ class Title(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """An earlier report of the same study that a new one revises."""
+    """An earlier report of the same study that a new one revises; `scored` unless it said why there is no score."""
 
     series_uid: str
     sop_class_uid: str
     sop_instance_uid: str
+    scored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Provenance:
         Which weights drew the brain masks.
     title
         Of the report: our own, or an Imaging Measurement Report with image library where the site's viewers want it.
-    predecessor
-        The report that this one revises, if any.
+    predecessors
+        The earlier reports of the study that this one replaces, the last one first.
     """
 
     input_digest: str
@@ -51,7 +52,7 @@ class Provenance:
     software: str
     brain_weights: WeightsIdentity
     title: Title = Title.PRIVATE
-    predecessor: Predecessor | None = None
+    predecessors: tuple[Predecessor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from pipeline.report.structured_report import build_reports
 from pipeline.report.summary_page import build_summary
 from pipeline.report.views import Views, draw_overlay
 from pipeline.report.wording import notice_line
+from pipeline.select import Candidate
 
 REPORT_FILES: Final = ("report.dcm", "report.comprehensive.dcm", "report.enhanced.dcm", "report.basic.dcm")
 """The same report in the order of preference: Comprehensive 3D, Comprehensive, Enhanced, Basic Text SR."""
@@ -87,7 +88,7 @@ def write_saliency(run: ScoredRun, activations: Mapping[Contrast, sitk.Image], v
     _write_picture(page, out / SALIENCY_PICTURE)
 
 
-def write_held(run: Run, held: StudyHeld, out: Path) -> None:
+def write_held(run: Run, held: StudyHeld, out: Path, arrived: Sequence[Candidate] = ()) -> None:
     """Write the report of a study that has no score.
 
     Parameters
@@ -98,8 +99,10 @@ def write_held(run: Run, held: StudyHeld, out: Path) -> None:
         Why there is no score.
     out
         Folder that exists.
+    arrived
+        Every volume of the study.
     """
-    for name, report in zip(HELD_FILES, build_held_reports(run, held).values(), strict=True):
+    for name, report in zip(HELD_FILES, build_held_reports(run, held, arrived).values(), strict=True):
         write_dataset(report, out / name)
 
 

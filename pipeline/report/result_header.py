@@ -22,6 +22,7 @@ from models.contrast import Contrast
 from pipeline.report import codes
 from pipeline.report.character_sets import CharacterSet, character_set, copy_text, declare, short_text, text_of
 from pipeline.report.patient_study import copy_patient_and_study
+from pipeline.report.provenance import Predecessor
 from pipeline.report.run import Run
 from pipeline.report.uids import IMPLEMENTATION_CLASS_UID
 
@@ -96,6 +97,20 @@ def result_header(kind: Kind, sop_class_uid: str, run: Run) -> Dataset:
     target.ContributingEquipmentSequence = [_scanner(header, charset), _algorithm(target, run.device_uid)]
     target.file_meta = _file_meta(target)
     return target
+
+
+def replaced(kind: Kind, run: Run) -> tuple[Predecessor, ...]:
+    """Return the reports that one of a kind replaces: written again, it has the UIDs it had, and replaces not itself.
+
+    Parameters
+    ----------
+    kind
+        Of the report.
+    run
+        Names it, and knows what was sent before.
+    """
+    own = run.names.uid(f"{kind.name} series")
+    return tuple(earlier for earlier in run.provenance.predecessors if earlier.series_uid != own)
 
 
 def settled(dataset: Dataset) -> Dataset:

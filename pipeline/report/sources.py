@@ -176,20 +176,21 @@ def evidence(instances: Iterable[Instance], study_uid: str) -> tuple[list[Datase
     return [items[uid] for uid in items if uid == study_uid], [items[uid] for uid in items if uid != study_uid]
 
 
-def predecessor_reference(study_uid: str, predecessor: Predecessor) -> Dataset:
-    """Return an item of Predecessor Documents Sequence (PS3.3 Table C.17-2).
+def predecessor_references(study_uid: str, predecessors: Iterable[Predecessor]) -> Dataset:
+    """Return the item of a study in Predecessor Documents Sequence (PS3.3 Table C.17-2).
 
     Parameters
     ----------
     study_uid
-        Study Instance UID of both reports.
-    predecessor
-        The earlier one.
+        Study Instance UID of all of them.
+    predecessors
+        The earlier reports, at least one.
     """
-    instance = Instance(
-        Path(), study_uid, predecessor.series_uid, predecessor.sop_class_uid, predecessor.sop_instance_uid, ""
-    )
-    return _study_reference(study_uid, {predecessor.series_uid: {predecessor.sop_instance_uid: instance}})
+    series: dict[str, dict[str, Instance]] = {}
+    for earlier in predecessors:
+        instance = Instance(Path(), study_uid, earlier.series_uid, earlier.sop_class_uid, earlier.sop_instance_uid, "")
+        series.setdefault(earlier.series_uid, {})[earlier.sop_instance_uid] = instance
+    return _study_reference(study_uid, series)
 
 
 def instance_reference(instance: Instance) -> Dataset:

@@ -12,9 +12,9 @@ from pipeline.report.codes import scheme_identification
 from pipeline.report.content import content_tree
 from pipeline.report.patient_study import request_reference
 from pipeline.report.provenance import Title
-from pipeline.report.result_header import MANUFACTURER, REPORT, Kind, result_header, settled
+from pipeline.report.result_header import MANUFACTURER, REPORT, Kind, replaced, result_header, settled
 from pipeline.report.run import Run, ScoredRun
-from pipeline.report.sources import evidence, predecessor_reference
+from pipeline.report.sources import evidence, predecessor_references
 
 SOP_CLASSES: Final = tuple(
     map(str, (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, BasicTextSRStorage))
@@ -73,9 +73,8 @@ def sr_document(kind: Kind, sop_class_uid: str, root: Dataset, run: Run) -> Data
         document.CurrentRequestedProcedureEvidenceSequence = current
     if other:
         document.PertinentOtherEvidenceSequence = other
-    predecessor = run.provenance.predecessor
-    # A report that is written again has the UIDs it had: it does not revise itself.
-    if predecessor is not None and predecessor.series_uid != document.SeriesInstanceUID:
-        document.PredecessorDocumentsSequence = [predecessor_reference(run.sources.study_uid, predecessor)]
+    earlier = replaced(kind, run)
+    if earlier:
+        document.PredecessorDocumentsSequence = [predecessor_references(run.sources.study_uid, earlier)]
     document.update(root)
     return settled(document)

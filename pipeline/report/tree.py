@@ -8,7 +8,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
-_SUMMARY = ("121111", "DCM")
+from pipeline.report import codes
+
+_NOTICE = (codes.NOTICE.value, codes.NOTICE.scheme_designator)
 _INDENT = "  "
 
 
@@ -23,20 +25,18 @@ def render_tree(dataset: Dataset) -> str:
     Returns
     -------
     str
-        First the notice, which is the first line of the Summary, if the document has one; then the tree, each item as
-        ``name: value``, indented by its depth. No final line break.
+        First the notice, if the document has one of ours; then the tree, each item as ``name: value``, indented by its
+        depth. No final line break.
     """
-    summary = _summary(dataset)
-    notice = [line.strip() for line in summary.splitlines() if line.strip()][:1]
+    notice = [" ".join(words.split()) for words in _notices(dataset)][:1]
     return "\n".join([*notice, *_lines(dataset, 0)])
 
 
-def _summary(item: Dataset) -> str:
+def _notices(item: Dataset) -> Iterator[str]:
     for child in _items(item, "ContentSequence"):
         name = _first(child, "ConceptNameCodeSequence")
-        if (name.get("CodeValue"), name.get("CodingSchemeDesignator")) == _SUMMARY:
-            return str(child.get("TextValue") or "")
-    return ""
+        if (name.get("CodeValue"), name.get("CodingSchemeDesignator")) == _NOTICE:
+            yield str(child.get("TextValue") or "")
 
 
 def _lines(item: Dataset, depth: int) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from models.contrast import Contrast
@@ -10,15 +10,20 @@ from pipeline.errors import HoldReason
 from pipeline.out_of_range import NotStated
 from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, Spread
 from pipeline.report.character_sets import ascii_text
+from pipeline.report.provenance import Predecessor
+from pipeline.rounding import shown_score, shown_threshold
 
 SCORE_NAME = "AED-refractory score"
+CONDITION = "seizures not controlled at one year of anti-seizure medication"
+DISEASE = "tuberous sclerosis complex"
 CONDITION_DEFINITION = (
-    "Positive class of the training labels: seizures not controlled at one year of anti-seizure medication, in "
-    "tuberous sclerosis complex. This is not the ILAE (2010) definition of drug resistance, and the score is not a "
+    f"Positive class of the training labels: {CONDITION}, in {DISEASE}. "
+    "This is not the ILAE (2010) definition of drug resistance, and the score is not a "
     "diagnosis of the patient. It is a score, not a probability."
 )
 UNVERIFIED = "Not verified by a physician. FOR RESEARCH USE ONLY - NOT FOR DIAGNOSTIC USE."
 _METHODS = {"temperature": "temperature scaling", "platt": "Platt scaling"}
+_SIDES = {Category.AT_OR_ABOVE: "at or above", Category.BELOW: "below"}
 CATEGORY_WORDS = {Category.AT_OR_ABOVE: "AT OR ABOVE threshold", Category.BELOW: "BELOW threshold"}
 
 _TOPICS: Final[Mapping[HoldReason | NotStated, str]] = {
@@ -30,22 +35,6 @@ _TOPICS: Final[Mapping[HoldReason | NotStated, str]] = {
     NotStated.AGE: "age unknown",
     NotStated.FIELD_STRENGTH: "field strength unknown",
 }
-_DECIMALS, _MOST_DECIMALS = 4, 8
-
-
-def decimals_of(finding: Finding) -> int:
-    """Return with how many decimals score and threshold are shown: 4, or more where rounding would hide the side.
-
-    Parameters
-    ----------
-    finding
-        With score and threshold.
-    """
-    above = finding.score >= finding.threshold
-    for decimals in range(_DECIMALS, _MOST_DECIMALS):
-        if (round(finding.score, decimals) >= round(finding.threshold, decimals)) == above:
-            return decimals
-    return _MOST_DECIMALS
 
 
 def notice_line(model: ModelIdentity) -> str:
@@ -71,23 +60,50 @@ def ended(words: str) -> str:
     return sentence if not sentence or sentence[-1] in ".!?" else f"{sentence}."
 
 
-def summary_text(finding: Finding) -> str:
-    """Return the report in two lines: the model's notice, then score, range, threshold and category.
+def research_notice(model: ModelIdentity) -> str:
+    """Return what stands before everything else: the model's notice, and that nobody may rely on the output.
+
+    Parameters
+    ----------
+    model
+        Which made the finding, or would have.
+    """
+    return f"{notice_line(model)} {UNVERIFIED}".strip()
+
+
+def result_sentence(finding: Finding) -> str:
+    """Return the finding as one sentence to paste into a report of one's own; it says nothing of single sequences.
 
     Parameters
     ----------
     finding
         May be reported.
     """
-    places = decimals_of(finding)
-    model = finding.model
-    sentence = (
-        f"{model.name} {model.version} ensemble {SCORE_NAME} {finding.score:.{places}f} "
-        f"(range 0 to 1, decision threshold {finding.threshold:.{places}f}): {CATEGORY_WORDS[finding.category]}. "
+    model, notice = finding.model, ascii_text(finding.model.notice).strip().rstrip(".!?")
+    made_by = f"{model.name} {model.version}" + (f" ({notice})" if notice else "")
+    cautions = len(finding.out_of_range) + bool(finding.missing)
+    told = f", with {cautions} caution{'s' if cautions > 1 else ''} that the full report states" if cautions else ""
+    return (
+        f"{SCORE_NAME} {shown_score(finding)} on a scale from 0 to 1, {_SIDES[finding.category]} the decision "
+        f"threshold of {shown_threshold(finding)}, for {CONDITION} in {DISEASE}{told}; computed by {made_by}, a score "
+        "and not a probability, for research use only, not for diagnostic use, not verified by a physician."
     )
-    cautions = [f"CAUTION: {doubt.sentence}" for doubt in finding.out_of_range]
-    cautions += [f"CAUTION: {missing_words(finding)}"] if finding.missing else []
-    return "\n".join(line for line in (notice_line(model), sentence + UNVERIFIED, *cautions) if line)
+
+
+def replaced_words(earlier: Iterable[Predecessor]) -> list[str]:
+    """Return what a report says of those that it replaces, one sentence for each kind.
+
+    Parameters
+    ----------
+    earlier
+        Reports of the same study.
+    """
+    kinds = {True: "which gave a score; that score is no longer valid", False: "which gave no score"}
+    return [f"This report replaces an earlier one of this study, {kinds[each]}." for each in _kinds(earlier)]
+
+
+def _kinds(earlier: Iterable[Predecessor]) -> list[bool]:
+    return list(dict.fromkeys(each.scored for each in earlier))
 
 
 def caution_words(finding: Finding) -> str:

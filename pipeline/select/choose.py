@@ -181,7 +181,7 @@ def _nobody(role: Contrast, candidates: list[Candidate]) -> StudyHeld:
         return StudyHeld(HoldReason.AMBIGUOUS_ROLE, f"{reason}. Choose the series by hand.")
     return StudyHeld(
         HoldReason.MISSING_ROLE,
-        f"No series of the study is {role}; acquire or send it, then retry.{_closest(role, candidates)}",
+        f"No series of the study is {role}; acquire or send it.{_closest(role, candidates)}",
     )
 
 

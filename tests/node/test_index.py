@@ -336,7 +336,7 @@ def test_the_list_of_the_command_line(tmp_path: Path):
     held = rows("--state", "held", "--state", "failed", "--last", "2", "--since", "3d", "--peer", "MR_2")
     assert [row["study_uid"] for row in held] == [past_uid(38), past_uid(17)]
     assert {(row["code"], row["sentence"]) for row in held} == {
-        ("missing_role", "No series of the study is FLAIR; acquire or send it, then retry.")
+        ("missing_role", "No series of the study is FLAIR; acquire or send it.")
     }
     lines = command("studies", "--config", str(config), "--last", "5", "--state", "delivered").splitlines()
     assert lines[0].split() == ["received", "from", "images", "state", "reason", "delivery", "study"]

@@ -44,7 +44,7 @@ DELIVERED = life(
 def test_a_study_without_a_timeline_is_being_received(tmp_path: Path):
     nothing = timeline.read(tmp_path / "timeline.jsonl")
     assert (nothing.state, nothing.turn, nothing.events) == (State.RECEIVING, None, [])
-    assert (nothing.selected, nothing.report, nothing.read_digest, nothing.collected_digest) == (None,) * 4
+    assert (nothing.selected, nothing.read_digest, nothing.collected_digest, nothing.reports) == (None, None, None, [])
     assert (nothing.attempts, nothing.told_of_hold) == (0, frozenset())
 
 
@@ -55,13 +55,13 @@ def test_what_a_timeline_answers():
     assert (DELIVERED.read_digest, DELIVERED.collected_digest, DELIVERED.attempts) == ("first", "all", 1)
 
 
-def test_the_report_that_a_revision_names_is_the_last_one_sent():
-    assert DELIVERED.report is not None
-    assert DELIVERED.report.text("sop_instance_uid") == "2.25.1"
+def test_the_reports_that_a_revision_names_are_all_that_were_sent():
+    def named(timeline: Timeline) -> list[str]:
+        return [sent.text("sop_instance_uid") for sent in timeline.reports]
+
+    assert named(DELIVERED) == ["2.25.1"]
     held = life((Event.SENT, None, {"peer": "pacs", "kind": "held", "sop_instance_uid": "2.25.3"}))
-    later = Timeline(DELIVERED.entries + held.entries).report
-    assert later is not None
-    assert later.text("sop_instance_uid") == "2.25.3"
+    assert named(Timeline(DELIVERED.entries + held.entries)) == ["2.25.3", "2.25.1"]
 
 
 @pytest.mark.parametrize(("second", "told"), [("No FLAIR.", {"pacs"}), ("No T2W.", set()), (None, set())])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import subprocess
 import time
 from typing import Any
 
@@ -12,17 +13,21 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
 
 from models.contrast import Contrast
 from pipeline.brain import MaskFacts, WeightsIdentity
+from pipeline.plausibility import MaskFlag
 from pipeline.predict import Category
-from pipeline.report import Title, build_reports, draw_page, render_tree, write_dataset
+from pipeline.report import Predecessor, Title, build_reports, draw_page, render_tree, write_dataset
 from pipeline.report import codes as report_codes
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.report.uids import result_uid
+from pipeline.report.wording import CONDITION
 from tests.support.reports import (
     BRAIN,
     FINDING,
+    FULL,
     MODEL,
     NOTICE,
     PATIENT_ID,
@@ -35,33 +40,35 @@ from tests.support.reports import (
     held_of,
     named,
     numbers,
+    predecessors,
     report_of,
     run_of,
     summary_of,
     write_inputs,
     written,
 )  # fmt: skip
+from tests.support.services import DSRDUMP
 
 # --- Content ----------------------------------------------------------------------------------------------------------
 
 
 def test_every_number_comes_back(inputs, tmp_path):
     report = dcmread(written(report_of(inputs), tmp_path))
-    assert numbers(report, report_codes.ENSEMBLE_SCORE) == [0.7266]
-    assert numbers(report, report_codes.PATENT_SCORE) == [0.2422]
+    assert numbers(report, report_codes.ENSEMBLE_SCORE) == [0.73]
+    assert numbers(report, report_codes.PATENT_SCORE) == [0.24]
     assert numbers(report, report_codes.DECISION_THRESHOLD) == [0.5]
-    assert numbers(report, report_codes.SEQUENCE_SCORE) == [0.61, 0.7321, 0.81]
+    assert numbers(report, report_codes.SEQUENCE_SCORE) == [0.61, 0.73, 0.81]
     assert numbers(report, report_codes.ENSEMBLE_WEIGHT) == [30, 30, 40]
-    assert numbers(report, report_codes.MASK_VOLUME) == [1321.3, 1300.0, 1310.0]
+    assert numbers(report, report_codes.MASK_VOLUME) == [1321, 1300, 1310]
 
 
 def test_float32_shows_no_digits_that_it_does_not_have(inputs):
     scores: dict[Contrast, Any] = {role: np.float32(score) for role, score in FINDING.scores.items()}
     score: Any = np.float32(0.7266)
     report = report_of(inputs, finding=dataclasses.replace(FINDING, scores=scores, score=score))
-    assert numbers(report, report_codes.ENSEMBLE_SCORE) == [0.7266]
-    assert named(report, report_codes.ENSEMBLE_SCORE)[0].MeasuredValueSequence[0].FloatingPointValue == 0.7266
-    assert numbers(report, report_codes.SEQUENCE_SCORE) == [0.61, 0.7321, 0.81]
+    assert numbers(report, report_codes.ENSEMBLE_SCORE) == [0.73]
+    assert named(report, report_codes.ENSEMBLE_SCORE)[0].MeasuredValueSequence[0].FloatingPointValue == 0.73
+    assert numbers(report, report_codes.SEQUENCE_SCORE) == [0.61, 0.73, 0.81]
 
 
 def test_units_are_scores_and_percent(inputs):
@@ -107,12 +114,12 @@ def test_basic_text_says_the_same_in_words(inputs, title):
             written_out.setdefault(plain.ConceptNameCodeSequence[0].CodeValue, []).append(plain.TextValue)
             assert "MeasuredValueSequence" not in plain
     assert written_out == {
-        "TSC001": ["0.7266"],
-        "TSC002": ["0.61", "0.7321", "0.81"],
-        "TSC003": ["30 %", "30 %", "40 %"],
-        "TSC004": ["0.5"],
-        "TSC019": ["0.2422"],
-        "TSC021": ["1321.3 ml", "1300 ml", "1310 ml"],
+        "TSC001": ["0.73"],
+        "TSC002": ["0.61", "0.73", "0.81"],
+        "TSC003": ["30.0 %", "30.0 %", "40.0 %"],
+        "TSC004": ["0.50"],
+        "TSC019": ["0.24"],
+        "TSC021": ["1321 ml", "1300 ml", "1310 ml"],
     }
 
 
@@ -127,17 +134,77 @@ def test_every_item_has_a_name_and_only_ascii(inputs):
     assert "AX T1W ??" in rows[0].TextValue
 
 
-def test_the_notice_comes_first(inputs):
-    report = report_of(inputs)
-    shown = [item for item in report.ContentSequence if item.RelationshipType == "CONTAINS"]
-    names = [item.ConceptNameCodeSequence[0].CodeMeaning for item in shown]
-    assert names[:2] == ["Summary", "Intended use statement"]
-    summary = shown[0].TextValue
-    assert summary.startswith(NOTICE)
-    assert "score 0.7266 (range 0 to 1, decision threshold 0.5000): AT OR ABOVE threshold" in summary
-    assert "RESEARCH USE ONLY" in summary
-    assert MODEL.intended_use in shown[1].TextValue
+def test_what_people_read_stands_in_the_first_lines(inputs, tmp_path):
+    """Notice, score, threshold, category and a sentence to paste, then doubts; who measured stands last."""
+    revised = dataclasses.replace(PROVENANCE, predecessors=(Predecessor("1.2", SOP_CLASSES[0], "1.3", scored=False),))
+    report = report_of(inputs, revised, FULL)
+    dumped = subprocess.run([DSRDUMP, "+Pl", written(report, tmp_path)], capture_output=True, text=True, check=True)
+    lines = dumped.stdout[dumped.stdout.index("<CONTAINER") :].splitlines()
+    wanted = ["Research notice", "AED-refractory score (ensemble)", "Decision threshold", "Model output category",
+              "Summary", "Caution, model range", "Replaces earlier report"]  # fmt: skip
+    places = [next(place for place, line in enumerate(lines) if f'"{name}")=' in line) for name in wanted]
+    assert places == sorted(places)
+    assert places[4] < 12
+    assert next(place for place, line in enumerate(lines) if "Observer" in line) > len(lines) - 10
+    assert NOTICE in lines[1]
+    assert sum("Model output category" in line for line in lines) == 1, "the category stands once"
     assert render_tree(report).splitlines()[0].startswith(NOTICE)
+
+
+def test_one_sentence_can_be_pasted(inputs):
+    report = report_of(inputs)
+    (said,) = named(report, report_codes.SUMMARY)
+    assert said.TextValue.count(". ") == 0
+    for words in (
+        "score 0.73", "threshold of 0.50", "at or above", CONDITION, f"WAE-net 0.1.0 ({NOTICE})", "not a probability",
+        "for research use only", "not verified by a physician",
+    ):  # fmt: skip
+        assert words in said.TextValue
+    assert not any(role in said.TextValue for role in Contrast), "of single sequences it says nothing"
+    full = named(report_of(inputs, finding=FULL), report_codes.SUMMARY)[0].TextValue
+    assert "with 2 cautions that the full report states" in full
+
+
+def test_every_measurement_group_is_named_by_what_it_measures(inputs):
+    groups = named(report_of(inputs), report_codes.MEASUREMENT_GROUP)
+    assert [group.ContentSequence[0].TextValue for group in groups] == [
+        "Ensemble of T1W, T2W and FLAIR", "T1W", "T2W", "FLAIR",
+    ]  # fmt: skip
+
+
+def test_a_reader_that_maps_three_containers_still_shows_the_notice(inputs):
+    """HL7's guide from TID 1500 to FHIR takes children of Imaging Measurements, derived ones and evaluations only."""
+    kept = (report_codes.IMAGING_MEASUREMENTS, Code("126011", "DCM", ""), report_codes.QUALITATIVE_EVALUATIONS)
+    for reports in (build_reports(run_of(inputs)), build_reports(run_of(inputs, finding=FULL))):
+        for report in reports.values():
+            containers = [item for item in report.ContentSequence if any(_is(item, code) for code in kept)]
+            texts = [str(item.get("TextValue", "")) for each in containers for item in content_items(each)]
+            assert any(NOTICE in words and "FOR RESEARCH USE ONLY" in words for words in texts)
+            direct = [str(item.get("TextValue", "")) for item in containers[-1].ContentSequence]
+            assert "FOR RESEARCH USE ONLY - NOT FOR DIAGNOSTIC USE" in direct[0]
+
+
+def _is(item: Dataset, code: Code) -> bool:
+    name = item.ConceptNameCodeSequence[0]
+    return (name.CodeValue, name.CodingSchemeDesignator) == (code.value, code.scheme_designator)
+
+
+def test_what_a_revision_replaces_is_said_in_words(inputs):
+    earlier = (
+        Predecessor("1.2.1", SOP_CLASSES[0], "1.3.1"),
+        Predecessor("1.2.2", SOP_CLASSES[0], "1.3.2", scored=False),
+        Predecessor("1.2.1", SOP_CLASSES[1], "1.3.3"),
+    )
+    report = report_of(inputs, dataclasses.replace(PROVENANCE, predecessors=earlier))
+    assert predecessors(report) == ["1.3.1", "1.3.3", "1.3.2"]
+    said = [item.TextValue for item in named(report, report_codes.REPLACES)]
+    assert said == [
+        "This report replaces an earlier one of this study, which gave a score; that score is no longer valid.",
+        "This report replaces an earlier one of this study, which gave no score.",
+    ]
+    held = held_of(inputs, dataclasses.replace(PROVENANCE, predecessors=earlier[:1]))[SOP_CLASSES[0]]
+    assert "no longer valid" in named(held, report_codes.REPLACES)[0].TextValue
+    assert predecessors(held) == ["1.3.1"]
 
 
 def test_nothing_claims_a_finding_or_drug_resistance(inputs):
@@ -153,9 +220,9 @@ def test_nothing_claims_a_finding_or_drug_resistance(inputs):
 def test_masks_series_and_digests_are_told(inputs):
     report = report_of(inputs)
     assert [item.TextValue for item in named(report, report_codes.MASK_QUALITY)] == [
-        "T1W: 1321.3 ml, no doubts",
-        "T2W: 1300.0 ml, touches_border, fragmented",
-        "FLAIR: 1310.0 ml, no doubts",
+        "T1W: 1321 ml, no doubts",
+        f"T2W: 1300 ml, {MaskFlag.TOUCHES_BORDER.meaning} (touches_border); {MaskFlag.FRAGMENTED.meaning} (fragmented)",
+        "FLAIR: 1310 ml, no doubts",
     ]
     assert [item.UID for item in named(report, report_codes.SERIES_UID)] == [s.series_uid for s in inputs.values()]
     tree = render_tree(report)
@@ -365,5 +432,5 @@ def test_tree_of_a_stranger_is_shown_as_far_as_it_goes():
 def test_tree_shows_names_and_values(inputs):
     lines = render_tree(report_of(inputs)).splitlines()
     assert lines[1] == "AI Analysis Summary - AED-refractory score in TSC"
-    assert "      AED-refractory score (ensemble): 0.7266 {score}" in lines
+    assert "      AED-refractory score (ensemble): 0.73 {score}" in lines
     assert not any(PATIENT_ID in line or "SEEDED" in line for line in lines)

@@ -43,12 +43,12 @@ def test_reports_of_held_studies_are_valid(inputs, tmp_path, sop_class_uid):
 def test_a_revision_is_valid_and_names_its_predecessor(inputs, tmp_path):
     first = report_of(inputs)
     predecessor = Predecessor(first.SeriesInstanceUID, first.SOPClassUID, first.SOPInstanceUID)
-    revised = dataclasses.replace(PROVENANCE, input_digest="0e" * 32, predecessor=predecessor)
+    revised = dataclasses.replace(PROVENANCE, input_digest="0e" * 32, predecessors=(predecessor,))
     second = report_of(inputs, revised)
     assert predecessors(second) == [first.SOPInstanceUID]
     assert first.SOPInstanceUID != second.SOPInstanceUID
     check_report(written(second, tmp_path))
-    again = report_of(inputs, dataclasses.replace(PROVENANCE, predecessor=predecessor))
+    again = report_of(inputs, dataclasses.replace(PROVENANCE, predecessors=(predecessor,)))
     assert "PredecessorDocumentsSequence" not in again, "a report that is written again revises itself"
 
 
