@@ -115,11 +115,12 @@ def test_only_the_workflow_module_knows_the_engine():
 @pytest.mark.parametrize(
     ("room", "above"),
     [
-        ("config", {"watch", "net", "studies", "engine", "cli"}),
-        ("watch", {"net", "studies", "engine", "cli"}),
-        ("studies", {"net", "engine", "cli"}),
-        ("net", {"engine", "cli"}),
-        ("engine", {"cli"}),
+        ("config", {"watch", "net", "studies", "engine", "web", "cli"}),
+        ("watch", {"net", "studies", "engine", "web", "cli"}),
+        ("studies", {"net", "engine", "web", "cli"}),
+        ("net", {"engine", "web", "cli"}),
+        ("engine", {"web", "cli"}),
+        ("web", {"cli"}),
     ],
 )
 def test_rooms_of_the_node_point_down(room: str, above: set[str]):
@@ -144,6 +145,7 @@ def test_imaging_knows_no_network_and_no_queue(package: str):
         "dicom_node.engine.processes",
         "dicom_node.cli.app",
         "dicom_node.net.scp",
+        "dicom_node.web.server",
         "dicom_node.studies.collect",
         "pipeline.explain",
     ],

@@ -44,6 +44,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "serve": node.serve,
     "receive": node.receive,
     "work": node.work,
+    "web": node.web,
     "run": study.run,
     "explain": study.explain_,
     "demo": node.demo,

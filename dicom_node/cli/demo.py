@@ -106,6 +106,8 @@ data_dir = "node"
 [receive]
 quiet_s = 2
 disk_reserve_gb = 0.5
+[web]
+serve = false
 [[peers]]
 name = "demo-pacs"
 ae_title = "DEMOPACS"

@@ -58,11 +58,11 @@ def callers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def serve(config: ConfigOption = None) -> None:
-    """Run receiver and worker on this machine, supervised."""
+    """Run receiver, worker and web pages on this machine, supervised."""
     from dicom_node.engine import supervisor
 
-    with service("serve", config) as (_, file):
-        supervisor.serve(file)
+    with service("serve", config) as (settings, file):
+        supervisor.serve(file, pages=settings.web.serve)
 
 
 def receive(config: ConfigOption = None) -> None:
@@ -84,6 +84,14 @@ def work(
 
     with service("work", config) as (settings, _):
         processes.work(settings, executor)
+
+
+def web(config: ConfigOption = None) -> None:
+    """Run the web pages alone."""
+    from dicom_node.web.server import serve_pages
+
+    with service("web", config) as (settings, file):
+        serve_pages(settings, file)
 
 
 def demo(

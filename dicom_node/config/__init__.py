@@ -16,6 +16,7 @@ from dicom_node.config.sections import (
     SelectionSection,
 )
 from dicom_node.config.tls_section import ClientCertificates, TLSProfile, TLSSection
+from dicom_node.config.web_section import WebSection, WithoutSignIn
 
 __all__ = [
     "AuditSection",
@@ -33,6 +34,8 @@ __all__ = [
     "SelectionSection",
     "TLSProfile",
     "TLSSection",
+    "WebSection",
+    "WithoutSignIn",
     "example_toml",
     "load",
     "parse",

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from dicom_node.config.tls_section import ClientCertificates, TLSSection
 from dicom_node.config.values import AETitle, Fingerprint, Pattern, Port, Reporter, Seconds, Section
+from dicom_node.config.web_section import WebSection
 from dicom_node.errors import ConfigError
 from models.contrast import Contrast
 
@@ -308,6 +309,7 @@ class Config(Section):
     delivery: DeliverySection = Field(default_factory=DeliverySection)
     retention: RetentionSection = Field(default_factory=RetentionSection)
     audit: AuditSection = Field(default_factory=AuditSection)
+    web: WebSection = Field(default_factory=WebSection)
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -1,4 +1,4 @@
-"""The supervisor of one machine: it keeps receiver and worker alive, and ends them in their order."""
+"""The supervisor of one machine: it keeps receiver, worker and pages alive, and ends them in their order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 _STEADY_S = 300.0
 _LOOK_S, _STOP_LOOK_S = 0.2, 0.05
 # The worker finishes the study at hand before it ends; the receiver is done in seconds.
-STOP_S, RECEIVER_STOP_S = 1300.0, 15.0
+STOP_S, RECEIVER_STOP_S, PAGES_STOP_S = 1300.0, 15.0, 5.0
 _LAST_WORD_S = 1.0
 # Torch gives every large activation back to the kernel and page-faults it again; kept, inference is twice as fast.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
@@ -33,6 +33,7 @@ class _Child:
     program: str
     verb: str
     stop_s: float
+    needed: bool = True
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     pause_s: float = FIRST_PAUSE_S
@@ -45,10 +46,10 @@ class _Child:
         return self.process is not None and self.process.poll() is None
 
 
-def serve(config_file: Path, program: str = "dicom_node") -> None:
+def serve(config_file: Path, program: str = "dicom_node", *, pages: bool = False) -> None:
     """Run receiver and worker as child processes until a signal; one that ends is started again.
 
-    The worker is stopped first, so that the port stays open while it finishes; a second signal ends both at once.
+    The worker is stopped first, so that the port stays open while it finishes; a second signal ends all at once.
 
     Parameters
     ----------
@@ -56,13 +57,17 @@ def serve(config_file: Path, program: str = "dicom_node") -> None:
         Handed to the children, which read it themselves.
     program
         Module whose verbs the children run.
+    pages
+        Whether the web pages run too; nothing else waits for them, or ends with them.
 
     Raises
     ------
     ConfigError
-        If one of them refuses to start (``process_refused``): it has said why.
+        If receiver or worker refuses to start (``process_refused``): it has said why.
     """
     children = [_Child(program, "receive", RECEIVER_STOP_S), _Child(program, "work", STOP_S)]
+    if pages:
+        children.insert(0, _Child(program, "web", PAGES_STOP_S, needed=False))
     hurry = _Hurry()
     with until_signal(hurry) as stop:
         try:
@@ -100,7 +105,7 @@ def _look_after(child: _Child, config_file: Path) -> None:
 def _ended(child: _Child, code: int) -> None:
     now_s = time.monotonic()
     child.process = None
-    if code == ConfigError.exit_code and child.starts == 1:
+    if code == ConfigError.exit_code and child.starts == 1 and child.needed:
         raise ConfigError(f"`dicom-node {child.verb}` refuses to start: see the line before.", "process_refused")
     steady = now_s - child.started_s > _STEADY_S
     child.pause_s = FIRST_PAUSE_S if steady else min(2 * child.pause_s, LONGEST_PAUSE_S)

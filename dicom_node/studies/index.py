@@ -29,7 +29,7 @@ from sqlalchemy.pool import NullPool
 
 from dicom_node.config import Config, PeerRole
 from dicom_node.errors import IndexUnavailable, SpoolError, StudyUnknown
-from dicom_node.log import say
+from dicom_node.log import Pseudonym, read_key, say
 from dicom_node.studies.changes import take_changed, taking
 from dicom_node.studies.overview import Overview, overview, unreadable
 from dicom_node.studies.spool import Spool, Study
@@ -37,7 +37,7 @@ from models.whole_files import OWNER_ALONE
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Of the tables; an index of another version is made anew."""
 FILE: Final = "index.sqlite"
 _TABLES = MetaData()
@@ -45,6 +45,7 @@ STUDIES = Table(
     "indexed_studies",
     _TABLES,
     Column("study_uid", String, primary_key=True),
+    Column("pseudonym", String, nullable=False, index=True),
     Column("state", String, nullable=False, index=True),
     Column("code", String, nullable=False, index=True),
     Column("received_first_s", Double, nullable=False),
@@ -229,7 +230,7 @@ class Index:
 
     def _update(self, spool: Spool, uids: Sequence[str]) -> None:
         """Make the rows of some studies anew; a study that is gone has none."""
-        rows, peers = [], []
+        rows, peers, pseudonym = [], [], Pseudonym(read_key(self._data_dir))
         for uid in uids:
             try:
                 study = spool.study(uid)
@@ -237,7 +238,7 @@ class Index:
                 seen = _seen(study)
             except (StudyUnknown, FileNotFoundError):
                 continue
-            rows.append(_row(seen) | {"timeline_bytes": timeline_bytes})
+            rows.append(_row(seen) | {"pseudonym": pseudonym(uid), "timeline_bytes": timeline_bytes})
             peers += _peers(seen)
         if not uids:
             return

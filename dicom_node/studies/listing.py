@@ -43,7 +43,7 @@ class Filters:
     since, until
         Last received at or after the one, and before the other.
     text
-        Part of a Study Instance UID, a state, a code or a peer, in any case.
+        Part of a Study Instance UID, its pseudonym, a state, a code or a peer, in any case.
     troubled
         Whether a delivery failed and nothing has overcome that.
     stored
@@ -129,6 +129,21 @@ def count(index: Index, filters: Filters = EVERYTHING) -> Mapping[str, int]:
         return dict(connection.execute(query.where(*_conditions(filters))).all())
 
 
+def uid_of(index: Index, pseudonym: str) -> str | None:
+    """Return the study that the log calls by a pseudonym, if there is one.
+
+    Raises
+    ------
+    IndexUnavailable
+        If the index cannot be read.
+    """
+    with index.transaction() as connection:
+        found: str | None = connection.execute(
+            select(_COLUMNS.study_uid).where(_COLUMNS.pseudonym == pseudonym)
+        ).scalar()
+        return found
+
+
 def _conditions(filters: Filters) -> Iterable[ColumnElement[bool]]:
     if filters.states:
         yield _COLUMNS.state.in_([str(state) for state in filters.states])
@@ -150,7 +165,7 @@ def _conditions(filters: Filters) -> Iterable[ColumnElement[bool]]:
 
 def _containing(text: str) -> ColumnElement[bool]:
     of_peers = select(PEERS.c.study_uid).where(PEERS.c.peer.icontains(text, autoescape=True))
-    columns = (_COLUMNS.study_uid, _COLUMNS.state, _COLUMNS.code, _COLUMNS.trouble_code)
+    columns = (_COLUMNS.study_uid, _COLUMNS.pseudonym, _COLUMNS.state, _COLUMNS.code, _COLUMNS.trouble_code)
     return or_(*(column.icontains(text, autoescape=True) for column in columns), _COLUMNS.study_uid.in_(of_peers))
 
 

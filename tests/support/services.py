@@ -221,6 +221,8 @@ data_dir = "data"
 [receive]
 quiet_s = 2
 disk_reserve_gb = 0.1
+[web]
+serve = false
 [[peers]]
 name = "pacs"
 ae_title = "PACS"

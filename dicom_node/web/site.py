@@ -1,0 +1,52 @@
+"""What all pages share: the configuration as it is now, the index, the spool, and the pseudonyms of the log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from dicom_node import log
+from dicom_node.config import Config
+from dicom_node.log import Pseudonym, say
+from dicom_node.studies.index import Index
+from dicom_node.studies.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Site:
+    """What the pages are about.
+
+    Attributes
+    ----------
+    config, config_file
+        Of the node.
+    index, spool
+        Its studies.
+    pseudonym
+        What the log, and addresses of pages, call a study.
+    stop
+        Set when the pages end: whatever streams ends then.
+    """
+
+    config: Config
+    config_file: Path
+    index: Index
+    spool: Spool
+    pseudonym: Pseudonym
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def of(cls, config: Config, config_file: Path) -> Self:
+        """Return the site of a node."""
+        data_dir = config.node.data_dir
+        return cls(config, config_file, Index.of(config), Spool(data_dir), Pseudonym(log.read_key(data_dir)))
+
+    def say_listening(self) -> None:
+        """Log where the pages are."""
+        web = self.config.web
+        say(logger, "pages listening", address=web.bind, port=web.port)

@@ -1,0 +1,2 @@
+// Everything works without this: it only saves reloading.
+"use strict";

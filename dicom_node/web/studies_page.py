@@ -1,0 +1,82 @@
+"""The list of studies: filtered, sorted, page by page, from the index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
+
+from dicom_node.errors import CommandError
+from dicom_node.studies.listing import Filters, count, find
+from dicom_node.studies.overview import Order, Overview
+from dicom_node.studies.timeline import State
+from dicom_node.watch import audit
+from dicom_node.web.page import moment, page, site_of
+
+router = APIRouter()
+_A_PAGE: Final = 50
+_NEWEST_FIRST: Final = (Order.CHANGED, Order.RECEIVED)
+
+
+@router.get("/studies")
+def studies(
+    request: Request,
+    state: Annotated[list[State | Literal[""]] | None, Query(max_length=10)] = None,
+    reason: Annotated[str, Query(max_length=64)] = "",
+    peer: Annotated[str, Query(max_length=64)] = "",
+    since: Annotated[str, Query(max_length=32)] = "",
+    until: Annotated[str, Query(max_length=32)] = "",
+    text: Annotated[str, Query(max_length=64)] = "",
+    sort: Order = Order.CHANGED,
+    cursor: Annotated[str | None, Query(max_length=256)] = None,
+) -> HTMLResponse:
+    """Return a page of the list."""
+    site = site_of(request)
+    states = tuple(each for each in state or () if each)
+    asked = {"reason": reason, "peer": peer, "since": since, "until": until, "text": text}
+    filters = Filters(states, (reason,) if reason else (), peer, _day(since, "since"), _day(until, "until"), text)
+    found = find(site.index, filters, sort, descending=sort in _NEWEST_FIRST, limit=_A_PAGE, cursor=cursor)
+    audit.listed(f"web, {filters}, sorted by {sort}, at most {_A_PAGE}", len(found.studies))
+    same = {"state": states, "sort": sort, **asked}
+    return page(
+        request,
+        "studies.html",
+        rows=[(site.pseudonym(seen.study_uid), seen, trouble_words(seen)) for seen in found.studies],
+        counts=count(site.index),
+        states=State,
+        chosen=states,
+        asked=asked,
+        sort=sort,
+        orders={order: _address({**same, "sort": order}) for order in Order},
+        more=_address({**same, "cursor": found.cursor}) if found.cursor else None,
+        filtered=filters != Filters(),
+    )
+
+
+def trouble_words(seen: Overview) -> str:
+    """Return what is wrong with the deliveries of a study, and when the next attempt is."""
+    trouble = seen.trouble
+    if trouble is None:
+        return ""
+    if trouble.next_attempt:
+        return f"{trouble.peer}: {trouble.code}, tried again at {moment(trouble.next_attempt)} at the latest"
+    aside = seen.state == State.DELIVERY_FAILED
+    return f"{trouble.peer}: {trouble.code}" + (", set aside until somebody retries" if aside else "")
+
+
+def _day(text: str, what: str) -> datetime | None:
+    """Return the time that a form says, in the time zone of the node."""
+    if not text:
+        return None
+    with suppress(ValueError, OverflowError):
+        return datetime.fromisoformat(text).astimezone(UTC)
+    raise CommandError(f"{what} {text} is no time: write 2026-11-28 or 2026-11-28T14:00.")
+
+
+def _address(asked: Mapping[str, Any]) -> str:
+    return "/studies?" + urlencode({name: value for name, value in asked.items() if value}, doseq=True)
