@@ -17,6 +17,7 @@ from pipeline.predict import Finding, ModelIdentity
 from pipeline.select import Selection
 
 RESULT_FILE: Final = "result.json"
+_OUT_OF_RANGE: Final = "out_of_range_"
 TWO_SEQUENCES: Final = "two_sequences"
 """Flag of a score that was made without one of the three sequences."""
 
@@ -83,6 +84,12 @@ class Result:
     def ignored_files(self) -> tuple[UnusedFile, ...]:
         """What was not used."""
         return tuple(unused_file(problem) for problem in self.selection.problems)
+
+    @property
+    def out_of_range(self) -> bool:
+        """Whether the study is unlike those that the model was made with, be it held or only flagged."""
+        doubts = self.finding.out_of_range if self.finding else ()
+        return bool(doubts) or (self.held is not None and self.held.code.value.startswith(_OUT_OF_RANGE))
 
     @property
     def finding(self) -> Finding | None:

@@ -42,6 +42,8 @@ from dicom_node.net.tls_faults import TLSFault
 from dicom_node.net.tls_sentences import REFUSED
 from dicom_node.net.upper_layer import AbortReason, Rejection
 from dicom_node.studies.timeline import Event, State
+from dicom_node.watch.metrics import METRICS
+from dicom_node.web.probes import PROBES
 from models.contrast import Contrast
 from models.training.cohort import INCLUDED
 from pipeline.cohort import labels
@@ -282,6 +284,16 @@ def test_every_event_of_the_log_stands_in_the_runbook():
     text = (ROOT / "dicom_node/log.py").read_text("utf-8")
     said |= set(re.findall(r'getLogger\([^)]*\)\.(?:error|warning)\("([^"]+)"', text))
     assert sorted(named(table(RUNBOOK, "event", "level", "meaning", "what to do"), "event")) == sorted(said)
+
+
+def test_every_metric_stands_in_the_runbook():
+    rows = table(RUNBOOK, "metric", "labels", "meaning")
+    listed = {row["metric"].strip("`"): (row["meaning"], tuple(named([row], "labels"))) for row in rows}
+    assert listed == {f"dicom_node_{name}": said for name, said in METRICS.items()}
+
+
+def test_every_probe_stands_in_the_runbook():
+    assert {row["address"].strip("`"): row["answer"] for row in table(RUNBOOK, "address", "answer")} == PROBES
 
 
 def test_every_code_of_an_error_stands_in_the_runbook():

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.cli import keep, model, node, research, study
+from dicom_node.cli import keep, model, node, research, study, watching
 from dicom_node.cli.printing import print_line, print_problem, show_what_cannot_be_encoded
 from dicom_node.errors import NodeError, disk_refusal
 
@@ -40,6 +40,7 @@ def _options(
 _VERBS: dict[str, Callable[..., None]] = {
     "init": node.init,
     "check": node.check_,
+    "status": watching.status,
     "callers": node.callers,
     "serve": node.serve,
     "receive": node.receive,

@@ -7,6 +7,7 @@ import torch
 from dicom_node.config import Config
 from dicom_node.engine.threads import bound_threads
 from dicom_node.errors import WorkerError
+from dicom_node.watch.pulse import Memory
 from models.brain_weights import EMBEDDED, BrainWeights, open_brain_weights
 from models.bundle import ModelError, open_bundle
 from models.hd_bet_v1 import Mode, open_hd_bet_v1
@@ -57,3 +58,11 @@ def device(name: str) -> torch.device:
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise WorkerError(f"Device {name} of [model] is not there: name another, or cpu.", "device_missing")
     return wanted
+
+
+def gpu_memory(device: torch.device) -> Memory | None:
+    """Return how much memory of a GPU is in use, by whomever; None of a CPU."""
+    if device.type != "cuda":
+        return None
+    free_bytes, total_bytes = torch.cuda.mem_get_info(device)
+    return Memory(total_bytes - free_bytes, total_bytes)

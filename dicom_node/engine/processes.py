@@ -18,6 +18,7 @@ from dicom_node.studies.audited_collector import AuditedCollector
 from dicom_node.studies.collect import Collector
 from dicom_node.studies.completeness import WaitingRules
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.watch.pulse import Beating, Process, beating
 
 _GB = 10**9
 
@@ -52,9 +53,10 @@ def receive(config: Config) -> None:
         queue = _Queue(config)
         collector = Collector(spool, WaitingRules(config.receive.quiet_s, config.receive.deadline_s), queue.submit)
         receiver = Receiver(config, spool, AuditedCollector(collector, spool))
-        with until_signal() as stop:
+        with beating(config.node.data_dir, Process.RECEIVER, "receiver") as pulse, until_signal() as stop:
             receiver.start()
             collector.start()
+            pulse.ready()
             with housekeeping(config, spool):
                 stop.wait()
             receiver.stop()
@@ -86,29 +88,37 @@ def work(config: Config, executor: str | None = None, opened: Callable[[Config, 
     name = executor or default_executor(config)
     taken = AlreadyRunningError(f"A worker named {name} is running: stop it first.", "worker_running")
     with held_name(config.node.data_dir, name, taken):
-        from dicom_node.engine.sending import sending  # noqa: PLC0415 - reads results, which the receiver never does
-
         workflow.migrate(config)
-        spool = Spool(config.node.data_dir)
-        underway = Underway(spool)
-
-        def hurry(number: int) -> None:
-            underway.forgive()
-            end_at_once(number)
-
-        # What is due is delivered while the models load, and if they cannot be.
-        with sending(config, spool, name) as delivering:
-            reading = (opened or _with_models)(config, spool)
-            with until_signal(hurry) as stop:
-                workflow.run(reading, delivering, config, name, underway, stop)
+        with beating(config.node.data_dir, Process.WORKER, name) as pulse:
+            _work(config, name, opened, pulse)
         # Threads of the engine and of deliveries may wait for what is away.
         end_now()
 
 
-def _with_models(config: Config, spool: Spool) -> Reading:
+def _work(config: Config, name: str, opened: Callable[[Config, Spool], Reading] | None, pulse: Beating) -> None:
+    from dicom_node.engine.sending import sending  # noqa: PLC0415 - reads results, which the receiver never does
+
+    spool = Spool(config.node.data_dir)
+    underway = Underway(spool, pulse.step)
+
+    def hurry(number: int) -> None:
+        underway.forgive()
+        end_at_once(number)
+
+    # What is due is delivered while the models load, and if they cannot be.
+    with sending(config, spool, name) as delivering:
+        reading = opened(config, spool) if opened else _with_models(config, spool, pulse)
+        pulse.ready()
+        with until_signal(hurry) as stop:
+            workflow.run(reading, delivering, config, name, underway, stop)
+
+
+def _with_models(config: Config, spool: Spool, pulse: Beating) -> Reading:
     from dicom_node.engine import worker  # noqa: PLC0415 - imports torch, which the receiver never does
 
-    return worker.open_worker(config, spool)
+    hands = worker.open_worker(config, spool, pulse.read)
+    pulse.look_at_memory(hands.memory)
+    return hands
 
 
 def default_executor(config: Config) -> str:

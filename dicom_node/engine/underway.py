@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +61,13 @@ class Underway:
     ----------
     spool
         The received studies.
+    timed
+        Told of each step that ended well, and its seconds.
     """
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, timed: Callable[[str, float], None] = lambda _name, _seconds: None) -> None:
         self._spool = spool
+        self._timed = timed
         self._pieces: dict[str, _Piece] = {}
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -117,6 +120,7 @@ class Underway:
         piece.since_s, piece.step = time.monotonic(), name
         try:
             yield
+            self._timed(name, time.monotonic() - piece.since_s)
             if piece.crashes:
                 piece.crashes = 0
                 _write(piece)

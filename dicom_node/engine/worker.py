@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node.config import Config
 from dicom_node.engine.addressing import predecessors
 from dicom_node.engine.contract import Read, Recalled, Selected, Step
-from dicom_node.engine.installed import open_models
+from dicom_node.engine.installed import gpu_memory, open_models
 from dicom_node.engine.run_folder import recall
 from dicom_node.log import say
 from dicom_node.studies import inputs
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import HAS_SCORE, Event, State
+from dicom_node.watch.pulse import Memory
 from pipeline.report import Title
 from pipeline.result import Result
 from pipeline.select import Selection
@@ -25,7 +27,7 @@ logger = logging.getLogger(__name__)
 _MOST_HANDED_OVER = 8
 
 
-def open_worker(config: Config, spool: Spool) -> Worker:
+def open_worker(config: Config, spool: Spool, told: Callable[[bool], None]) -> Worker:
     """Return a worker with its models loaded.
 
     Parameters
@@ -34,6 +36,8 @@ def open_worker(config: Config, spool: Spool) -> Worker:
         Of the node.
     spool
         The received studies.
+    told
+        Of each study that is read, whether it is unlike those of the model.
 
     Raises
     ------
@@ -42,7 +46,7 @@ def open_worker(config: Config, spool: Spool) -> Worker:
     """
     models = open_models(config)
     say(logger, "models loaded", bundle=models.bundle.metadata.name, brain_weights=models.brain_weights.name)
-    return Worker(config, spool, models)
+    return Worker(config, spool, models, told)
 
 
 class Worker:
@@ -56,13 +60,18 @@ class Worker:
         The received studies.
     models
         Loaded.
+    told
+        Of each study that is read, whether it is unlike those of the model.
     """
 
-    def __init__(self, config: Config, spool: Spool, models: Models) -> None:
+    def __init__(
+        self, config: Config, spool: Spool, models: Models, told: Callable[[bool], None] = lambda _: None
+    ) -> None:
         self._config = config
         self._spool = spool
         self._models = models
         self._selections = _Selections()
+        self._told = told
 
     def select(self, study_uid: str) -> Selected:
         """Return the digest of the study's selected series, and pin what they were selected from.
@@ -106,6 +115,7 @@ class Worker:
         held, state = result.held, State(result.outcome)
         facts = {"code": held.code.value, "sentence": held.sentence} if held else {}
         study.note(Event.READ, state, input_digest=input_digest, **facts)
+        self._told(result.out_of_range)
         say(logger, "study read", study=study_uid, state=state, reason=held.code.value if held else None)
         return {"state": state}
 
@@ -117,6 +127,10 @@ class Worker:
         sentence = f"A fault in the node ({cause}): see its log, then retry."
         study.note(Event.FAILED, State.FAILED, code="internal_error", sentence=sentence, workflow_id=workflow_id)
         say(logger, "study failed", level=logging.ERROR, study=study_uid, cause=cause)
+
+    def memory(self) -> Memory | None:
+        """Return how much memory of the device is in use; None of a CPU."""
+        return gpu_memory(self._models.ensemble.device)
 
     @property
     def _saliency(self) -> bool:

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from dicom_node.errors import CommandError, ConfigError, IndexUnavailable, NodeError, StudyUnknown
 from dicom_node.log import say
-from dicom_node.web import studies_page, study_page
+from dicom_node.web import probes, studies_page, study_page
 from dicom_node.web.headers import SecureHeaders
 from dicom_node.web.page import page
 from dicom_node.web.site import Site
@@ -29,7 +29,7 @@ _STATUSES: Final = {
     CommandError: HTTPStatus.BAD_REQUEST,
     ConfigError: HTTPStatus.CONFLICT,
 }
-_ROUTERS: Final = (studies_page.router, study_page.router)
+_ROUTERS: Final = (studies_page.router, study_page.router, probes.router)
 
 
 def make_app(site: Site) -> FastAPI:

@@ -23,7 +23,7 @@ from tests.support.services import command, copy_study
 from tests.support.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
 
 VERBS = {
-    "init", "check", "callers", "serve", "receive", "work", "run", "explain", "demo",
+    "init", "check", "status", "callers", "serve", "receive", "work", "web", "run", "explain", "demo",
     "studies", "show", "retry", "release", "reindex", "echo", "models", "purge", "backup", "restore",
     "synthesize", "cohort", "train", "evaluate",
 }  # fmt: skip
