@@ -8,6 +8,7 @@
     ├── SpoolError           the data folder cannot take or give something
     │   ├── SpoolFull        disk_full: the sender tries again later
     │   └── StudyUnknown     study_unknown: no such study was ever received
+    ├── DatabaseUnusable     database_unusable: the engine's database is away or refuses; what needs it waits
     ├── IndexUnavailable     index_unavailable: lists cannot be shown; nothing else needs the index
     ├── WorkerError          the worker refuses to start: model, weights or device
     ├── AlreadyRunningError  a receiver or worker of this name is running; exit code 2
@@ -82,6 +83,12 @@ class StudyUnknown(SpoolError):
     """No instance of the study was ever received."""
 
     code = "study_unknown"
+
+
+class DatabaseUnusable(NodeError):
+    """The database of the engine does not answer, or refuses: what needs it is tried again."""
+
+    code = "database_unusable"
 
 
 class IndexUnavailable(NodeError):

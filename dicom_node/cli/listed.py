@@ -12,9 +12,10 @@ from dicom_node import log
 from dicom_node.cli.printing import print_json, print_line, print_problem, print_table, progress
 from dicom_node.errors import CommandError, IndexUnavailable, SpoolError
 from dicom_node.studies.index import Index
-from dicom_node.studies.listing import Filters, Page, count, find
+from dicom_node.studies.listing import Filters, Page, count, find, find_all
 from dicom_node.studies.overview import Order, Overview
 from dicom_node.studies.spool import Spool
+from dicom_node.studies.timeline import State
 from dicom_node.watch import audit
 
 if TYPE_CHECKING:
@@ -44,6 +45,16 @@ def print_studies(config: Config, filters: Filters, order: Order, last: int, *, 
     print_table(_COLUMNS, [_cells(seen) for seen in page.studies])
     if page.cursor:
         print_line(f"{last} of {sum(count(index, filters).values())} studies; --last N prints more.")
+
+
+def all_in_state(config: Config, state: State) -> list[str]:
+    """Return the UIDs of all studies in a state; a list that is not whole is said."""
+    spool, index = Spool(config.node.data_dir, make=False), Index.of(config)
+    if not spool.data_dir.is_dir():
+        return []
+    if not _caught_up(index, spool):
+        print_problem("The index is being made: the list is not whole yet, try again in a while.")
+    return [seen.study_uid for seen in find_all(index, Filters(states=(state,)))]
 
 
 def pseudonyms(config: Config) -> Callable[[str], str]:

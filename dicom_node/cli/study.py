@@ -211,15 +211,19 @@ def _retry(settings: Config, spool: Spool, study: Study) -> None:
 
 
 def _retry_failed(settings: Config, spool: Spool) -> None:
+    from dicom_node.cli.listed import all_in_state
     from dicom_node.engine.waking import wake
 
     print_line(_woken(len(wake(settings, spool, waiting=False))))
-    failed = [study for study in spool.studies() if study.state() == State.FAILED]
-    if failed:
+    again = 0
+    if failed := all_in_state(settings, State.FAILED):
         with engine_of(settings) as engine:
-            for study in failed:
-                engine.retry(study)
-    print_line(f"{len(failed)} failed studies are read again.")
+            for uid in failed:
+                # The index may be a moment late.
+                if uid in spool and (study := spool.study(uid)).state() == State.FAILED:
+                    engine.retry(study)
+                    again += 1
+    print_line(f"{again} failed studies are read again.")
 
 
 def _woken(count: int) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pydicom
 
 from dicom_node.config import Config
-from dicom_node.engine.outbox import Item, Outbox
+from dicom_node.engine.outbox import Outbox
+from dicom_node.engine.outbox_tables import Item
 from dicom_node.engine.run_folder import objects, saliency_kinds
 from dicom_node.log import say
 from dicom_node.studies.spool import Spool, Study

@@ -6,7 +6,7 @@ A row may be years old, or of another version: keys are added, and never renamed
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NotRequired, Protocol, TypedDict, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 from dicom_node.studies.timeline import State
 
@@ -34,10 +34,9 @@ class Recalled(TypedDict):
 
 
 class Read(TypedDict):
-    """What reading came to; `known` if the study had this result already."""
+    """What reading came to."""
 
     state: State
-    known: NotRequired[bool]
 
 
 class Reading(Protocol):

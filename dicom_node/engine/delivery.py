@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,13 +20,14 @@ import pydicom
 
 from dicom_node.config import Config, Peer
 from dicom_node.engine.addressing import identified
-from dicom_node.engine.outbox import LONGEST_PAUSE_S, Due, Item, Outbox
-from dicom_node.errors import ObjectDenied, ObjectMissing, PeerAway, PeerError, StudyUnknown
+from dicom_node.engine.outbox import LONGEST_PAUSE_S, Outbox
+from dicom_node.engine.outbox_tables import Due, Item
+from dicom_node.errors import DatabaseUnusable, ObjectDenied, ObjectMissing, PeerAway, PeerError, StudyUnknown
 from dicom_node.log import say
 from dicom_node.net import scu
 from dicom_node.net.commitments import not_committed, read_commitment, reported, unanswered
 from dicom_node.studies.spool import Spool, Study
-from dicom_node.studies.standings import Standing, standings, state_of
+from dicom_node.studies.standings import Overcome, Standing, standings, state_after_failure, state_of
 from dicom_node.studies.timeline import Delivery, Event, Kind, State
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,11 @@ class Deliveries:
         ----------
         due
             What was taken from the outbox.
+
+        Raises
+        ------
+        DatabaseUnusable
+            If the outbox cannot be told what came of it.
         """
         peer, study = self._destinations.get(due.item.peer), self._study(due.item)
         if peer is None or study is None:
@@ -79,7 +85,7 @@ class Deliveries:
     def take_results(self) -> None:
         """Read the results of storage commitment that came: for whatever attempt, and however late."""
         for file in reported(self._spool.data_dir):
-            request = self._outbox.answered(file.stem)
+            request = self._outbox.requests.answered(file.stem)
             if request is not None:
                 self._result(file, request.item, request.sop_instance_uid)
             if request is not None or _age_s(file) > _STRAY_S:
@@ -96,6 +102,8 @@ class Deliveries:
         except PeerError as error:
             self._back(due)
             self._failed(due, study, failure, error)
+        except DatabaseUnusable:
+            raise
         except Exception as error:
             fault = f"A fault in the node ({type(error).__name__}): see its log."
             self._failed(due, study, failure, PeerError(fault, "internal_error"))
@@ -135,14 +143,14 @@ class Deliveries:
     def _ask(self, due: Due, study: Study, peer: Peer, standing: Standing) -> None:
         """Ask for storage commitment; from here on a row waits, and nobody else."""
         transaction_uid, timeout_s = f"2.25.{uuid.uuid4().int}", self._config.delivery.commitment_timeout_s
-        self._outbox.ask(due, transaction_uid, standing.taken, timeout_s)
+        self._outbox.requests.begin(due, transaction_uid, standing.taken, timeout_s)
         facts = {**_of(due.item), "transaction_uid": transaction_uid, "until": _in(timeout_s)}
         study.note(Event.ASKED, **facts)
         header = pydicom.dcmread(_taken_file(study, due.item, standing), stop_before_pixels=True)
         scu.request_commitment(
             self._config, peer, [(str(header.SOPClassUID), str(header.SOPInstanceUID))], transaction_uid
         )
-        self._outbox.asked(transaction_uid)
+        self._outbox.requests.sent(transaction_uid)
 
     def _result(self, file: Path, item: Item, sop_instance_uid: str) -> None:
         study, commitment = self._study(item), read_commitment(file)
@@ -150,7 +158,7 @@ class Deliveries:
             self._outbox.remove(item)
         elif sop_instance_uid in commitment.committed:
             self._proved(item, study, sop_instance_uid, "commitment")
-        elif (due := self._outbox.waits_for(file.stem)) is not None:
+        elif (due := self._outbox.requests.waits_for(file.stem)) is not None:
             self._failed(due, study, Event.VERIFY_FAILED, not_committed(item.peer, commitment, sop_instance_uid))
 
     def _proved(self, item: Item, study: Study, sop_instance_uid: str, proof: str) -> None:
@@ -165,10 +173,11 @@ class Deliveries:
         """Have an object tried again after a pause, or set it aside: that never concerns another object."""
         aside = error.permanent or due.left_s <= 0
         pause, jitter = pause_s(self._config.delivery.retry_s, due.failures, due.left_s), _jitter()
-        facts = {**_of(due.item), "code": error.code, "sentence": str(error)}
+        facts: dict[str, object] = {"code": error.code, "sentence": str(error)}
         facts |= {} if aside else {"next_attempt": _in(pause * jitter)}
         facts |= {"denied": True} if isinstance(error, ObjectDenied) else {}
-        study.note(event, state_of, **facts)
+        if not self._noted(event, due.item, study, facts):
+            return
         _say(event, study, due.item, error)
         if aside:
             self._outbox.set_aside(due.item)
@@ -179,13 +188,13 @@ class Deliveries:
     def _away(self, due: Due, study: Study, event: Event, error: PeerError) -> None:
         """Have everything wait that is for a peer that is away; one object at a time looks whether it is back."""
         pause, over, told = self._outbox.away(due, self._config.delivery.retry_s, _jitter())
-        facts = {"code": error.code, "sentence": str(error)}
-        study.note(event, state_of, **_of(due.item), **facts, next_attempt=_in(pause))
-        _say(event, study, due.item, error)
+        facts = {"code": error.code, "sentence": str(error), "next_attempt": _in(pause)}
+        if self._noted(event, due.item, study, facts):
+            _say(event, study, due.item, error)
         for item in told:
             other = self._study(item)
             if other is not None and item != due.item:
-                other.note(Event.PUT_OFF, state_of, **_of(item), **facts, next_attempt=_in(pause))
+                self._noted(Event.PUT_OFF, item, other, facts)
         for item in over:
             other = self._study(item)
             if other is not None:
@@ -196,9 +205,18 @@ class Deliveries:
             say(logger, "destination is back", peer=due.item.peer)
 
     def _give_up(self, item: Item, study: Study, error: PeerError, *, refused: bool) -> None:
-        facts = {**_of(item), "code": error.code, "sentence": str(error), "refused": refused}
-        study.note(Event.GAVE_UP, state_of, **facts)
-        say(logger, "delivery set aside", level=logging.ERROR, study=study.uid, code=error.code, **_to(item))
+        facts = {"code": error.code, "sentence": str(error), "refused": refused}
+        if self._noted(Event.GAVE_UP, item, study, facts):
+            say(logger, "delivery set aside", level=logging.ERROR, study=study.uid, code=error.code, **_to(item))
+
+    def _noted(self, event: Event, item: Item, study: Study, facts: Mapping[str, object]) -> bool:
+        """Note a failure; return False, and forget the item, if its object was proved meanwhile."""
+        try:
+            study.note(event, state_after_failure, **_of(item), **facts)
+        except Overcome:
+            self._outbox.remove(item)
+            return False
+        return True
 
     def _withdraw(self, item: Item, study: Study | None) -> None:
         """Forget what is for nobody: its study was removed, or its peer is no destination any more."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from dicom_node.config import Config
 from dicom_node.engine.addressing import Addressing
 from dicom_node.engine.delivery import Deliveries
-from dicom_node.engine.outbox import Due, Outbox
+from dicom_node.engine.outbox import HELD_S, Outbox
+from dicom_node.engine.outbox_tables import Due
 from dicom_node.errors import NodeError
 from dicom_node.log import say
 from dicom_node.studies.spool import Spool
@@ -25,6 +25,7 @@ _FAILING_AT_ONCE = DELIVERIES_AT_ONCE // 2
 _LOOK_S = 0.5
 _TROUBLE_PAUSE_S = 5.0
 _UNNOTED_PAUSE_S = 60.0
+_HOLD_EVERY_S = HELD_S / 8
 GRACE_S = 5.0
 """How long attempts under way are waited for at the end; what is cut off is safe to repeat."""
 
@@ -66,8 +67,8 @@ class _Sending:
         self._stopping = threading.Event()
         self._free = threading.Event()
         self._lock = threading.Lock()
-        self._running: Counter[str] = Counter()
-        self._failing: Counter[str] = Counter()
+        self._working: list[Due] = []
+        self._hold_s = 0.0
         self._thread = threading.Thread(target=self._run, name="deliveries", daemon=True)
 
     def start(self) -> None:
@@ -78,7 +79,7 @@ class _Sending:
         self._free.set()
         until_s = time.monotonic() + GRACE_S
         self._thread.join(GRACE_S)
-        while self._running.total() and time.monotonic() < until_s:
+        while self._working and time.monotonic() < until_s:
             time.sleep(0.05)
 
     def _run(self) -> None:
@@ -88,6 +89,8 @@ class _Sending:
                 self._turn()
                 trouble = False
             except Exception as error:
+                # What was taken, and not heard of, is let go as soon as the database answers.
+                self._hold_s = 0.0
                 if not trouble:
                     say(logger, "deliveries wait", level=logging.ERROR, cause=type(error).__name__)
                 trouble = True
@@ -97,14 +100,16 @@ class _Sending:
             self._free.clear()
 
     def _turn(self) -> None:
+        self._hold()
         self._deliveries.take_results()
         for peer in self._peers:
-            while self._running[peer] < DELIVERIES_AT_ONCE and not self._stopping.is_set():
-                fresh = self._failing[peer] >= _FAILING_AT_ONCE
-                due = self._outbox.take(peer, self._holder, fresh=fresh)
+            while len(running := self._under_way(peer)) < DELIVERIES_AT_ONCE and not self._stopping.is_set():
+                failing = sum(due.failures > 0 for due in running)
+                due = self._outbox.take(peer, self._holder, fresh=failing >= _FAILING_AT_ONCE)
                 if due is None:
                     break
-                self._count(due, 1)
+                with self._lock:
+                    self._working.append(due)
                 threading.Thread(target=self._attempt, args=(due,), name="delivery", daemon=True).start()
 
     def _attempt(self, due: Due) -> None:
@@ -112,14 +117,20 @@ class _Sending:
             self._deliveries.attempt(due)
         except Exception as error:
             say(logger, "delivery not noted", level=logging.ERROR, study=due.item.study_uid, cause=type(error).__name__)
-            # Where this is in vain too, the row comes free by itself.
+            # Where this is in vain too, the row comes free when nobody works on it.
             with suppress(NodeError):
                 self._outbox.again(due, _UNNOTED_PAUSE_S)
         finally:
-            self._count(due, -1)
+            with self._lock:
+                self._working.remove(due)
             self._free.set()
 
-    def _count(self, due: Due, change: int) -> None:
+    def _hold(self) -> None:
+        """Keep other workers, for a while, from what attempts run for."""
+        if time.monotonic() >= self._hold_s:
+            self._outbox.hold(self._holder, self._under_way())
+            self._hold_s = time.monotonic() + _HOLD_EVERY_S
+
+    def _under_way(self, peer: str | None = None) -> list[Due]:
         with self._lock:
-            self._running[due.item.peer] += change
-            self._failing[due.item.peer] += change if due.failures else 0
+            return [due for due in self._working if peer in (None, due.item.peer)]

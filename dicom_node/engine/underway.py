@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dicom_node.errors import SpoolFull
+from dicom_node.errors import DatabaseUnusable, SpoolFull
 from dicom_node.log import say
 from dicom_node.studies.spool import Spool
 from models.whole_files import OWNER_ALONE, make_folder, open_own, write_whole
@@ -113,7 +114,7 @@ class Underway:
         Raises
         ------
         PutBack
-            If the process is to end, or if the disk is full.
+            If the process is to end, the disk is full or the database away.
         """
         self._go_on()
         piece = self._pieces[workflow_id]
@@ -125,7 +126,7 @@ class Underway:
                 piece.crashes = 0
                 _write(piece)
         except Exception as error:
-            self.put_back_if_full(piece.study_uid, error)
+            self.put_back_if_it_passes(piece.study_uid, error)
             raise
         finally:
             piece.step = ""
@@ -146,17 +147,22 @@ class Underway:
                 time.sleep(_LOOK_S)
             yield
 
-    def put_back_if_full(self, study_uid: str, error: Exception) -> None:
-        """Say that the disk is full, if that is what an error is about.
+    def put_back_if_it_passes(self, study_uid: str, error: Exception) -> None:
+        """Say what a study waits for, if an error is about a disk that is full or a database that is away.
 
         Raises
         ------
         PutBack
             If it is.
         """
+        facts: dict[str, Any] = {"level": logging.ERROR, "study": study_uid, "cause": type(error).__name__}
         if is_full(error) or not self.has_room():
-            say(logger, "disk full, study waits", level=logging.ERROR, study=study_uid, cause=type(error).__name__)
-            raise PutBack from None
+            say(logger, "disk full, study waits", **facts)
+        elif isinstance(error, DatabaseUnusable):
+            say(logger, "database away, study waits", **facts)
+        else:
+            return
+        raise PutBack from None
 
     def has_room(self) -> bool:
         """Return whether the disk has room for work."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dicom_node.config import Config
-from dicom_node.engine.outbox import Item, Outbox
+from dicom_node.engine.outbox import Outbox
+from dicom_node.engine.outbox_tables import Item
 from dicom_node.errors import StudyUnknown
 from dicom_node.studies.spool import Spool
 from dicom_node.studies.standings import state_of

@@ -109,7 +109,7 @@ class Worker:
         if step("recall", lambda: self._recall(folder))["scored"]:
             known = study.state() in HAS_SCORE and study.timeline().read_digest == input_digest
             study.note(Event.RECALLED, None if known else State.SCORED, input_digest=input_digest)
-            return {"state": State.SCORED, "known": known}
+            return {"state": State.SCORED}
         study.note(Event.RUNNING, State.RUNNING, input_digest=input_digest)
         result = self._run(study, folder, selection, step)
         held, state = result.held, State(result.outcome)

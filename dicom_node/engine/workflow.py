@@ -7,7 +7,8 @@
 Each box is a queue in the database; each workflow is replayed after a crash, and its finished steps return what they
 returned before. A study is opened and read as often as something of it is submitted: what makes that harmless are the
 files, since a selection that was scored is known by its digest. What waits for a destination is no workflow: see
-`outbox`. Whatever is stopped, or finds the disk full, is put back: the engine keeps it as begun, and it goes on later.
+`outbox`. Whatever is stopped, or finds the disk full or the database away, is put back: the engine keeps it as begun,
+and it goes on later.
 
 Inputs and outputs are UIDs, digests, names and numbers: no patient data reaches the database.
 """
@@ -32,7 +33,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicom_node.config import Config
 from dicom_node.engine.contract import Delivering, Reading, Step, Value
 from dicom_node.engine.underway import CrashedTooOften, Underway
-from dicom_node.errors import NodeError, StudyUnknown
+from dicom_node.errors import DatabaseUnusable, StudyUnknown
 from dicom_node.log import say
 from dicom_node.studies.spool import Study
 from dicom_node.studies.timeline import NOT_READ_YET, Event, State
@@ -84,8 +85,8 @@ def migrate(config: Config) -> None:
 
     Raises
     ------
-    NodeError
-        If the database cannot be used (``database_unusable``).
+    DatabaseUnusable
+        If it cannot be used.
     """
     _quieten()
     if config.node.database_url is None:
@@ -100,8 +101,8 @@ class Engine:
 
     Raises
     ------
-    NodeError
-        In every method, if the database cannot be used (``database_unusable``).
+    DatabaseUnusable
+        In every method.
     """
 
     def __init__(self, config: Config) -> None:
@@ -178,9 +179,8 @@ def _database() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise NodeError(
-            f"The database cannot be used ({type(error).__name__}): check node.database_url, its server and its disk.",
-            "database_unusable",
+        raise DatabaseUnusable(
+            f"The database cannot be used ({type(error).__name__}): check node.database_url, its server and its disk."
         ) from error
 
 
@@ -294,7 +294,7 @@ def _work(reading: Reading, underway: Underway, study_uid: str) -> Iterator[Step
             except StudyUnknown:
                 raise
             except Exception as error:
-                underway.put_back_if_full(study_uid, error)
+                underway.put_back_if_it_passes(study_uid, error)
                 reading.failed(study_uid, workflow_id, type(error).__name__)
                 raise
     except CrashedTooOften:

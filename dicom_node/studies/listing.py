@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from dicom_node.studies.overview import Order, Overview, Trouble
 from dicom_node.studies.timeline import State
 
 _COLUMNS = STUDIES.c
+_PAGE = 500
 
 
 _KEYS: Mapping[Order, ColumnElement[Any]] = {
@@ -114,6 +115,23 @@ def find(
         more, rows = len(rows) > limit, rows[:limit]
         studies = tuple(_overviews(connection, rows))
     return Page(studies, _cursor(order, rows[-1]) if more else None)
+
+
+def find_all(index: Index, filters: Filters) -> Iterator[Overview]:
+    """Yield every wanted study, by its UID; those whose state changes meanwhile are not missed.
+
+    Raises
+    ------
+    IndexUnavailable
+        If the index cannot be read.
+    """
+    cursor: str | None = None
+    while True:
+        page = find(index, filters, Order.STUDY, descending=False, limit=_PAGE, cursor=cursor)
+        yield from page.studies
+        cursor = page.cursor
+        if cursor is None:
+            return
 
 
 def count(index: Index, filters: Filters = EVERYTHING) -> Mapping[str, int]:

@@ -47,6 +47,10 @@ _DELIVERING = frozenset({State.SCORED, State.SENDING, State.DELIVERED, State.DEL
 _NO_PROOF = "none"
 
 
+class Overcome(Exception):
+    """What failed was proved before the failure was noted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where one delivery stands.
@@ -123,6 +127,21 @@ def state_of(timeline: Timeline) -> State | None:
     found = {one.progress for one in standings(timeline).values() if one.delivery.kind != Kind.HELD}
     state = _state(found) if found else None
     return None if state == timeline.state else state
+
+
+def state_after_failure(timeline: Timeline) -> State | None:
+    """Return what the failure of a delivery, the last entry, makes of a study; None if it changes nothing.
+
+    Raises
+    ------
+    Overcome
+        If the object was proved before: then nothing failed that anybody has to know of.
+    """
+    failure, before = timeline.entries[-1], Timeline(timeline.entries[:-1])
+    standing = standings(before, failure.input_digest).get(failure.delivery)
+    if standing is not None and standing.progress in DONE:
+        raise Overcome
+    return state_of(timeline)
 
 
 def trouble(timeline: Timeline) -> Standing | None:

@@ -49,6 +49,22 @@ def test_work_goes_on_when_the_database_is_back(tmp_path: Path, sent: Path):
         assert served.wait(60) == 0
 
 
+def test_a_study_whose_result_finds_the_database_away_goes_on_by_itself(tmp_path: Path, sent: Path):
+    with Postgres.running(tmp_path) as database, QuickNode.made(tmp_path, database.url) as node:
+        node.start()
+        wait_for(lambda: node.said("worker ready"), 120, "the worker")
+        with database.locked("deliveries") as waiting:
+            node.send(sent / "one", ONE)
+            node.node.wait_event(ONE, "read", 1)
+            # Who delivers, and who has read the study.
+            wait_for(lambda: waiting() >= 2, 60, "those who wait for the database")
+            database.cut()
+            wait_for(lambda: node.said("database away, study waits"), 60, "the wait")
+        node.node.wait_event(ONE, "send_failed", 1)
+        assert "failed" not in node.node.events(ONE)
+        assert node.node.state(ONE) == "sending"
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Yield a disk of its own, of a size that is filled in a moment."""

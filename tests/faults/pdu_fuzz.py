@@ -14,10 +14,12 @@ import random
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks.receive import make_instances
@@ -95,12 +97,12 @@ def made() -> list[list[bytes]]:
     ]
 
 
-def mutate(rng: random.Random, pdus: list[bytes]) -> bytes:
-    """Return a conversation with a few things wrong."""
-    pdus = [bytes(pdu) for pdu in pdus]
+def mutate(rng: random.Random, conversation: list[bytes]) -> list[tuple[bytes, bool]]:
+    """Return the PDUs of a conversation with a few things wrong, and of each whether it is one of those."""
+    pdus = [(pdu, False) for pdu in conversation]
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         at = rng.randrange(len(pdus))
-        pdu = bytearray(pdus[at] or b"\1")
+        pdu = bytearray(pdus[at][0] or b"\1")
         match rng.randrange(9):
             case 0:  # The length of the PDU.
                 pdu[2:6] = rng.choice((*_LENGTHS, len(pdu) - 6 + rng.randint(-9, 9))).to_bytes(8, "big", signed=True)[
@@ -122,15 +124,15 @@ def mutate(rng: random.Random, pdus: list[bytes]) -> bytes:
                 pdu[:1] = bytes((rng.choice((*range(9), 22, 255)),))
             case 7:  # Order.
                 other = rng.randrange(len(pdus))
-                pdus[at], pdus[other] = pdus[other], pdus[at]
+                pdus[at], pdus[other] = (pdus[other][0], at != other), (pdus[at][0], at != other)
                 continue
             case 8:  # Once more, or not at all.
-                pdus[at : at + 1] = rng.choice(([], [pdus[at], pdus[at]]))
+                pdus[at : at + 1] = rng.choice(([], [pdus[at], (pdus[at][0], True)]))
                 if not pdus:
-                    return b""
+                    return []
                 continue
-        pdus[at] = bytes(pdu)
-    return b"".join(pdus)
+        pdus[at] = bytes(pdu), pdus[at][1] or bytes(pdu) != pdus[at][0]
+    return pdus
 
 
 def attempt(port: int, stream: bytes) -> str:
@@ -150,22 +152,45 @@ def attempt(port: int, stream: bytes) -> str:
     return "slow" if time.monotonic() - start_s > HANG_S else f"last answer {answered}"
 
 
-def fuzz(scene: Scene, conversations: list[list[bytes]], count: int, seed: int) -> Counter[str]:
-    """Send mutated conversations, and return how often each end was seen.
+@dataclass
+class Sent:
+    """What was sent, and what came of it.
+
+    Attributes
+    ----------
+    ends
+        How often each end of a connection was seen.
+    conversations
+        Those that hold a mutated PDU; the first one in each is surely read, what follows it may not be.
+    pdus
+        Mutated PDUs in all of them.
+    """
+
+    ends: Counter[str] = field(default_factory=Counter)
+    conversations: int = 0
+    pdus: int = 0
+
+
+def fuzz(scene: Scene, conversations: list[list[bytes]], count: int, seed: int) -> Sent:
+    """Send mutated conversations until so many of them hold a mutated PDU.
 
     Raises
     ------
     AssertionError
         If a sound association is not served any more.
     """
-    rng, ends = random.Random(seed), Counter[str]()
-    for number in range(count):
-        ends[attempt(scene.port, mutate(rng, rng.choice(conversations)))] += 1
-        if number % _EVERY == 0:
+    rng, sent = random.Random(seed), Sent()
+    while sent.conversations < count:
+        pdus = mutate(rng, rng.choice(conversations))
+        sent.ends[attempt(scene.port, b"".join(pdu for pdu, _ in pdus))] += 1
+        mutated = sum(changed for _, changed in pdus)
+        sent.pdus += mutated
+        sent.conversations += mutated > 0
+        if (number := sent.ends.total()) % _EVERY == 0:
             with RawAssociation.accepted(scene.port, calling="OTHER") as sound:
                 assert sound.store(1, "1.2.826.0.1.4", f"1.2.826.0.1.4.{seed}.{number}") == 0
                 sound.release()
-    return ends
+    return sent
 
 
 def conversations_of(scene: Scene, folder: Path) -> list[list[bytes]]:
@@ -176,7 +201,7 @@ def conversations_of(scene: Scene, folder: Path) -> list[list[bytes]]:
 
 
 def main() -> None:
-    """Fuzz, and print what came of it."""
+    """Fuzz, and print what came of it; exit 1 if anything hung or failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -187,12 +212,15 @@ def main() -> None:
         conversations = conversations_of(scene, instances)
         before_mb, start_s = scene.resident_mb(), time.monotonic()
         scene.forget_peak()
-        ends = fuzz(scene, conversations, arguments.count, arguments.seed)
+        sent = fuzz(scene, conversations, arguments.count, arguments.seed)
         log = (Path(temporary) / "receiver.log").read_text("utf-8")
-        print(f"{arguments.count} mutated conversations in {time.monotonic() - start_s:.0f} s: {dict(ends)}")
+        print(f"mutated PDUs {sent.pdus}, those that were surely read {sent.conversations}")
+        print(f"{sent.ends.total()} conversations in {time.monotonic() - start_s:.0f} s: {dict(sent.ends)}")
         print(f"resident before {before_mb:.0f} MB, at most {scene.resident_mb('VmHWM'):.0f} MB")
-        print(f"faults of the node in its log: {log.count('ended by a fault') + log.count('thread failed')}")
+        faults = log.count("ended by a fault") + log.count("thread failed")
+        print(f"faults of the node in its log: {faults}")
         print(f"threads {scene.threads()}, half-written files {scene.leftovers()}")
+    sys.exit(1 if faults or sent.ends["hang"] or sent.ends["slow"] else 0)
 
 
 if __name__ == "__main__":

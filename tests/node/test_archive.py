@@ -13,7 +13,8 @@ import pytest
 
 from dicom_node.config import load
 from dicom_node.engine import archive, workflow
-from dicom_node.engine.outbox import Item, Outbox
+from dicom_node.engine.outbox import Outbox
+from dicom_node.engine.outbox_tables import Item
 from dicom_node.errors import NodeError
 from dicom_node.log import read_key
 from dicom_node.studies.collect import Collector

@@ -17,6 +17,7 @@ from dicom_node.config import Config, load
 from dicom_node.engine.worker import Worker
 from dicom_node.errors import NodeError
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.studies.timeline import Event, State
 from models.contrast import Contrast
 from pipeline.select import BUILT_IN
 from tests.support.services import command, copy_study
@@ -171,6 +172,18 @@ def test_release_queues_a_study_with_the_chosen_series(config: Path, held: Study
     assert "T2W = series 5, t2_tse_tra, chosen by hand" in command("show", held.uid, "--config", str(config))
     assert "Forgotten" in command(*release, "--forget")
     assert held.choices() == {}
+
+
+def test_every_failed_study_is_read_again_and_no_other_one(config: Path):
+    spool = Spool(config.parent / "data")
+    states = (State.FAILED, State.DELIVERED, State.FAILED, State.HELD)
+    for number, state in enumerate(states):
+        spool.store(f"2.25.{number}", f"2.25.{number}.1", b"content")
+        spool.study(f"2.25.{number}").note(Event.FAILED if state == State.FAILED else Event.READ, state)
+    told = command("retry", "--all-failed", "--config", str(config))
+    assert told == "0 deliveries are tried at once.\n2 failed studies are read again.\n"
+    after = [spool.study(f"2.25.{number}").state() for number in range(4)]
+    assert after == ["queued", "delivered", "queued", "held"]
 
 
 def test_release_refuses_what_would_still_be_held(config: Path, held: Study):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 
 from dicom_node.engine.addressing import Addressing
 from dicom_node.engine.delivery import Deliveries, pause_s
-from dicom_node.engine.outbox import Item, Outbox
+from dicom_node.engine.outbox import Outbox
+from dicom_node.engine.outbox_tables import Item
 from dicom_node.engine.waking import wake
 from dicom_node.errors import DeliveryError, PeerAway
 from dicom_node.studies.timeline import Event, State
 from tests.support.delivering import RUN, Sender, leave_objects, scored_study, sender
 from tests.support.destinations import SUCCESS
+from tests.support.services import wait_for
 
 UID = "2.25.41"
 
@@ -148,6 +151,37 @@ def test_a_run_that_left_no_object_is_set_aside_at_once(node: Sender):
     attempt(node)
     standing = node.standing(UID, "pacs")
     assert (standing.progress, standing.code) == ("refused", "object_missing")
+
+
+@pytest.mark.parametrize("status", [0x0110, SUCCESS])
+def test_a_failure_after_the_proof_is_no_news(tmp_path: Path, status: int):
+    with sender(tmp_path, "pacs") as node:
+        pacs = node.destinations["pacs"]
+
+        def late() -> int:
+            node.wait(UID, "pacs", "verified")
+            return status
+
+        pacs.answer = late
+        scored_study(node.spool, UID)
+        node.address(UID)
+        with node.working():
+            wait_for(lambda: waits(node) == [], 20, "the end of the delivery")
+    assert [event for event in node.events(UID) if "failed" in event] == []
+    assert (node.events(UID)[-1], node.state(UID)) == ("delivered", "delivered")
+
+
+def test_a_time_out_after_the_proof_is_no_news(node: Sender):
+    scored_study(node.spool, UID)
+    attempt(node)
+    with Outbox(node.config.node.engine_url) as outbox:
+        # As a worker leaves it that dies between the proof and the row.
+        outbox.put(Item(UID, RUN, "sr", "pacs"), 1000)
+        due = outbox.take("pacs", "worker")
+        assert due is not None
+        Deliveries(node.config, node.spool, outbox).attempt(replace(due, asked="2.25.5"))
+        assert outbox.undelivered() == []
+    assert node.events(UID)[-1] == "delivered"
 
 
 def test_a_newer_result_takes_the_place_of_one_that_waits(node: Sender):

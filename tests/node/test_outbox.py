@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.engine.outbox import HELD_S, LONGEST_PAUSE_S, Due, Item, Outbox
+from dicom_node.engine.outbox import HELD_S, LONGEST_PAUSE_S, Outbox
+from dicom_node.engine.outbox_tables import Due, Item
 from dicom_node.errors import NodeError
 from tests.support.databases import Postgres
 
@@ -85,6 +86,37 @@ def test_what_a_dead_worker_held_comes_free(waiting: Waiting):
     waiting.take(holder="dead")
     waiting.clock.now_s += HELD_S + 1
     assert waiting.take(holder="another").item == SR
+
+
+def test_who_works_on_a_row_keeps_it_and_what_got_lost_comes_free(waiting: Waiting):
+    waiting.put(SR, PAGE)
+    worked_on, lost = waiting.take(), waiting.take()
+    for _ in range(3):
+        waiting.clock.now_s += HELD_S / 2
+        waiting.outbox.hold("one", [worked_on])
+        waiting.outbox.hold("another", [])
+    # The attempt for it never began: nobody waits until its time is over.
+    assert waiting.take(holder="another").item == lost.item
+    assert waiting.nothing_due(holder="another")
+    # What another worker has by now is not taken back.
+    waiting.outbox.hold("one", [worked_on, lost])
+    waiting.outbox.release("another")
+    assert waiting.take(holder="another").item == lost.item
+
+
+def test_a_look_whether_a_destination_is_back_may_take_long(waiting: Waiting):
+    waiting.put(SR, PAGE)
+    waiting.outbox.away(waiting.take(), 10)
+    waiting.clock.now_s += 11
+    probe = waiting.take()
+    assert probe.probe
+    for _ in range(3):
+        waiting.clock.now_s += HELD_S / 2
+        waiting.outbox.hold("one", [probe])
+        assert waiting.nothing_due(holder="another")
+    # And one whose worker is gone holds nobody up for longer.
+    waiting.clock.now_s += HELD_S + 1
+    assert waiting.take(holder="another").probe
 
 
 def test_many_workers_take_each_row_once(waiting: Waiting):
@@ -195,32 +227,32 @@ def test_a_woken_object_goes_out_though_its_destination_seems_away(waiting: Wait
 def test_waiting_for_a_proof_is_a_row_too(waiting: Waiting):
     waiting.put(SR, PAGE)
     due = waiting.take()
-    waiting.outbox.ask(due, "2.25.9", "2.25.10", 300)
-    waiting.outbox.asked("2.25.9")
-    assert waiting.outbox.waits_for("2.25.9") is not None
+    waiting.outbox.requests.begin(due, "2.25.9", "2.25.10", 300)
+    waiting.outbox.requests.sent("2.25.9")
+    assert waiting.outbox.requests.waits_for("2.25.9") is not None
     waiting.outbox.away(waiting.take(), 5000)
     waiting.clock.now_s += 300
     # That its time is over is told without the destination.
     over = waiting.take()
     assert (over.item, over.asked, over.left_s) == (due.item, "2.25.9", 700)
     waiting.outbox.again(over, 30)
-    assert waiting.outbox.waits_for("2.25.9") is None
+    assert waiting.outbox.requests.waits_for("2.25.9") is None
     # Yet it counts when it comes, once.
-    request = waiting.outbox.answered("2.25.9")
+    request = waiting.outbox.requests.answered("2.25.9")
     assert request is not None
     assert (request.item, request.sop_instance_uid) == (due.item, "2.25.10")
-    assert waiting.outbox.answered("2.25.9") is None
+    assert waiting.outbox.requests.answered("2.25.9") is None
 
 
 def test_a_result_that_is_faster_than_we_are_is_not_lost(waiting: Waiting):
     waiting.put(SR)
     due = waiting.take()
-    waiting.outbox.ask(due, "2.25.9", "2.25.10", 300)
-    assert waiting.outbox.answered("2.25.9") is not None
-    refused = waiting.outbox.waits_for("2.25.9")
+    waiting.outbox.requests.begin(due, "2.25.9", "2.25.10", 300)
+    assert waiting.outbox.requests.answered("2.25.9") is not None
+    refused = waiting.outbox.requests.waits_for("2.25.9")
     assert refused is not None
     waiting.outbox.again(refused, 30)
-    waiting.outbox.asked("2.25.9")
+    waiting.outbox.requests.sent("2.25.9")
     waiting.clock.now_s += 30
     assert waiting.take().failures == 1
 

@@ -12,7 +12,8 @@ import pytest
 from dicom_node.config import Config, RetentionSection, load
 from dicom_node.engine import workflow
 from dicom_node.engine.housekeeping import purge
-from dicom_node.engine.outbox import Item, Outbox
+from dicom_node.engine.outbox import Outbox
+from dicom_node.engine.outbox_tables import Item
 from dicom_node.studies.index import Index
 from dicom_node.studies.listing import Filters, find
 from dicom_node.studies.retention import Expired, What, empty_trash, expired, remove, remove_images, remove_study

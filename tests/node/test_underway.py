@@ -11,7 +11,7 @@ import pytest
 
 from dicom_node.engine import underway
 from dicom_node.engine.underway import MAX_CRASHES, CrashedTooOften, PutBack, Underway, is_full
-from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
+from dicom_node.errors import DatabaseUnusable, SpoolError, SpoolFull, StudyUnknown
 from dicom_node.studies.spool import Spool
 from tests.support.services import wait_for
 
@@ -164,6 +164,13 @@ def full(cause: OSError) -> SpoolError:
         raise SpoolError("It refuses.") from cause
     except SpoolError as error:
         return error
+
+
+def test_a_database_that_is_away_is_no_fault_of_a_study(spool: Spool):
+    work = Underway(spool)
+    with pytest.raises(PutBack), work.work(STUDY, WORK):
+        work.put_back_if_it_passes(STUDY, DatabaseUnusable("It is away."))
+    work.put_back_if_it_passes(STUDY, ValueError("shape"))
 
 
 @pytest.mark.parametrize(

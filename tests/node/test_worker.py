@@ -80,7 +80,9 @@ def test_a_result_is_known_while_it_is_that_of_the_study(tmp_path: Path, study: 
         study.note(Event.DELIVERED, State.DELIVERED)
 
     def known(run: str) -> bool:
-        return hands.read(study.uid, run, lambda _, function: function())["known"]
+        assert hands.read(study.uid, run, lambda _, function: function()) == {"state": State.SCORED}
+        # What is known changes no state.
+        return study.timeline().entries[-1].state is None
 
     assert known("second")
     assert study.state() == "delivered"

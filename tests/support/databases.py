@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from dicom_node.net.held_port import held_port
 from tests.support.services import ENDS_WITH_US, require, wait_for
@@ -79,6 +81,16 @@ class Postgres:
             self._server.send_signal(2)
             self._server.wait(60)
             self._server = None
+
+    @contextmanager
+    def locked(self, table: str) -> Iterator[Callable[[], int]]:
+        """Let whoever uses a table wait, until all connections are cut or the block ends; yield how many wait."""
+        with psycopg.connect(host="127.0.0.1", port=self.port, user="node", dbname="postgres") as connection:
+            connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            with suppress(psycopg.OperationalError):
+                yield lambda: (connection.execute(waiting).fetchone() or (0,))[0]
+                connection.rollback()
 
     def cut(self) -> None:
         """Cut every connection from the server's side."""

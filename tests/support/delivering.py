@@ -21,7 +21,8 @@ from pydicom.uid import (
 
 from dicom_node.config import Config, load
 from dicom_node.engine.addressing import Addressing, identified
-from dicom_node.engine.outbox import Item, Outbox
+from dicom_node.engine.outbox import Outbox
+from dicom_node.engine.outbox_tables import Item
 from dicom_node.engine.sending import sending
 from dicom_node.engine.waking import wake
 from dicom_node.net.held_port import held_port

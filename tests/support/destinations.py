@@ -44,6 +44,8 @@ class Destination:
         Returns what it commits to of the asked references, and what not with which Failure Reason; None: no result.
     result_after_s
         How long a result takes.
+    answer
+        Returns the status of the request for storage commitment, when it is to be answered.
     lists
         Returns the answer to a C-FIND of images, by what is stored.
     services
@@ -63,6 +65,7 @@ class Destination:
     store: Callable[[evt.Event], int] = lambda _: SUCCESS
     outcome: Callable[[list[str]], tuple[list[str], dict[str, int]] | None] = lambda uids: (uids, {})
     result_after_s: float = _LATER_S
+    answer: Callable[[], int] = lambda: SUCCESS
     lists: Callable[[Counter[str]], list[dict[str, str]]] = lambda stored: [{"SOPInstanceUID": uid} for uid in stored]
     services: Sequence[str] = (
         *STORED,
@@ -141,7 +144,7 @@ class Destination:
         timer = threading.Timer(self.result_after_s, self.report, request)
         timer.daemon = True
         timer.start()
-        return SUCCESS, None
+        return self.answer(), None
 
     def _on_find(self, event: evt.Event) -> Iterator[tuple[int, Dataset]]:
         for elements in self.lists(self.stored):
