@@ -14,7 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicom_node.config import Config, load, parse
-from dicom_node.engine.outbox import Item, Outbox
+from dicom_node.engine.outbox import Outbox
+from dicom_node.engine.outbox_tables import Item
 from dicom_node.engine.survey import survey
 from dicom_node.studies.index import Index
 from dicom_node.studies.spool import Spool
