@@ -18,11 +18,10 @@ from models.training.brain.non_heads import NonHeads
 _SOFT_TISSUE, _OUTER_FLUID, _VEIN, _BONE = map(
     TISSUE_NAMES.index, ("soft tissue", "outer fluid", "vein", "cortical bone")
 )
+_FATTY = [TISSUE_NAMES.index(name) for name in ("soft tissue", "skin", "cancellous bone")]
 _BARE_SHARE, _FACELESS_SHARE = 0.07, 0.3
 """Of the images, those that lose all but a rim around the brain, and those and the ones that lose the face: public data
 sets come defaced or stripped, hospital images do not."""
-_NON_HEAD_SHARE = 0.1
-"""Of the draws, those that show no head, so that the right mask is empty."""
 _CHILD_SHARE, _CHILD_SCALE = 0.35, 0.85
 """Of the heads, those that are a child's: small, and the face smaller still."""
 _SKULL_BASE_MM, _FOREHEAD_MM = -55.0, 75.0
@@ -30,8 +29,12 @@ _SKULL_BASE_MM, _FOREHEAD_MM = -55.0, 75.0
 _TIGHT_SHARE, _DURA_SHARE = 0.5, 0.3
 """Of the heads, those whose bone lies close to the brain, as it does in the young: the maps are of people with much
 fluid; and those that show dura or vessels between the two."""
+_TURNS_DEGREES = (25, 15, 25)
+"""About the axes z, y and x: patients lie on their side, and children as they sleep."""
+_BRIGHT_SHARE, _BRIGHTEST = 0.5, 5.0
+"""Of the images, those whose fat outshines the brain: in scalp and face it lies at the coil, and T1W favours it."""
 _MOSTLY_BRAIN = 0.5
-"""Fraction from which on a voxel counts as brain where the field of view is laid around it."""
+"""Fraction from which on a voxel counts as brain where its signal is read and the field of view laid around it."""
 
 # Relative intensities by contrast, in the order of TISSUE_NAMES; jittered for every image.
 CONTRASTS = {
@@ -60,6 +63,8 @@ class HeadImages:
         Isotropic voxel size of the network.
     seed
         Start of the random sequence; the same seed gives the same images.
+    non_head_share
+        Of the draws, those that show no head, so that the right mask is empty.
 
     Notes
     -----
@@ -67,10 +72,18 @@ class HeadImages:
     the deformation is the costly part.
     """
 
-    def __init__(self, heads: list[LabelMap], patch_zyx: tuple[int, int, int], spacing_mm: float, seed: int) -> None:
+    def __init__(
+        self,
+        heads: list[LabelMap],
+        patch_zyx: tuple[int, int, int],
+        spacing_mm: float,
+        seed: int,
+        non_head_share: float = 0.06,
+    ) -> None:
         self.heads = heads
         self.patch_zyx = patch_zyx
         self.spacing_mm = spacing_mm
+        self.non_head_share = non_head_share
         self.random = torch.Generator().manual_seed(seed)
         self._non_heads = NonHeads(len(TISSUE_NAMES), self.random)
 
@@ -92,7 +105,7 @@ class HeadImages:
         brain = F.avg_pool3d(brain_fine.float(), 2)
         images, brains = [], []
         for _ in range(batch):
-            image = self._faults(self._scan(self._paint(tissue_fine, brain_fine)))
+            image = self._faults(self._scan(self._paint(tissue_fine, brain_fine)), brain)
             if brain.any():
                 image = self._deface(image, brain)
             image, inside = self._field_of_view(image, brain)
@@ -123,7 +136,7 @@ class HeadImages:
     def _anatomy(self) -> tuple[Tensor, Tensor]:
         """Return tissue and brain, at half the network's spacing, of a head or of something else."""
         tissue, brain = self._pose(self.heads[self._integer(len(self.heads))])
-        if self._chance(_NON_HEAD_SHARE):
+        if self._chance(self.non_head_share):
             return self._non_heads.draw(tissue, brain), torch.zeros_like(brain)
         if self._chance(_TIGHT_SHARE):
             tissue = tissue.masked_fill((tissue == _OUTER_FLUID) & (brain == 0), _BONE)
@@ -139,7 +152,7 @@ class HeadImages:
         child = self._chance(_CHILD_SHARE)
         scale = self._uniform(0.6, _CHILD_SCALE) if child else self._uniform(0.75, 1.15)
         stretch = torch.tensor([scale * self._uniform(0.93, 1.07) for _ in range(3)])
-        angles = [self._uniform(-1, 1) * np.deg2rad(limit) for limit in (12, 12, 20)]
+        angles = [self._uniform(-1, 1) * np.deg2rad(limit) for limit in _TURNS_DEGREES]
         matrix = _rotation(angles) / stretch[:, None]
         centre_voxel = torch.nonzero(head.brain_zyx[::4, ::4, ::4]).float().mul(4).mean(0)
         # Sagittal scans reach far down the neck: the brain then lies high in the patch.
@@ -172,6 +185,10 @@ class HeadImages:
             means = torch.rand(count, generator=self.random)
             if self._chance(0.7):
                 means[TISSUE_NAMES.index("outer fluid")] = means[TISSUE_NAMES.index("ventricles")]
+        brightest = 1.0
+        if self._chance(_BRIGHT_SHARE):
+            brightest = self._uniform(1, _BRIGHTEST)
+            means[_FATTY] *= torch.tensor([self._uniform(1, brightest) for _ in _FATTY])
         means[0] = self._uniform(0.0, 0.08) if self._chance(0.9) else self._uniform(0, 1)
         deviations = 0.02 + 0.08 * torch.rand(count, generator=self.random)
         index = tissue.long()
@@ -183,7 +200,7 @@ class HeadImages:
         if self._chance(0.6):
             # The maps know one soft tissue; images show muscle and fat.
             fat = (self._smooth_field(16, size) > self._uniform(0.0, 0.8)) & (tissue == _SOFT_TISSUE)
-            image = torch.where(fat, self._uniform(0, 1) + 0.05 * texture, image)
+            image = torch.where(fat, self._uniform(0, brightest) + 0.05 * texture, image)
         if self._chance(0.4):
             spots = (self._smooth_field(14, size) > self._uniform(1.2, 2.0)) & (brain > 0)
             image = image + spots * self._uniform(-0.4, 0.4)
@@ -194,12 +211,12 @@ class HeadImages:
         kernel = [2, 2, 2]
         if self._chance(0.6):
             thickness = round(self._uniform(1, 7) / (self.spacing_mm / 2))
-            kernel[self._integer(3) if self._chance(0.4) else 0] = max(1, thickness)
+            kernel[self._integer(3) if self._chance(0.6) else 0] = max(1, thickness)
         averaged = F.avg_pool3d(image, kernel)
         return F.interpolate(averaged, size=self.patch_zyx, mode="trilinear")
 
-    def _faults(self, image: Tensor) -> Tensor:
-        """Bias field, blur, ghosts, gamma and noise."""
+    def _faults(self, image: Tensor, brain: Tensor) -> Tensor:
+        """Bias field, blur, ghosts, gamma and noise; the noise is a share of the brain's signal, where there is one."""
         size = self.patch_zyx
         image = image * torch.exp(self._uniform(0, 0.5) * self._smooth_field(4, size))
         if self._chance(0.45):
@@ -210,15 +227,16 @@ class HeadImages:
             axis, shift = 2 + self._integer(3), 6 + self._integer(20)
             image = image + self._uniform(0.03, 0.15) * torch.roll(image, shift, axis)
         image = (image / image.amax().clamp_min(1e-6)) ** np.exp(self._uniform(-0.4, 0.4))
-        signal = image[image > image.mean()].mean()
+        shown = brain > _MOSTLY_BRAIN if brain.any() else image > image.mean()
+        signal = image[shown].mean()
         noise = self._uniform(0, 0.12) * signal * torch.randn(image.shape, generator=self.random)
         if self._chance(0.5):
             return torch.sqrt((image + noise) ** 2 + noise**2)
         return image + noise
 
     def _coil_sensitivity(self) -> Tensor:
-        """Return a brightness that falls or rises from the rim of the head to its middle."""
-        axes = [torch.linspace(-1, 1, size) - self._uniform(-0.3, 0.3) for size in self.patch_zyx]
+        """Return a brightness that falls or rises from the rim of the head to its middle, or to one side."""
+        axes = [torch.linspace(-1, 1, size) - self._uniform(-0.6, 0.6) for size in self.patch_zyx]
         z, y, x = torch.meshgrid(*axes, indexing="ij")
         return torch.exp(self._uniform(-0.6, 2.2) * (z**2 + y**2 + x**2))
 

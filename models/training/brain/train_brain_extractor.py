@@ -139,7 +139,7 @@ def export(weights: dict[str, Tensor], folder: Path) -> None:
 def train(
     heads: HeadImages, state_file: Path, hours: float, batch: int, learning_rate: float, start: Path | None = None
 ) -> dict[str, Tensor]:
-    """Train for a span of computing time and return the averaged weights.
+    """Train for a span of processor time and return the averaged weights.
 
     Parameters
     ----------
@@ -148,7 +148,8 @@ def train(
     state_file
         Checkpoint that is resumed where it exists, and written every 50 steps and at the end.
     hours
-        Computing time over all resumptions; the learning rate falls along a cosine over it.
+        Processor time over all resumptions, so that a busy machine shortens nothing; the learning rate falls along a
+        cosine over it.
     batch
         Images of a step, at least 1.
     learning_rate
@@ -178,7 +179,7 @@ def train(
     else:
         average.load_state_dict(network.state_dict())
     while spent_s < hours * 3600:
-        started_s = time.monotonic()
+        started_s = time.process_time()
         for group in optimiser.param_groups:
             warm_up = min(1.0, (step + 1) / _WARM_UP_STEPS)
             group["lr"] = learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * spent_s / (hours * 3600)))
@@ -195,8 +196,9 @@ def train(
         with torch.no_grad():
             for mean, current in zip(average.parameters(), network.parameters(), strict=True):
                 mean.lerp_(current, 1 - decay)
-        smooth_loss = float(value) if math.isnan(smooth_loss) else 0.98 * smooth_loss + 0.02 * float(value)
-        spent_s += time.monotonic() - started_s
+        cost = float(value.detach())
+        smooth_loss = cost if math.isnan(smooth_loss) else 0.98 * smooth_loss + 0.02 * cost
+        spent_s += time.process_time() - started_s
         if step % _CHECKPOINT_EVERY_STEPS == 0 or spent_s >= hours * 3600:
             _save(state_file, network, average, optimiser, step, spent_s)
             print(f"step {step}  {spent_s / 60:.1f} min  loss {smooth_loss:.4f}", flush=True)
@@ -228,7 +230,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--state", type=Path, required=True, help="checkpoint to resume from and to write")
     parser.add_argument("--start", type=Path, help="model folder whose weights a new training begins with")
-    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--hours", type=float, default=1.0, help="of processor time")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
