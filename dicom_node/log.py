@@ -30,7 +30,7 @@ PSEUDONYM_KEY = "pseudonym.key"
 # Dotted digits of a length only instance UIDs have; UIDs the standard registers say nothing about a patient.
 _INSTANCE_UID = re.compile(r"(?<![\d.])(?!1\.2\.840\.10008\.)(?=[\d.]{21})[0-2]\.\d+\.[\d.]*\d")
 _PSEUDONYM = re.compile(r"[0-9a-f]{12}")
-_QUOTING = ("pydicom", "pynetdicom", "highdicom", "py.warnings")
+_QUOTING = ("pydicom", "pynetdicom", "highdicom", "apprise", "py.warnings")
 _OWN_MESSAGES = (NodeError, OSError)
 
 

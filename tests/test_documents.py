@@ -42,6 +42,7 @@ from dicom_node.net.tls_faults import TLSFault
 from dicom_node.net.tls_sentences import REFUSED
 from dicom_node.net.upper_layer import AbortReason, Rejection
 from dicom_node.studies.timeline import Event, State
+from dicom_node.watch.alarm_rules import MEANING, Rule
 from dicom_node.watch.metrics import METRICS
 from dicom_node.web.probes import PROBES
 from models.contrast import Contrast
@@ -290,6 +291,11 @@ def test_every_metric_stands_in_the_runbook():
     rows = table(RUNBOOK, "metric", "labels", "meaning")
     listed = {row["metric"].strip("`"): (row["meaning"], tuple(named([row], "labels"))) for row in rows}
     assert listed == {f"dicom_node_{name}": said for name, said in METRICS.items()}
+
+
+def test_every_alarm_stands_in_the_runbook():
+    assert {row["rule"].strip("`"): row["told when"] for row in table(RUNBOOK, "rule", "told when")} == MEANING
+    assert set(MEANING) == set(Rule)
 
 
 def test_every_probe_stands_in_the_runbook():

@@ -41,6 +41,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "init": node.init,
     "check": node.check_,
     "status": watching.status,
+    "alarms": watching.alarms,
+    "watch": watching.watch,
     "callers": node.callers,
     "serve": node.serve,
     "receive": node.receive,

@@ -62,7 +62,7 @@ def serve(config: ConfigOption = None) -> None:
     from dicom_node.engine import supervisor
 
     with service("serve", config) as (settings, file):
-        supervisor.serve(file, pages=settings.web.serve)
+        supervisor.serve(file, pages=settings.web.serve, alarms=settings.alarms.wanted)
 
 
 def receive(config: ConfigOption = None) -> None:

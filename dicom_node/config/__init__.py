@@ -1,5 +1,6 @@
 """The configuration: frozen sections, the words of their keys, and the file that they are read from."""
 
+from dicom_node.config.alarms_section import AlarmsSection
 from dicom_node.config.file import example_toml, load, parse
 from dicom_node.config.sections import (
     AuditSection,
@@ -19,6 +20,7 @@ from dicom_node.config.tls_section import ClientCertificates, TLSProfile, TLSSec
 from dicom_node.config.web_section import WebSection, WithoutSignIn
 
 __all__ = [
+    "AlarmsSection",
     "AuditSection",
     "BrainSection",
     "ClientCertificates",

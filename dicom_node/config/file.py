@@ -89,8 +89,9 @@ def _with_whole_paths(config: Config, folder: Path) -> Config:
     named = {"certificate": config.tls.certificate, "key": config.tls.key}
     files = {name: path and whole(path) for name, path in named.items()}
     tls = config.tls.model_copy(update={**files, "ca": tuple(map(whole, config.tls.ca))})
+    alarms = config.alarms.model_copy(update={"to_file": config.alarms.to_file and whole(config.alarms.to_file)})
     peers = tuple(peer.model_copy(update={"tls_ca": tuple(map(whole, peer.tls_ca))}) for peer in config.peers)
-    return config.model_copy(update={"node": node, "tls": tls, "peers": peers})
+    return config.model_copy(update={"node": node, "tls": tls, "peers": peers, "alarms": alarms})
 
 
 def example_toml() -> str:

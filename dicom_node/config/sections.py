@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from dicom_node.config.alarms_section import AlarmsSection
 from dicom_node.config.tls_section import ClientCertificates, TLSSection
 from dicom_node.config.values import AETitle, Fingerprint, Pattern, Port, Reporter, Seconds, Section
 from dicom_node.config.web_section import WebSection
@@ -309,6 +310,7 @@ class Config(Section):
     delivery: DeliverySection = Field(default_factory=DeliverySection)
     retention: RetentionSection = Field(default_factory=RetentionSection)
     audit: AuditSection = Field(default_factory=AuditSection)
+    alarms: AlarmsSection = Field(default_factory=AlarmsSection)
     web: WebSection = Field(default_factory=WebSection)
 
     @model_validator(mode="after")

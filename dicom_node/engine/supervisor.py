@@ -46,7 +46,7 @@ class _Child:
         return self.process is not None and self.process.poll() is None
 
 
-def serve(config_file: Path, program: str = "dicom_node", *, pages: bool = False) -> None:
+def serve(config_file: Path, program: str = "dicom_node", *, pages: bool = False, alarms: bool = False) -> None:
     """Run receiver and worker as child processes until a signal; one that ends is started again.
 
     The worker is stopped first, so that the port stays open while it finishes; a second signal ends all at once.
@@ -59,6 +59,8 @@ def serve(config_file: Path, program: str = "dicom_node", *, pages: bool = False
         Module whose verbs the children run.
     pages
         Whether the web pages run too; nothing else waits for them, or ends with them.
+    alarms
+        The same for the alarms.
 
     Raises
     ------
@@ -68,6 +70,8 @@ def serve(config_file: Path, program: str = "dicom_node", *, pages: bool = False
     children = [_Child(program, "receive", RECEIVER_STOP_S), _Child(program, "work", STOP_S)]
     if pages:
         children.insert(0, _Child(program, "web", PAGES_STOP_S, needed=False))
+    if alarms:
+        children.insert(0, _Child(program, "watch", PAGES_STOP_S, needed=False))
     hurry = _Hurry()
     with until_signal(hurry) as stop:
         try:
