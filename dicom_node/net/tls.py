@@ -7,6 +7,7 @@ at least. Of the cipher suites of TLS 1.3 those are offered that OpenSSL offers 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -83,6 +84,14 @@ def server_context(config: Config) -> ServerContext:
     return context
 
 
+def say_goodbye(connection: socket.socket) -> None:
+    """Tell the other side of TLS that nothing was cut off (close_notify, RFC 8446 6.1), without waiting for its own."""
+    if isinstance(connection, ssl.SSLSocket):
+        with contextlib.suppress(OSError, ValueError):
+            connection.setblocking(False)
+            connection.unwrap()
+
+
 class ClientContext(ssl.SSLContext):
     """How the node calls one peer, and what came of it: pynetdicom keeps neither (no upstream issue known).
 
@@ -108,6 +117,7 @@ class _Connection(ssl.SSLSocket):
 
     def shutdown(self, how: int) -> None:
         """Close as well what is connected no longer: pynetdicom leaves it to the garbage collector."""
+        say_goodbye(self)
         try:
             super().shutdown(how)
         except OSError:

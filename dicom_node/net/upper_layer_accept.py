@@ -24,7 +24,7 @@ from typing import Final
 
 from dicom_node.net.addresses import plain_address
 from dicom_node.net.strangers import Strangers
-from dicom_node.net.tls import PortTLS
+from dicom_node.net.tls import PortTLS, say_goodbye
 from dicom_node.net.tls_faults import TLSFault, begins_tls, fault_of
 from dicom_node.net.upper_layer import (
     HEADER_BYTES,
@@ -313,6 +313,7 @@ class Door:
     def _await_close(self, connection: socket.socket, address: str) -> None:
         try:
             connection.setblocking(False)
+            say_goodbye(connection)
             connection.shutdown(socket.SHUT_WR)
             self._admit(_Waiting(connection, address, time.monotonic() + ARTIM_S, State.AWAITING_CLOSE))
         except (OSError, ValueError, KeyError):

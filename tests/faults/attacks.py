@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -319,17 +319,23 @@ class _OtherPeer:
 
 
 @contextlib.contextmanager
-def attacked_receiver(folder: Path, *, patient: bool = False) -> Iterator[Scene]:
-    """Yield a receiver with two peers, PACS and OTHER, that runs as long as the block."""
+def attacked_receiver(
+    folder: Path,
+    *,
+    patient: bool = False,
+    titles: Sequence[str] = ("PACS", "OTHER"),
+    max_object_gb: float = MAX_OBJECT_GB,
+) -> Iterator[Scene]:
+    """Yield a receiver with peers of these titles that runs as long as the block."""
     peers = "".join(
         f'[[peers]]\nname = "{name.lower()}"\nae_title = "{name}"\nhost = "127.0.0.1"\nroles = ["source"]\n'
-        for name in ("PACS", "OTHER")
+        for name in titles
     )
     with held_port() as port:
         config = folder / "node.toml"
         config.write_text(
             f'[node]\nbind = "127.0.0.1"\nport = {port}\ndata_dir = "data"\n'
-            f"[receive]\ndisk_reserve_gb = 0.1\nmax_object_gb = {MAX_OBJECT_GB}\n{peers}"
+            f"[receive]\ndisk_reserve_gb = 0.1\nmax_object_gb = {max_object_gb}\n{peers}"
         )
         command = [sys.executable, "-P", "-m", "dicom_node", "receive", "--config", str(config)]
         with started(command, folder / "receiver.log", port) as process:

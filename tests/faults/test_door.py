@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.attacks import attacked_receiver
+from tests.faults.load import ASSOCIATIONS_BAR_MB, BUSY, OBJECT_BAR_MB, TITLES, large_object, open_associations
 from tests.faults.pdu_fuzz import conversations_of, fuzz
 from tests.faults.soak import soak
 from tests.support.services import STORESCU, require
@@ -27,6 +28,16 @@ def test_mutated_pdus_crash_and_hang_nothing(tmp_path: Path):
         log = (tmp_path / "receiver.log").read_text("utf-8")
     assert "ended by a fault" not in log
     assert "thread failed" not in log
+
+
+@pytest.mark.measures
+def test_a_large_object_and_many_associations_cost_little(tmp_path: Path):
+    with attacked_receiver(tmp_path, titles=TITLES, max_object_gb=4) as scene:
+        one = large_object(scene, 2**27)
+        many = open_associations(scene, 120, watch_s=2)
+    assert one.grown_mb < OBJECT_BAR_MB
+    assert many.grown_mb < ASSOCIATIONS_BAR_MB / 4
+    assert many.cpu_share < BUSY
 
 
 @pytest.mark.measures

@@ -28,6 +28,7 @@ from tests.faults.access import (
     listening,
 )
 from tests.node.test_scp import make_instance
+from tests.support.raw_association import RELEASE_RQ, RELEASED
 from tests.support.services import ECHOSCU, STORESCU, require
 
 
@@ -74,6 +75,27 @@ def test_a_session_that_is_resumed_is_still_of_its_peer(
         assert ask(second, calling, "TSCNODE") is let_in
         assert ask(first, b"PACS", "TSCNODE")
     assert let_in or node.refused.get(timeout=10).reason is Reason.CERTIFICATE_OF_ANOTHER
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_connection_over_tls_ends_with_a_word(node: Node, certificates: Certificates, version: ssl.TLSVersion):
+    """Both ends say close_notify: who gets none cannot tell an end from a cut."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.maximum_version = False, version
+    context.load_verify_locations(certificates.ours.file)
+    shown = certificates.shown["own CA"]
+    context.load_cert_chain(shown.certificate, shown.key)
+    with (
+        socket.create_connection((HERE, node.receiver.tls_port), 10) as plain,
+        context.wrap_socket(plain, suppress_ragged_eofs=False) as connection,
+    ):
+        assert ask(connection, b"PACS", "TSCNODE")
+        while connection.pending():
+            connection.recv(4096)
+        connection.sendall(RELEASE_RQ)
+        assert connection.recv(10)[0] == RELEASED
+        # Raises SSLEOFError where the end comes without a word.
+        assert connection.recv(1) == b""
 
 
 def test_studies_come_over_tls_and_as_many_at_once(node: Node, certificates: Certificates, tmp_path: Path):

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -541,6 +542,50 @@ def test_debian_tools_are_served(receiver: Receiver, spool: Spool, tmp_path: Pat
     assert len(spool.study(STUDY).instances()) == 3
     stranger = subprocess.run([ECHOSCU, *peer[2:]], capture_output=True, text=True, timeout=60, check=False)
     assert "Calling AE Title Not Recognized" in stranger.stderr
+
+
+PROPOSED = {
+    "-xi": "1.2.840.10008.1.2",
+    "-xe": "1.2.840.10008.1.2.1",
+    "-xb": "1.2.840.10008.1.2.2",
+    "-xd": "1.2.840.10008.1.2.1.99",
+    "-xr": "1.2.840.10008.1.2.5",
+    **{f"-x{letter}": f"1.2.840.10008.1.2.4.{number}" for letter, number in {
+        "y": 50, "x": 51, "s": 70, "t": 80, "u": 81, "v": 90, "w": 91, "m": 100, "h": 101, "n": 102, "l": 103,
+        "2": 104, "3": 105, "o": 106, "4": 107, "5": 108,
+    }.items()},
+}  # fmt: skip
+"""Options of storescu, and the transfer syntax that each proposes: all that it can send."""
+
+
+def test_storescu_is_served_in_every_transfer_syntax_that_it_knows(receiver: Receiver, spool: Spool, tmp_path: Path):
+    require(STORESCU)
+    for number, (option, syntax) in enumerate(PROPOSED.items(), 1):
+        uid = UID(syntax)
+        instance = make_instance(syntax=uid)
+        instance.StudyInstanceUID = study = f"{STUDY}.{number}"
+        if uid.is_compressed and not uid.is_deflated:
+            instance.PixelData = encapsulate([bytes(range(256))])
+            instance["PixelData"].VR, instance["PixelData"].is_undefined_length = "OB", True
+        elif uid == ExplicitVRBigEndian:
+            instance["PixelData"].VR = "OB"
+        instance.save_as(tmp_path / f"{option}.dcm", enforce_file_format=True)
+        sent: list[str | Path] = [
+            STORESCU,
+            option,
+            "-R",
+            "-aet",
+            "PACS",
+            "-aec",
+            "TSCNODE",
+            "127.0.0.1",
+            str(receiver.port),
+        ]
+        subprocess.run([*sent, tmp_path / f"{option}.dcm"], check=True, timeout=60)
+        (kept,) = spool.study(study).instances()
+        read = dcmread(kept)
+        assert (option, read.file_meta.TransferSyntaxUID) == (option, uid)
+        assert read.PixelData == instance.PixelData
 
 
 SERVE = """

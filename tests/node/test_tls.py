@@ -273,6 +273,31 @@ def test_a_peer_that_says_nothing_to_tls_is_told(authority: Authority, own: Pair
     assert caught.value.code == TLSFault.NO_ANSWER
 
 
+def test_we_end_a_connection_over_tls_with_a_word(authority: Authority, own: Pair):
+    ended: list[bytes] = []
+    with socket.create_server((HERE, 0)) as server:
+
+        def serve() -> None:
+            context = server_context(config(authority, own))
+            with (
+                server.accept()[0] as plain,
+                context.wrap_socket(plain, server_side=True, suppress_ragged_eofs=False) as secured,
+            ):
+                secured.settimeout(10)
+                ended.append(secured.recv(1))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        peer = pacs(server.getsockname()[1])
+        with socket.create_connection((HERE, peer.port or 0), 10) as plain:
+            connection = client_context(config(authority, own, peer), peer).wrap_socket(plain, server_hostname=HERE)
+            # As pynetdicom ends it.
+            connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        thread.join(20)
+    assert ended == [b""]
+
+
 def test_nobody_there_is_not_a_fault_of_tls(authority: Authority, own: Pair):
     with held_port() as port, pytest.raises(PeerError) as caught:
         scu.echo(config(authority, own), pacs(port))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,8 @@ class Destination:
         SOP classes that it offers.
     calling, called
         Whether our title is known there, and whether it is called by its own.
+    tls
+        How it takes connections and how it makes them; None: in the clear.
     came, stored
         How often each SOP Instance UID came, and was taken.
     asked
@@ -75,6 +78,7 @@ class Destination:
     )
     calling: str = "TSCNODE"
     called: str = "PACS"
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
     came: Counter[str] = field(default_factory=Counter)
     stored: Counter[str] = field(default_factory=Counter)
     asked: list[tuple[str, list[Dataset]]] = field(default_factory=list)
@@ -92,7 +96,8 @@ class Destination:
             (evt.EVT_N_ACTION, self._on_action),
             (evt.EVT_C_FIND, self._on_find),
         ]
-        self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        where, context = ("127.0.0.1", self.port), self.tls[0] if self.tls else None
+        self._server = entity.start_server(where, block=False, evt_handlers=handlers, ssl_context=context)
 
     def down(self) -> None:
         """Listen no more."""
@@ -120,7 +125,8 @@ class Destination:
         entity = AE(self.reports_as)
         entity.add_requested_context(StorageCommitmentPushModel)
         roles: Any = [build_role(StorageCommitmentPushModel, scp_role=True)]
-        association = entity.associate("127.0.0.1", self.node_port, ae_title="TSCNODE", ext_neg=roles)
+        secured = (self.tls[1], "127.0.0.1") if self.tls else None
+        association = entity.associate("127.0.0.1", self.node_port, ae_title="TSCNODE", ext_neg=roles, tls_args=secured)
         if association.is_established:
             kind = 2 if failed else 1
             with contextlib.suppress(RuntimeError, ValueError):
