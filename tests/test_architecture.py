@@ -88,6 +88,7 @@ def test_our_processes_import_nothing_from_the_current_folder():
     assert {file: found for file, found in options.items() if found} == {
         "dicom_node/cli/demo.py": ["'-P'"],
         "dicom_node/engine/supervisor.py": ["'-P'"],
+        "dicom_node/web/pictures.py": ["'-P'"],
     }
 
 

@@ -135,7 +135,7 @@ def constant(call: ast.Call, position: int) -> str | None:
 
 def node_codes() -> set[str]:
     """Return every code that an error of the node or of a model may have."""
-    named = ("SpoolFull", "StudyUnknown", "PeerAway", "ObjectDenied")
+    named = ("SpoolFull", "StudyUnknown", "PeerAway", "ObjectDenied", "AccessRefused")
     places = {"ModelError": 0, "verify_checksums": 1, "_verified": 1, "refusal": 2}
     found = set(config_text.CODES.values()) | {"config_bad_value", "internal_error"} | set(TLSFault)
     for name, call in [*calls("dicom_node"), *calls("pipeline"), *calls("models")]:

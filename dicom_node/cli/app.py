@@ -48,6 +48,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "receive": node.receive,
     "work": node.work,
     "web": node.web,
+    "user": node.user,
     "run": study.run,
     "explain": study.explain_,
     "demo": node.demo,

@@ -13,13 +13,10 @@ from dicom_node.cli.printing import print_line, print_table, progress
 from dicom_node.cli.settings import ConfigOption, config_file, load_config, quiet, study_of
 from dicom_node.errors import CommandError, IndexUnavailable, SpoolError
 from dicom_node.studies.spool import Spool, Study
-from dicom_node.studies.timeline import State
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.studies.retention import Expired
-
-_BUSY = frozenset({State.RECEIVING, State.ARRIVING_LATE, State.QUEUED, State.RUNNING, State.SCORED, State.SENDING})
 
 
 def reindex(config: ConfigOption = None) -> None:
@@ -63,9 +60,8 @@ def _purge_study(settings: Config, study: Study, *, dry_run: bool, yes: bool, fo
     from dicom_node.engine import housekeeping
 
     spool, state = Spool(settings.node.data_dir), study.state()
-    busy = state in _BUSY or study.uid in spool.unfinished
-    if busy and not force:
-        raise SpoolError(f"The study is {state}: wait until it is done, or pass --force.", "study_busy")
+    if not force:
+        housekeeping.refuse_busy(spool, study)
     what = f"study {study.uid}, {state}, with {len(study.instances())} images and its results"
     if dry_run:
         print_line(f"Would remove {what}.")

@@ -12,6 +12,7 @@ import typer
 from dicom_node.cli.printing import print_json, print_line, print_lines, print_table, progress
 from dicom_node.cli.settings import ConfigOption, JsonOption, load_config, quiet, service
 from dicom_node.errors import ConfigError
+from dicom_node.web.users import Role
 from models.whole_files import READABLE_BY_ALL, make_folder, write_whole
 
 
@@ -20,11 +21,14 @@ def init(
     force: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write a commented configuration."""
-    from dicom_node.config import example_toml
+    from dicom_node.config import with_first_password
+    from dicom_node.web.users import FIRST, make_password
 
     if file.exists() and not force:
         raise ConfigError(f"{file} is there already: name another file, or pass --force.", "config_exists")
-    write_whole(file, example_toml().encode(), READABLE_BY_ALL)
+    password, hashed = make_password()
+    write_whole(file, with_first_password(hashed).encode(), READABLE_BY_ALL)
+    print_line(f"Password of the user {FIRST} at the web pages, printed this once: {password}")
     print_line(f"Wrote {file}. Set the AE titles, then run `dicom-node check`.")
 
 
@@ -92,6 +96,25 @@ def web(config: ConfigOption = None) -> None:
 
     with service("web", config) as (settings, file):
         serve_pages(settings, file)
+
+
+def user(
+    name: Annotated[str | None, typer.Argument(help="Name of a user; without one all are listed.")] = None,
+    role: Annotated[Role, typer.Option(help="What the user may do.")] = Role.VIEWER,
+    remove: Annotated[bool, typer.Option("--remove", help="Let the user sign in no more.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Give a user of the web pages a role and a new password, which is printed once; or remove, or list them."""
+    from dicom_node.web.users import Users
+
+    users = Users(load_config(config))
+    if name is None:
+        print_table(("user", "role"), [(each, user.role) for each, user in users.all().items() if user.password])
+    elif remove:
+        users.remove(name)
+        print_line(f"{name} signs in no more; sessions that are open end with the next start of the pages.")
+    else:
+        print_line(f"Password of {name}, {role}, printed this once: {users.put(name, role)}")
 
 
 def demo(

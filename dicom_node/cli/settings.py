@@ -90,14 +90,10 @@ def study_of(config: Config, name: str) -> Study:
 @contextmanager
 def engine_of(config: Config) -> Iterator[Engine]:
     """Yield a connection to the queues."""
-    from dicom_node.engine import workflow
+    from dicom_node.engine.retrying import queues_of
 
-    workflow.migrate(config)
-    engine = workflow.Engine(config)
-    try:
+    with queues_of(config) as engine:
         yield engine
-    finally:
-        engine.close()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from dicom_node.cli.settings import (
     site_rules,
     study_of,
 )
-from dicom_node.errors import CommandError, NodeError, SpoolError
+from dicom_node.errors import CommandError, NodeError
 from dicom_node.studies.overview import Order, overview
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import standings
@@ -198,16 +198,10 @@ def retry(
 
 
 def _retry(settings: Config, spool: Spool, study: Study) -> None:
-    from dicom_node.engine.waking import wake
+    from dicom_node.engine.retrying import retry_study
 
-    owing = study.state() in (State.SCORED, State.SENDING, State.DELIVERY_FAILED)
-    if owing and (woken := wake(settings, spool, study_uid=study.uid)):
-        print_line(_woken(len(woken)))
-        return
-    if not study.instances():
-        raise SpoolError("The images of this study were removed: send it again, it is then read.", "images_removed")
-    with engine_of(settings) as engine:
-        print_line(f"Queued as attempt {engine.retry(study)}.")
+    retried = retry_study(settings, spool, study)
+    print_line(_woken(retried.woken) if retried.woken else f"Queued as attempt {retried.attempt}.")
 
 
 def _retry_failed(settings: Config, spool: Spool) -> None:

@@ -1,7 +1,7 @@
 """The configuration: frozen sections, the words of their keys, and the file that they are read from."""
 
 from dicom_node.config.alarms_section import AlarmsSection
-from dicom_node.config.file import example_toml, load, parse
+from dicom_node.config.file import example_toml, load, parse, with_first_password
 from dicom_node.config.sections import (
     AuditSection,
     BrainSection,
@@ -41,4 +41,5 @@ __all__ = [
     "example_toml",
     "load",
     "parse",
+    "with_first_password",
 ]

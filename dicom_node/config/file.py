@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from dicom_node.config.sections import Config
-from dicom_node.config.sentences import example, refusal
+from dicom_node.config.sentences import example, refusal, toml
 from dicom_node.errors import ConfigError
 
 _MOST_BYTES = 2**20
@@ -97,3 +97,11 @@ def _with_whole_paths(config: Config, folder: Path) -> Config:
 def example_toml() -> str:
     """Return a commented configuration with every key, its meaning and its default; `load` accepts it."""
     return example(Config)
+
+
+def with_first_password(hashed: str) -> str:
+    """Return the commented configuration with the hash of the first password in its place."""
+    lines = example_toml().splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("# first_password = "))
+    lines[place] = f"first_password = {toml(hashed)}"
+    return "\n".join(lines) + "\n"

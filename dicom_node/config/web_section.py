@@ -28,3 +28,9 @@ class WebSection(Section):
         default=WithoutSignIn.LOOPBACK,
         description='Who may look without signing in, at no identifiers: "loopback", or "nobody", as behind a proxy.',
     )
+    first_password: str | None = Field(
+        default=None,
+        pattern=r"^\$argon2id\$",
+        description="Argon2 hash of the password of the user admin, which `dicom-node init` printed once.",
+        examples=["$argon2id$v=19$m=65536,t=3,p=4$..."],
+    )

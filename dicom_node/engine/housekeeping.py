@@ -11,17 +11,20 @@ from datetime import UTC, datetime, timedelta
 from dicom_node.config import Config
 from dicom_node.engine import workflow
 from dicom_node.engine.outbox import Outbox
+from dicom_node.errors import SpoolError
 from dicom_node.log import say
 from dicom_node.studies import retention
 from dicom_node.studies.index import Index, follow
 from dicom_node.studies.retention import Expired, What
 from dicom_node.studies.spool import Spool, Study
+from dicom_node.studies.timeline import State
 from dicom_node.watch import audit
 
 logger = logging.getLogger(__name__)
 
 _END_S = 5.0
 _FIRST_S, _EVERY_S = 60.0, 600.0
+_BUSY = frozenset({State.RECEIVING, State.ARRIVING_LATE, State.QUEUED, State.RUNNING, State.SCORED, State.SENDING})
 
 
 @contextmanager
@@ -84,6 +87,19 @@ def remove_expired(config: Config, spool: Spool, index: Index, stop: threading.E
     finally:
         engine.close()
     return gone
+
+
+def refuse_busy(spool: Spool, study: Study) -> None:
+    """Refuse to remove a study that still arrives, is read or is delivered.
+
+    Raises
+    ------
+    SpoolError
+        ``study_busy``.
+    """
+    state = study.state()
+    if state in _BUSY or study.uid in spool.unfinished:
+        raise SpoolError(f"The study is {state}: wait until it is done, or pass --force.", "study_busy")
 
 
 def purge(config: Config, spool: Spool, study: Study) -> bool:

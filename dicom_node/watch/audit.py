@@ -13,6 +13,8 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,8 @@ class _Audited:
 
 
 _audited = _Audited()
+_acting: ContextVar[Participant | None] = ContextVar("acting", default=None)
+"""Who asked for what this context does, where that is not the user of the process."""
 
 
 def configure(config: Config | None) -> None:
@@ -135,6 +139,27 @@ def _record_refused(caller: RefusedCaller, times: int) -> None:
 _refusals = Refusals(_record_refused)
 
 
+def acts(name: str, address: str) -> None:
+    """Have whatever this context does recorded as done by a user of the web pages.
+
+    Parameters
+    ----------
+    name, address
+        Who, and from where.
+    """
+    _acting.set(Participant(name, requestor=True, role=Role.APPLICATION_LAUNCHER, address=address))
+
+
+def signed_in(name: str, address: str, *, good: bool) -> None:
+    """Record that somebody signed in at the web pages, or gave a wrong password."""
+    who = Participant(name or "(none)", requestor=True, address=address)
+    outcome = Outcome.SUCCESS if good else Outcome.MINOR_FAILURE
+    types = (EventType.LOGIN,)
+    _audited.record(
+        Message(EventID.USER_AUTHENTICATION, ActionCode.EXECUTE, (who, _here()), outcome=outcome, types=types)
+    )
+
+
 def looked(*studies: tuple[str, Path], action: ActionCode = ActionCode.READ, verb: str = "") -> None:
     """Record that the user of this process looked at studies, or changed what becomes of them."""
     for study_uid, folder in studies:
@@ -198,6 +223,9 @@ def _here(role: Role | None = None, *, requestor: bool = False) -> Participant:
 
 
 def _user(role: Role | None = Role.APPLICATION_LAUNCHER) -> Participant:
+    acting = _acting.get()
+    if acting:
+        return replace(acting, role=role)
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in a container

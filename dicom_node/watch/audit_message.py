@@ -31,6 +31,7 @@ class EventID(Enum):
     EXPORT = Code("110106", "Export")
     QUERY = Code("110112", "Query")
     SECURITY_ALERT = Code("110113", "Security Alert")
+    USER_AUTHENTICATION = Code("110114", "User Authentication")
 
 
 class EventType(Enum):
@@ -38,6 +39,7 @@ class EventType(Enum):
 
     APPLICATION_START = Code("110120", "Application Start")
     APPLICATION_STOP = Code("110121", "Application Stop")
+    LOGIN = Code("110122", "Login")
     NODE_AUTHENTICATION = Code("110126", "Node Authentication")
     SOFTWARE_CONFIGURATION = Code("110131", "Software Configuration")
     RECORDING_STARTED = Code("110134", "Audit Recording Started")

@@ -6,6 +6,7 @@ import logging
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,9 +17,11 @@ from starlette.staticfiles import StaticFiles
 
 from dicom_node.errors import CommandError, ConfigError, IndexUnavailable, NodeError, StudyUnknown
 from dicom_node.log import say
-from dicom_node.web import probes, studies_page, study_page
+from dicom_node.web import probes, sign_in_page, studies_page, study_actions, study_page
+from dicom_node.web.access import AccessRefused, SignInNeeded
 from dicom_node.web.headers import SecureHeaders
 from dicom_node.web.page import page
+from dicom_node.web.pictures import NoPicture
 from dicom_node.web.site import Site
 
 logger = logging.getLogger(__name__)
@@ -28,8 +31,17 @@ _STATUSES: Final = {
     IndexUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     CommandError: HTTPStatus.BAD_REQUEST,
     ConfigError: HTTPStatus.CONFLICT,
+    SignInNeeded: HTTPStatus.UNAUTHORIZED,
+    AccessRefused: HTTPStatus.FORBIDDEN,
+    NoPicture: HTTPStatus.NOT_FOUND,
 }
-_ROUTERS: Final = (studies_page.router, study_page.router, probes.router)
+_ROUTERS: Final = (
+    sign_in_page.router,
+    studies_page.router,
+    study_page.router,
+    study_actions.router,
+    probes.router,
+)
 
 
 def make_app(site: Site) -> FastAPI:
@@ -60,6 +72,11 @@ def _first() -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, NodeError)
+    if isinstance(error, SignInNeeded) and request.method == "GET":
+        asked = urlencode({"then": request.url.path})
+        return RedirectResponse(f"/sign-in?{asked}", HTTPStatus.SEE_OTHER)
+    if error.code == "too_many_attempts":
+        return page(request, "refusal.html", HTTPStatus.TOO_MANY_REQUESTS, code=error.code, sentence=str(error))
     status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), HTTPStatus.CONFLICT)
     return page(request, "refusal.html", status, code=error.code, sentence=str(error))
 

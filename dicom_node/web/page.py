@@ -40,7 +40,8 @@ def page(request: Request, template: str, status: int = HTTPStatus.OK, **facts: 
     **facts
         What the template shows.
     """
-    shared = {"site": site_of(request), "pages": PAGES, "path": request.url.path}
+    visit = getattr(request.state, "visit", None)
+    shared = {"site": site_of(request), "pages": PAGES, "path": request.url.path, "visit": visit}
     return HTMLResponse(_ENVIRONMENT.get_template(template).render(**shared, **facts), status)
 
 
@@ -77,6 +78,11 @@ def words(name: str) -> str:
     return str(name).replace("_", " ")
 
 
+def _pair(choice: str) -> tuple[str, str]:
+    """Return a choice and what is read of it: the labels of a volume behind its series."""
+    return choice, choice.partition(":")[2] or choice
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("dicom_node.web"),
@@ -87,7 +93,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"moment": moment, "duration": duration, "words": words}
+    environment.filters |= {"moment": moment, "duration": duration, "words": words, "pair": _pair}
     return environment
 
 

@@ -13,6 +13,8 @@ from dicom_node.config import Config
 from dicom_node.log import Pseudonym, say
 from dicom_node.studies.index import Index
 from dicom_node.studies.spool import Spool
+from dicom_node.web.pictures import Pictures
+from dicom_node.web.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,14 @@ class Site:
         Its studies.
     pseudonym
         What the log, and addresses of pages, call a study.
+    sessions
+        Who is signed in.
+    hashing
+        Held while a password is looked at, which takes memory.
+    selecting
+        Held while a study is selected anew, which takes the processor.
+    pictures
+        Of received series.
     stop
         Set when the pages end: whatever streams ends then.
     """
@@ -38,6 +48,10 @@ class Site:
     index: Index
     spool: Spool
     pseudonym: Pseudonym
+    sessions: Sessions = field(default_factory=Sessions)
+    hashing: threading.Lock = field(default_factory=threading.Lock)
+    selecting: threading.Lock = field(default_factory=threading.Lock)
+    pictures: Pictures = field(default_factory=Pictures)
     stop: threading.Event = field(default_factory=threading.Event)
 
     @classmethod

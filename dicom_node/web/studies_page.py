@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,22 +12,45 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
+from starlette.responses import Response
 
 from dicom_node.errors import CommandError
 from dicom_node.studies.listing import Filters, count, find
 from dicom_node.studies.overview import Order, Overview
 from dicom_node.studies.timeline import State
 from dicom_node.watch import audit
+from dicom_node.web.access import Viewer, Visitor
 from dicom_node.web.page import moment, page, site_of
+from models.visible_text import visible
 
 router = APIRouter()
 _A_PAGE: Final = 50
+_MOST_ROWS: Final = 10_000
+_COLUMNS: Final = ("study", "uid", "state", "reason", "images", "from", "to", "received", "changed", "delivery")
 _NEWEST_FIRST: Final = (Order.CHANGED, Order.RECEIVED)
+
+
+@router.get("/studies.csv")
+def as_csv(request: Request, _visit: Viewer) -> Response:
+    """Return the last studies as a table for other programs; no cell is a formula."""
+    site = site_of(request)
+    found = find(site.index, limit=_MOST_ROWS).studies
+    audit.listed(f"web, CSV, at most {_MOST_ROWS}", len(found))
+    written = io.StringIO()
+    table = csv.writer(written)
+    table.writerow(_COLUMNS)
+    for seen in found:
+        cells = (site.pseudonym(seen.study_uid), seen.study_uid, seen.state, seen.code, str(seen.instances))
+        peers, times = (seen.senders, seen.destinations), (seen.received_last, seen.changed)
+        row = (*cells, *(" ".join(each) for each in peers), *(time.isoformat() for time in times), trouble_words(seen))
+        table.writerow([_cell(each) for each in row])
+    return Response(written.getvalue(), media_type="text/csv", headers={"Content-Disposition": "attachment"})
 
 
 @router.get("/studies")
 def studies(
     request: Request,
+    _visit: Visitor,
     state: Annotated[list[State | Literal[""]] | None, Query(max_length=10)] = None,
     reason: Annotated[str, Query(max_length=64)] = "",
     peer: Annotated[str, Query(max_length=64)] = "",
@@ -34,6 +59,7 @@ def studies(
     text: Annotated[str, Query(max_length=64)] = "",
     sort: Order = Order.CHANGED,
     cursor: Annotated[str | None, Query(max_length=256)] = None,
+    told: Annotated[str, Query(max_length=16)] = "",
 ) -> HTMLResponse:
     """Return a page of the list."""
     site = site_of(request)
@@ -54,6 +80,7 @@ def studies(
         sort=sort,
         orders={order: _address({**same, "sort": order}) for order in Order},
         more=_address({**same, "cursor": found.cursor}) if found.cursor else None,
+        told=told == "woken",
         filtered=filters != Filters(),
     )
 
@@ -67,6 +94,12 @@ def trouble_words(seen: Overview) -> str:
         return f"{trouble.peer}: {trouble.code}, tried again at {moment(trouble.next_attempt)} at the latest"
     aside = seen.state == State.DELIVERY_FAILED
     return f"{trouble.peer}: {trouble.code}" + (", set aside until somebody retries" if aside else "")
+
+
+def _cell(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula."""
+    shown = visible(text)
+    return f"'{shown}" if shown[:1] in "=+-@" and shown else shown
 
 
 def _day(text: str, what: str) -> datetime | None:
