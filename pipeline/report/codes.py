@@ -128,6 +128,8 @@ DEVICE_SERIAL: Final = Code("121016", "DCM", "Device Observer Serial Number")
 PROCEDURE_REPORTED: Final = Code("121058", "DCM", "Procedure reported")
 MR_BRAIN: Final = Code("24590-2", "LN", "MR Brain")
 SUMMARY: Final = Code("121111", "DCM", "Summary")
+COMMENT: Final = Code("121106", "DCM", "Comment")
+IMAGE_REGION: Final = Code("111030", "DCM", "Image Region")
 
 IMAGE_LIBRARY: Final = Code("111028", "DCM", "Image Library")
 IMAGE_LIBRARY_GROUP: Final = Code("126200", "DCM", "Image Library Group")

@@ -28,6 +28,7 @@ from pipeline.report.items import (
     number,
     text,
     uid,
+    whole_frame,
 )
 from pipeline.report.provenance import Title
 from pipeline.report.result_header import MANUFACTURER, REPORT, replaced
@@ -71,7 +72,7 @@ def content_tree(run: ScoredRun, title: Title) -> ContainerContentItem:
     with_library = title is Title.IMAGING_MEASUREMENT_REPORT
     children = [
         text(codes.NOTICE, research_notice(run.model)),
-        _measurements(run),
+        _measurements(run, with_regions=with_library),
         _evaluations(run),
         *([_image_library(run)] if with_library else []),
         *observation_context(run),
@@ -136,14 +137,15 @@ def _image_group(run: ScoredRun, role: Contrast) -> ContainerContentItem:
     return container(codes.IMAGE_LIBRARY_GROUP, [*children, image(middle)])
 
 
-def _measurements(run: ScoredRun) -> ContainerContentItem:
-    model = run.model
+def _measurements(run: ScoredRun, *, with_regions: bool) -> ContainerContentItem:
+    """Return the numbers; with `with_regions` also what viewers of an Imaging Measurement Report hang them on."""
+    model, roles = run.model, run.finding.sequences
     digest = f"model sha256={model.digest}"
     return container(
         codes.IMAGING_MEASUREMENTS,
         [
-            _ensemble_group(run),
-            *(_sequence_group(run, role) for role in run.finding.sequences),
+            _ensemble_group(run, _regions(run, roles[-1]) if with_regions else []),
+            *(_sequence_group(run, role, _regions(run, role) if with_regions else []) for role in roles),
             *_algorithm(model.name, model.version, [model.architecture, digest]),
         ],
     )
@@ -159,21 +161,31 @@ def _algorithm(name: str, version: str, parameters: list[str]) -> Iterator[Conte
     yield code(codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE, MODIFIER)
 
 
-def _measured(run: ScoredRun, name: str, items: Iterable[ContentItem]) -> ContainerContentItem:
+def _measured(
+    run: ScoredRun, name: str, items: Iterable[ContentItem], more: Iterable[ContentItem] = ()
+) -> ContainerContentItem:
     """Return a Measurement Group: what it is about, what was measured, then what only programs ask for."""
     children = [
         text(codes.TRACKING_IDENTIFIER, name, OBSERVATION),
         *items,
         code(codes.FINDING_SITE, codes.BRAIN, MODIFIER),
+        # Viewers take the first UID of a group for this one.
         uid(codes.TRACKING_UID, run.names.uid("tracking", name), OBSERVATION),
+        *more,
     ]
     return container(codes.MEASUREMENT_GROUP, children, template="1501")
 
 
-def _ensemble_group(run: ScoredRun) -> ContainerContentItem:
+def _regions(run: ScoredRun, role: Contrast) -> list[ContentItem]:
+    """Return the whole middle image of a sequence, if its size is known: nothing smaller was looked at."""
+    middle = run.sources.middle_instance(role)
+    return [whole_frame(middle)] if all(middle.size) else []
+
+
+def _ensemble_group(run: ScoredRun, regions: list[ContentItem]) -> ContainerContentItem:
     finding, decimals = run.finding, decimals_of(run.finding)
     score = number(codes.ENSEMBLE_SCORE, finding.score, codes.SCORE_UNIT, decimals=decimals)
-    score.ContentSequence = [code(codes.DERIVATION, codes.WEIGHTED_AVERAGE, MODIFIER)]  # type: ignore[assignment]
+    score.ContentSequence = [code(codes.DERIVATION, codes.WEIGHTED_AVERAGE, MODIFIER), *regions]  # type: ignore[assignment]
     items = [
         score,
         number(codes.DECISION_THRESHOLD, finding.threshold, codes.SCORE_UNIT, decimals=decimals),
@@ -181,6 +193,8 @@ def _ensemble_group(run: ScoredRun) -> ContainerContentItem:
         text(codes.SUMMARY, result_sentence(finding)),
         *(text(codes.OUT_OF_RANGE, f"{doubt.code}: {doubt.sentence}") for doubt in finding.out_of_range),
         *([text(codes.MISSING_SEQUENCE, missing_words(finding))] if finding.missing else []),
+        # Viewers that hang numbers on an image show no text of a group but this.
+        *([text(codes.COMMENT, research_notice(run.model))] if regions else []),
         *(text(codes.REPLACES, words) for words in replaced_words(replaced(REPORT, run))),
         *_spread(finding.spread()),
         *_probability(finding),
@@ -190,19 +204,24 @@ def _ensemble_group(run: ScoredRun) -> ContainerContentItem:
     return _measured(run, f"Ensemble of {sequences_words(finding)}", items)
 
 
-def _sequence_group(run: ScoredRun, role: Contrast) -> ContainerContentItem:
+def _sequence_group(run: ScoredRun, role: Contrast, regions: list[ContentItem]) -> ContainerContentItem:
     finding, model = run.finding, run.model
     digest = f"weights sha256={model.network_digests.get(role, 'unknown')}"
+    score = number(codes.SEQUENCE_SCORE, finding.scores[role], codes.SCORE_UNIT)
+    if regions:
+        score.ContentSequence = regions  # type: ignore[assignment]
     items = [
-        number(codes.SEQUENCE_SCORE, finding.scores[role], codes.SCORE_UNIT),
+        score,
         *_spread(finding.spread(role)),
         number(codes.ENSEMBLE_WEIGHT, 100 * float(finding.weights[role]), codes.PERCENT, decimals=1),
         number(codes.MASK_VOLUME, run.brain[role].volume_ml, codes.MILLILITRE, decimals=0),
         code(codes.IMAGE_WEIGHTING, WEIGHTING[role]),
+    ]
+    more = [
         uid(codes.SERIES_UID, run.inputs[role].series_uid),
         *_algorithm(f"{model.name} {role} network", model.version, [digest]),
     ]
-    return _measured(run, role, items)
+    return _measured(run, role, items, more)
 
 
 def _spread(spread: Spread | None) -> Iterator[ContentItem]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from datetime import datetime
 from io import BytesIO
 from typing import Final
 
@@ -19,8 +19,6 @@ from pipeline.report.wording import SCORE_NAME
 
 _DOTS_PER_INCH: Final = 120.0
 _JPEG_QUALITY: Final = 95
-# Pages without a date of their own: Pillow would write the day on which the file was made.
-_NO_DAY: Final = time.gmtime(0)
 
 
 def build_document(run: ScoredRun, pages: Sequence[Image.Image]) -> Dataset:
@@ -52,13 +50,15 @@ def build_document(run: ScoredRun, pages: Sequence[Image.Image]) -> Dataset:
     document.VerificationFlag = "UNVERIFIED"
     document.SourceInstanceSequence = [instance_reference(instance) for instance in run.sources.every_instance()]
     document.MIMETypeOfEncapsulatedDocument = "application/pdf"
-    content = _pdf(pages, document.DocumentTitle)
+    content = _pdf(pages, document.DocumentTitle, run.provenance.started)
     document.EncapsulatedDocumentLength = len(content)
     document.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
     return settled(document)
 
 
-def _pdf(pages: Sequence[Image.Image], title: str) -> bytes:
+def _pdf(pages: Sequence[Image.Image], title: str, read: datetime) -> bytes:
+    """Return the document, dated by the reading: Pillow would write the day on which the file was made."""
+    day = read.utctimetuple() if read.tzinfo else read.timetuple()
     buffer = BytesIO()
     first, *others = (page.convert("RGB") for page in pages)
     first.save(
@@ -70,7 +70,7 @@ def _pdf(pages: Sequence[Image.Image], title: str) -> bytes:
         quality=_JPEG_QUALITY,
         subsampling=0,
         title=title,
-        creationDate=_NO_DAY,
-        modDate=_NO_DAY,
+        creationDate=day,
+        modDate=day,
     )
     return buffer.getvalue()

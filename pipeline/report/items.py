@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from highdicom.sr import (
     CodeContentItem,
     ContainerContentItem,
     ContentItem,
     ContentSequence,
+    GraphicTypeValues,
     ImageContentItem,
     NumContentItem,
     RelationshipTypeValues,
+    ScoordContentItem,
     TextContentItem,
     UIDRefContentItem,
 )
@@ -118,12 +121,32 @@ def number(name: Code, value: float, unit: Code, *, decimals: int = DECIMALS) ->
     return item
 
 
-def image(instance: Instance) -> ImageContentItem:
+def image(instance: Instance, relation: RelationshipTypeValues = CONTAINS) -> ImageContentItem:
     """Return an IMAGE item that refers to one input instance.
 
     Parameters
     ----------
     instance
         Gives SOP class and instance.
+    relation
+        To the parent.
     """
-    return ImageContentItem(codes.SOURCE, instance.sop_class_uid, instance.sop_instance_uid, relationship_type=CONTAINS)
+    return ImageContentItem(codes.SOURCE, instance.sop_class_uid, instance.sop_instance_uid, relationship_type=relation)
+
+
+def whole_frame(instance: Instance) -> ScoordContentItem:
+    """Return the border of a whole image as the region that a number is inferred from: it asserts no place in it.
+
+    Parameters
+    ----------
+    instance
+        Whose header tells its size.
+    """
+    columns, rows = instance.size
+    corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows], [0, 0]], dtype=float)
+    item = ScoordContentItem(
+        codes.IMAGE_REGION, GraphicTypeValues.POLYLINE, corners, relationship_type=RelationshipTypeValues.INFERRED_FROM
+    )
+    selected = image(instance, RelationshipTypeValues.SELECTED_FROM)
+    item.ContentSequence = ContentSequence([selected], is_root=False, is_sr=True)
+    return item

@@ -28,6 +28,8 @@ _IDENTITY = [
     "FrameOfReferenceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "Rows",
+    "Columns",
 ]
 _POSITION_VALUES, _ORIENTATION_VALUES = 3, 6
 """Values of Image Position and Image Orientation (Patient), PS3.3 C.7.6.2.1.1."""
@@ -37,7 +39,8 @@ _POSITION_VALUES, _ORIENTATION_VALUES = 3, 6
 class Instance:
     """Identity of one input instance; the frame of reference may be empty.
 
-    `height_mm` is the place of the image along the normal of its plane, 0 where the header does not say it.
+    `height_mm` is the place of the image along the normal of its plane, `size` its columns and rows in pixels; 0 where
+    the header does not say it.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class Instance:
     sop_instance_uid: str
     frame_of_reference_uid: str
     height_mm: float = 0.0
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,7 @@ def _read_identity(path: Path) -> Instance:
         _uid(header, "SOPInstanceUID"),
         frame_of_reference if is_uid(frame_of_reference) else "",
         _height_mm(header),
+        _size(header),
     )
 
 
@@ -226,6 +231,13 @@ def _height_mm(header: Dataset) -> float:
     if (len(position), len(orientation)) != (_POSITION_VALUES, _ORIENTATION_VALUES):
         return 0.0
     return float(np.dot(np.cross(orientation[:3], orientation[3:]), position))
+
+
+def _size(header: Dataset) -> tuple[int, int]:
+    try:
+        return int(header.get("Columns") or 0), int(header.get("Rows") or 0)
+    except Exception:  # whatever pydicom stumbled over: the header does not say it
+        return 0, 0
 
 
 def _numbers(header: Dataset, keyword: str) -> list[float]:

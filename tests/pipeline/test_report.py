@@ -234,8 +234,12 @@ def test_titles(inputs):
     assert report_of(inputs).ConceptNameCodeSequence[0].CodeValue == "TSC000"
     library = report_of(inputs, dataclasses.replace(PROVENANCE, title=WITH_LIBRARY))
     assert library.ConceptNameCodeSequence[0].CodeValue == "126000"
-    images = [item for item in content_items(library) if item.ValueType == "IMAGE"]
+    listed = named(library, report_codes.IMAGE_LIBRARY)[0]
+    images = [item for item in content_items(listed) if item.ValueType == "IMAGE"]
     assert len(images) == 3, "one image of each series; all of them stand in the evidence"
+    regions = named(library, report_codes.IMAGE_REGION)
+    assert [region.GraphicData for region in regions] == [[0, 0, 256, 0, 256, 240, 0, 240, 0, 0]] * 4
+    assert not named(report_of(inputs), report_codes.IMAGE_REGION), "the private title refers to no place"
     (study,) = library.CurrentRequestedProcedureEvidenceSequence
     assert [len(series.ReferencedSOPSequence) for series in study.ReferencedSeriesSequence] == [3, 3, 3]
     with pytest.raises(ValueError, match="18748-4"):
@@ -394,7 +398,7 @@ def test_the_library_lists_the_middle_image(tmp_path):
     )
     listed = [
         item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-        for item in content_items(report)
+        for item in content_items(named(report, report_codes.IMAGE_LIBRARY)[0])
         if item.ValueType == "IMAGE"
     ]
     assert listed == [f"{STUDY_UID}.{series}.4" for series in (1, 2, 3)]

@@ -165,6 +165,7 @@ def test_the_document_is_a_pdf_of_the_pages(inputs, tmp_path):
     assert len(document.SourceInstanceSequence) == 9
     pictures = content.split(b"/DCTDecode")
     assert len(pictures) == 3, "two pages"
+    assert content.count(b"20240304112233") == 2, "made and changed when the study was read"
     drawn = Image.open(BytesIO(content[content.index(b"\xff\xd8\xff") :]))
     page = np.asarray(page_of(views_of())).astype(int)
     assert np.abs(np.asarray(drawn).astype(int) - page).mean() < 1.5, "what was drawn can be read"

@@ -134,6 +134,7 @@ def mr_header(role: Contrast, number: int) -> Dataset:
     header.AccessionNumber, header.StudyID, header.ReferringPhysicianName = "ACC-1", "7", "DOCTOR^REFERRING"
     header.StudyDescription = "MR head"
     header.Modality, header.SeriesNumber, header.InstanceNumber = "MR", series, number
+    header.Rows, header.Columns = 240, 256
     header.Manufacturer, header.ManufacturerModelName = "SCANNER MAKER", "SCANNER 3T"
     header.InstitutionName, header.DeviceSerialNumber, header.SoftwareVersions = "HOSPITAL", "4242", ["V1", "V2"]
     request = Dataset()
@@ -390,7 +391,7 @@ COMPLAINT = re.compile(r"^\s*([EFW]:|error|warning|\(0x)", re.IGNORECASE)
 
 # TID 1500 is extensible, and PixelMed's copy of it is of 2022: what is newer or ours is no mistake.
 _EXTENSIONS = ("121111,DCM", "TSC034,99TSCWAE", "122405,DCM", "TSC017,99TSCWAE", "TSC005,99TSCWAE", "TSC009,99TSCWAE",
-               "TSC031,99TSCWAE", "TSC033,99TSCWAE", "TSC035,99TSCWAE", "112002,DCM")  # fmt: skip
+               "TSC031,99TSCWAE", "TSC033,99TSCWAE", "TSC035,99TSCWAE", "121106,DCM", "112002,DCM")  # fmt: skip
 ALLOWED_BY_TEMPLATE = (
     re.compile(r"(" + "|".join(_EXTENSIONS) + r'),"[^"]*"\): Content Item not in template$'),
     # The tool takes a Baseline context group as a Defined one.
