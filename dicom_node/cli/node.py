@@ -73,8 +73,8 @@ def receive(config: ConfigOption = None) -> None:
     """Run the receiver alone."""
     from dicom_node.engine import processes
 
-    with service("receive", config) as (settings, _):
-        processes.receive(settings)
+    with service("receive", config) as (settings, file):
+        processes.receive(settings, file)
 
 
 def work(
@@ -86,8 +86,8 @@ def work(
     """Run one worker alone."""
     from dicom_node.engine import processes
 
-    with service("work", config) as (settings, _):
-        processes.work(settings, executor)
+    with service("work", config) as (settings, file):
+        processes.work(settings, executor, file=file)
 
 
 def web(config: ConfigOption = None) -> None:

@@ -87,6 +87,10 @@ class Addressing:
         self._spool = spool
         self._outbox = outbox
 
+    def reconfigure(self, config: Config) -> None:
+        """Address by another configuration from the next study on."""
+        self._config = config
+
     @property
     def give_up_s(self) -> float:
         """How long the pauses between attempts may last together."""

@@ -60,6 +60,10 @@ class Deliveries:
         self._outbox = outbox
         self._destinations = {peer.name: peer for peer in config.destinations}
 
+    def reconfigure(self, config: Config) -> None:
+        """Deliver by another configuration from the next attempt on."""
+        self._config, self._destinations = config, {peer.name: peer for peer in config.destinations}
+
     def attempt(self, due: Due) -> None:
         """Offer an object that is due, and have it proved; whatever comes of it, the outbox knows when it is due again.
 

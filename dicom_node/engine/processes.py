@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from dicom_node.config import Config
 from dicom_node.engine import workflow
@@ -11,6 +12,7 @@ from dicom_node.engine.contract import Reading
 from dicom_node.engine.ending import end_at_once, end_now, until_signal
 from dicom_node.engine.held_name import held_name
 from dicom_node.engine.housekeeping import housekeeping
+from dicom_node.engine.taking_over import taking_over
 from dicom_node.engine.underway import Underway
 from dicom_node.errors import AlreadyRunningError
 from dicom_node.net.scp import Receiver
@@ -37,8 +39,13 @@ class _Queue:
         self._engine.submit(study, reason, digest)
 
 
-def receive(config: Config) -> None:
+def receive(config: Config, file: Path | None = None) -> None:
     """Receive and collect studies until a signal.
+
+    Parameters
+    ----------
+    config, file
+        Of the node; the file takes effect when it becomes another one.
 
     Raises
     ------
@@ -57,14 +64,19 @@ def receive(config: Config) -> None:
             receiver.start()
             collector.start()
             pulse.ready()
-            with housekeeping(config, spool):
+            with housekeeping(config, spool), taking_over(file, config, receiver.reconfigure):
                 stop.wait()
             receiver.stop()
             collector.stop()
         end_now()
 
 
-def work(config: Config, executor: str | None = None, opened: Callable[[Config, Spool], Reading] | None = None) -> None:
+def work(
+    config: Config,
+    executor: str | None = None,
+    opened: Callable[[Config, Spool], Reading] | None = None,
+    file: Path | None = None,
+) -> None:
     """Read studies on the configured device, and deliver, until a signal.
 
     While models load, a signal ends the process at once.
@@ -77,6 +89,8 @@ def work(config: Config, executor: str | None = None, opened: Callable[[Config, 
         Name of this worker, stable over restarts; default host and device.
     opened
         Loads what selects and reads; default the models of the configuration.
+    file
+        Of the configuration, which takes effect when it becomes another one.
 
     Raises
     ------
@@ -90,12 +104,18 @@ def work(config: Config, executor: str | None = None, opened: Callable[[Config, 
     with held_name(config.node.data_dir, name, taken):
         workflow.migrate(config)
         with beating(config.node.data_dir, Process.WORKER, name) as pulse:
-            _work(config, name, opened, pulse)
+            _work(config, name, opened, pulse, file)
         # Threads of the engine and of deliveries may wait for what is away.
         end_now()
 
 
-def _work(config: Config, name: str, opened: Callable[[Config, Spool], Reading] | None, pulse: Beating) -> None:
+def _work(
+    config: Config,
+    name: str,
+    opened: Callable[[Config, Spool], Reading] | None,
+    pulse: Beating,
+    file: Path | None,
+) -> None:
     from dicom_node.engine.sending import sending  # noqa: PLC0415 - reads results, which the receiver never does
 
     spool = Spool(config.node.data_dir)
@@ -106,10 +126,11 @@ def _work(config: Config, name: str, opened: Callable[[Config, Spool], Reading] 
         end_at_once(number)
 
     # What is due is delivered while the models load, and if they cannot be.
-    with sending(config, spool, name) as delivering:
+    with sending(config, spool, name, file) as delivering:
         reading = opened(config, spool) if opened else _with_models(config, spool, pulse)
         pulse.ready()
-        with until_signal(hurry) as stop:
+        take = getattr(reading, "reconfigure", None)
+        with taking_over(file if take else None, config, take), until_signal(hurry) as stop:
             workflow.run(reading, delivering, config, name, underway, stop)
 
 

@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from dicom_node.config import Config
 from dicom_node.engine.addressing import Addressing
 from dicom_node.engine.delivery import Deliveries
 from dicom_node.engine.outbox import HELD_S, Outbox
 from dicom_node.engine.outbox_tables import Due
+from dicom_node.engine.taking_over import taking_over
 from dicom_node.errors import NodeError
 from dicom_node.log import say
 from dicom_node.studies.spool import Spool
@@ -31,7 +33,7 @@ GRACE_S = 5.0
 
 
 @contextmanager
-def sending(config: Config, spool: Spool, holder: str) -> Iterator[Addressing]:
+def sending(config: Config, spool: Spool, holder: str, file: Path | None = None) -> Iterator[Addressing]:
     """Deliver what is due until the block ends; yield who takes what is to be delivered.
 
     Parameters
@@ -42,16 +44,23 @@ def sending(config: Config, spool: Spool, holder: str) -> Iterator[Addressing]:
         The received studies.
     holder
         Name of the worker: what it was about when it ended last is due at once.
+    file
+        Of the configuration, which takes effect when it becomes another one.
     """
     with Outbox(config.node.engine_url) as outbox:
         outbox.release(holder)
         addressing = Addressing(config, spool, outbox)
-        peers = [peer.name for peer in config.destinations]
-        loop = _Sending(Deliveries(config, spool, outbox), outbox, peers, holder)
+        loop = _Sending(Deliveries(config, spool, outbox), outbox, config, holder)
+
+        def take(changed: Config) -> None:
+            addressing.reconfigure(changed)
+            loop.reconfigure(changed)
+
         threading.Thread(target=addressing.begin, name="take-over", daemon=True).start()
         loop.start()
         try:
-            yield addressing
+            with taking_over(file, config, take):
+                yield addressing
         finally:
             loop.stop()
 
@@ -59,10 +68,10 @@ def sending(config: Config, spool: Spool, holder: str) -> Iterator[Addressing]:
 class _Sending:
     """A thread that takes, and one for each attempt."""
 
-    def __init__(self, deliveries: Deliveries, outbox: Outbox, peers: list[str], holder: str) -> None:
+    def __init__(self, deliveries: Deliveries, outbox: Outbox, config: Config, holder: str) -> None:
         self._deliveries = deliveries
         self._outbox = outbox
-        self._peers = peers
+        self._peers = [peer.name for peer in config.destinations]
         self._holder = holder
         self._stopping = threading.Event()
         self._free = threading.Event()
@@ -70,6 +79,10 @@ class _Sending:
         self._working: list[Due] = []
         self._hold_s = 0.0
         self._thread = threading.Thread(target=self._run, name="deliveries", daemon=True)
+
+    def reconfigure(self, config: Config) -> None:
+        self._deliveries.reconfigure(config)
+        self._peers = [peer.name for peer in config.destinations]
 
     def start(self) -> None:
         self._thread.start()

@@ -73,6 +73,10 @@ class Worker:
         self._selections = _Selections()
         self._told = told
 
+    def reconfigure(self, config: Config) -> None:
+        """Select and report by another configuration from the next step on; the models stay."""
+        self._config = config
+
     def select(self, study_uid: str) -> Selected:
         """Return the digest of the study's selected series, and pin what they were selected from.
 

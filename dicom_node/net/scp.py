@@ -109,6 +109,10 @@ class Receiver:
         self._door: Door | None = None
         self._ports: list[Port] = []
 
+    def reconfigure(self, config: Config) -> None:
+        """Know callers by another configuration from the next association on."""
+        self._config = config
+
     @property
     def port(self) -> int:
         """The plain port that is listened on."""

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from dicom_node.errors import CommandError, ConfigError, IndexUnavailable, NodeError, StudyUnknown
 from dicom_node.log import say
-from dicom_node.web import probes, sign_in_page, studies_page, study_actions, study_page
+from dicom_node.web import peers_page, probes, sign_in_page, studies_page, study_actions, study_page
 from dicom_node.web.access import AccessRefused, SignInNeeded
 from dicom_node.web.headers import SecureHeaders
 from dicom_node.web.page import page
@@ -40,6 +40,7 @@ _ROUTERS: Final = (
     studies_page.router,
     study_page.router,
     study_actions.router,
+    peers_page.router,
     probes.router,
 )
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from dicom_node.web.site import Site
 from models.visible_text import visible
 
-PAGES: Final = (("Studies", "/studies"),)
+PAGES: Final = (("Studies", "/studies"), ("Peers", "/peers"))
 """Name and address of each page that the navigation leads to."""
 _LONGEST = 2000
 """Characters of a text; what a header says beyond them is cut off, visibly."""

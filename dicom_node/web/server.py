@@ -12,6 +12,7 @@ import uvicorn
 
 from dicom_node.config import Config
 from dicom_node.engine.ending import end_now, until_signal
+from dicom_node.engine.taking_over import taking_over
 from dicom_node.errors import ConfigError
 from dicom_node.web.application import make_app
 from dicom_node.web.site import Site
@@ -55,8 +56,9 @@ def serve_pages(config: Config, config_file: Path) -> None:
     with until_signal() as stop:
         thread.start()
         site.say_listening()
-        while thread.is_alive() and not stop.wait(_LOOK_S):
-            pass
+        with taking_over(config_file, config, site.take):
+            while thread.is_alive() and not stop.wait(_LOOK_S):
+                pass
         site.stop.set()
         server.should_exit = True
         thread.join(_END_S + 1)

@@ -60,6 +60,10 @@ class Site:
         data_dir = config.node.data_dir
         return cls(config, config_file, Index.of(config), Spool(data_dir), Pseudonym(log.read_key(data_dir)))
 
+    def take(self, config: Config) -> None:
+        """Show another configuration from now on."""
+        self.config = config
+
     def say_listening(self) -> None:
         """Log where the pages are."""
         web = self.config.web

@@ -111,9 +111,9 @@ def main() -> None:
             supervisor.LONGEST_PAUSE_S = 1.0
             supervisor.serve(file, "tests.faults.quick_node")
         elif asked.verb == "receive":
-            processes.receive(config)
+            processes.receive(config, file)
         else:
-            processes.work(config, opened=QuickReading)
+            processes.work(config, opened=QuickReading, file=file)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,14 @@ ACCESS: dict[tuple[str, str], Role | None] = {
     ("POST", "/studies/{name}/release"): OP,
     ("POST", "/studies/{name}/purge"): A,
     ("POST", "/deliveries/retry"): OP,
+    ("GET", "/peers"): V,
+    ("GET", "/peers/{name}"): V,
+    ("POST", "/peers/{name}/test"): OP,
+    ("POST", "/peers"): A,
+    ("POST", "/peers/{name}"): A,
+    ("POST", "/peers/{name}/remove"): A,
+    ("POST", "/callers/allow"): A,
+    ("POST", "/changes/{when}/back"): A,
 }
 """The least role that each page and action needs."""
 REFUSED = {303: "/sign-in", 401: "sign_in_needed", 403: "role_missing"}
@@ -93,7 +101,7 @@ def test_the_matrix_of_roles_and_actions_holds(pages: Site, cookies: dict[Role, 
         for role in Role:
             headers = {"Cookie": cookies[role]} if role in cookies else {}
             token = csrf(pages, name, **headers) if method == "POST" else ""
-            place = path.format(name=name, row=0, which="overlay")
+            place = path.format(name=name, row=0, which="overlay", when="2026-11-29T08-15-00.123456")
             if needed is None:
                 continue
             answer = pages.ask(method, place, {"csrf": token, "sure": "no"} if method == "POST" else None, **headers)
