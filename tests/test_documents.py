@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterable, Iterator
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic.fields import FieldInfo
 from pydicom.uid import UID
 from pynetdicom import (
@@ -56,8 +59,10 @@ from pipeline.plausibility import LARGEST_ML, SMALLEST_ML, MaskFlag
 from pipeline.report import codes, result_header, structured_report, uids
 from pipeline.report.page import SIZE
 from tests.support.refusals import refusal
+from tests.support.services import require
 
 ROOT = Path(__file__).parents[1]
+SYSTEMD_ANALYZE = Path("/usr/bin/systemd-analyze")
 README, CHANGELOG, CONTRIBUTING = ROOT / "README.md", ROOT / ".github/CHANGELOG.md", ROOT / ".github/CONTRIBUTING.md"
 INSTALL, RUNBOOK, CONFORMANCE, RADIOLOGIST = (
     ROOT / f"deploy/{name}.md" for name in ("INSTALL", "RUNBOOK", "CONFORMANCE", "RADIOLOGIST")
@@ -487,6 +492,33 @@ def test_the_unit_starts_a_verb_and_leaves_time_to_stop():
     # Children end at once on a second SIGTERM: systemd must not send the first one.
     assert service["KillMode"] == "mixed"
     assert float(service["TimeoutStopSec"]) > supervisor.STOP_S > workflow.DRAIN_S
+
+
+def test_the_unit_confines_the_node():
+    require(SYSTEMD_ANALYZE)
+    command = [SYSTEMD_ANALYZE, "security", "--offline=true", "--no-pager", UNIT]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"}).stdout
+    level = re.search(r"Overall exposure level for \S+: (\d+\.\d)", said)
+    assert level
+    assert float(level[1]) <= 3.0
+
+
+def test_containers_start_verbs_with_configurations_that_are_accepted():
+    parse(yaml.safe_load((ROOT / "deploy/compose.yaml").read_text("utf-8"))["configs"]["node"]["content"])
+    objects = yaml.safe_load_all((ROOT / "deploy/kubernetes/dicom-node.yaml").read_text("utf-8"))
+    pods = [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "StatefulSet"]
+    started = {pod["containers"][0]["args"][0]: pod for pod in pods if "args" in pod["containers"][0]}
+    assert set(started) == {"receive", "work", "web", "watch"} <= verbs()
+    assert started["work"]["terminationGracePeriodSeconds"] > supervisor.STOP_S
+    (command,) = re.findall(r'^CMD \["(\w+)"', (ROOT / "deploy/Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert command in verbs()
+
+
+@pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])
+def test_what_is_monitored_is_a_metric(file: str):
+    used = set(re.findall(r"\bdicom_node_(\w+)", (ROOT / "deploy/monitoring" / file).read_text("utf-8")))
+    assert used
+    assert {name.removesuffix("_bucket") for name in used} <= set(METRICS)
 
 
 def test_numbers_for_the_operator_are_those_of_the_code():

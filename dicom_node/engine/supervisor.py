@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +78,7 @@ def serve(config_file: Path, program: str = "dicom_node", *, pages: bool = False
     with until_signal(hurry) as stop:
         try:
             while not stop.wait(_LOOK_S):
+                _say_alive()
                 for child in children:
                     _look_after(child, config_file)
             _stop(children, config_file, hurry)
@@ -83,6 +86,14 @@ def serve(config_file: Path, program: str = "dicom_node", *, pages: bool = False
             _kill(children)
     if hurry.number:
         end_at_once(hurry.number)
+
+
+def _say_alive() -> None:
+    """Tell systemd, where it started this process, that it does not hang (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notified:
+            notified.sendto(b"WATCHDOG=1", "\0" + address[1:] if address[0] == "@" else address)
 
 
 @dataclass(slots=True)

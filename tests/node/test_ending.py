@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from dicom_node.engine.ending import SUPERVISOR, until_signal
 from dicom_node.engine.held_name import PATIENCE_S, held_name
 from dicom_node.errors import AlreadyRunningError
+from tests.support.quick import QuickNode
 from tests.support.services import end, first_true, wait_for
 
 TAKEN = AlreadyRunningError("A worker is running.", "worker_running")
@@ -92,3 +94,13 @@ def test_a_process_whose_supervisor_is_gone_ends_at_once():
         assert late.returncode == 128 + signal.SIGKILL
     finally:
         end(late)
+
+
+def test_the_supervisor_says_to_systemd_that_it_lives(tmp_path: Path):
+    name = f"dicom-node-{os.getpid()}"
+    heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with heard, QuickNode.made(tmp_path, NOTIFY_SOCKET=f"@{name}") as quick:
+        heard.bind(f"\0{name}")
+        heard.settimeout(60)
+        quick.start()
+        assert [heard.recv(64) for _ in range(3)] == [b"WATCHDOG=1"] * 3
