@@ -113,9 +113,9 @@ def test_a_score_comes_with_what_it_is_made_of(tmp_path: Path):
     brain = dict.fromkeys(Contrast, MaskFacts(1234.5))
     assert list(scored(result(finding(*Contrast), brain), tmp_path, 80)) == [
         "NOTICE",
-        "Score 0.5000 (threshold 0.4, at or above threshold)",
+        "Score 0.50 (threshold 0.40, at or above threshold)",
         "role    score  weight  brain ml  series",
-        "T2W    0.2500    0.50      1234  series 5, t2 tse",
+        "T2W    0.25      0.50      1234  series 5, t2 tse",
         f"Written to {tmp_path}",
     ]
 
@@ -131,7 +131,7 @@ def test_a_score_comes_with_its_caveats(tmp_path: Path):
         out_of_range=(OutOfRange(HoldReason.OUT_OF_RANGE_AGE, LONG),),
     )
     assert list(scored(result(whole, brain), tmp_path, 200))[4:-1] == [
-        "Spread over 5 folds: SD 0.0707, from 0.4000 to 0.6000",
+        "Spread over 5 folds: SD 0.07, from 0.40 to 0.60",
         "Scored without FLAIR, with weights and threshold tested for T1W and T2W alone",
         f"out_of_range_age: {LONG}",
         "Brain mask of T2W: fragmented, asymmetric",
