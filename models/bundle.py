@@ -40,6 +40,7 @@ from models.bundle_metadata import (
     Intensity,
     Metadata,
     Range,
+    Repeatability,
     TwoSequences,
 )
 from models.contrast import Contrast
@@ -60,6 +61,7 @@ __all__ = [
     "Metadata",
     "ModelError",
     "Range",
+    "Repeatability",
     "TwoSequences",
     "open_bundle",
     "sha256",

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import math
 from pathlib import PurePosixPath
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from models.contrast import Contrast
@@ -27,6 +35,8 @@ _LONGEST_NAME: Final = 64
 _LONGEST_TEXT: Final = 10_000
 _LARGEST_SEED: Final = 2**31
 _PAIR: Final = 2
+_MOST_SHIFTS: Final = 8
+"""Each costs as much as a whole reading, and a voxel of it is one that the brain moves towards the grid's border."""
 _SUM_TOLERANCE: Final = 1e-9
 """Of weights in decimal fractions, whose sum may miss 1 by a few units in the last place of a float64."""
 
@@ -46,6 +56,7 @@ BundleFile = Annotated[str, AfterValidator(_inside)]
 
 _Side = Annotated[int, Field(ge=1, le=_LONGEST_SIDE)]
 _SpacingMm = Annotated[float, Field(ge=0.1, le=20)]
+_Shift = Annotated[int, Field(ge=0, le=_MOST_SHIFTS)]
 _Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -54,11 +65,23 @@ class _Strict(BaseModel):
 
 
 class Grid(_Strict):
-    """The voxel grid that the networks expect; axes left to right, posterior to anterior, inferior to superior."""
+    """The voxel grid that the networks expect; axes left to right, posterior to anterior, inferior to superior.
+
+    Its middle is that of the brain's extent (``brain``) or the brain's centre of mass (``brain_mass``), which a few
+    voxels of the mask do not move. `low_pass_voxels` is the standard deviation, in voxels of the grid, of the Gaussian
+    before the interpolation; without one (0) the grey values depend on where between two voxels the grid falls.
+    """
 
     size_xyz: tuple[_Side, _Side, _Side]
     spacing_xyz_mm: tuple[_SpacingMm, _SpacingMm, _SpacingMm]
-    centre: Literal["brain"]
+    centre: Literal["brain", "brain_mass"]
+    low_pass_voxels: float = Field(default=0.0, ge=0, le=2)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older grids lack, so that digests of cohorts that were built with them stay."""
+        content: dict[str, Any] = serialise(self)
+        return content if self.low_pass_voxels else {k: v for k, v in content.items() if k != "low_pass_voxels"}
 
     @model_validator(mode="after")
     def _bounded(self) -> Grid:
@@ -201,6 +224,30 @@ class Evidence(_Strict):
     auc_interval: tuple[float, float] | None = None
 
 
+class Repeatability(_Strict):
+    """How far scores of one head lie apart that should be one score, over heads that no network has seen.
+
+    Attributes
+    ----------
+    heads
+        How many.
+    sd, largest
+        Of the ensemble's score, over all perturbations (:mod:`models.perturbation`): root of the mean variance within
+        a head, and the largest difference between two scores of one.
+    sequences
+        The same standard deviation of each sequence.
+    place_sd, place_worst_sd
+        Of the ensemble where the images stay as they are and grid and mask move: mean over the heads, and the largest.
+    """
+
+    heads: int = Field(ge=1)
+    sd: float = Field(ge=0, le=1)
+    largest: float = Field(ge=0, le=1)
+    sequences: dict[Contrast, float]
+    place_sd: float = Field(ge=0, le=1)
+    place_worst_sd: float = Field(ge=0, le=1)
+
+
 class DataFormat(_Strict):
     """One input or output of the networks, in MONAI's words; a spatial size may be a symbol."""
 
@@ -234,12 +281,14 @@ class Metadata(_Strict):
     intensity: Intensity
     weights: dict[Contrast, float]
     threshold: float = Field(ge=0, le=1)
+    averaged_shifts: tuple[tuple[_Shift, _Shift, _Shift], ...] = Field(default=(), max_length=_MOST_SHIFTS)
     seed: int | None = Field(default=None, ge=0, le=_LARGEST_SEED)
     network_files: dict[Contrast, tuple[BundleFile, ...]] | None = None
     calibration: Calibration | None = None
     range: Range = Field(default_factory=Range)
     two_sequences: tuple[TwoSequences, ...] = ()
     evidence: Evidence | None = None
+    repeatability: Repeatability | None = None
 
     task: str | None = None
     description: str | None = None

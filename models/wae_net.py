@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models import inference
+from models.averaging import shifted
 from models.bundle import Bundle, ModelError
 from models.contrast import Contrast
 from models.efficientnet3d import SIDE_MULTIPLE, demonstration_network, efficientnet3d_b0
@@ -31,9 +32,9 @@ class Reading:
     Attributes
     ----------
     member_scores
-        Of each network, in [0, 1], in the order of the folds.
+        Of each network, in [0, 1], in the order of the folds; its mean over the shifts that the bundle states.
     features
-        float32 (1280,): what the last layer sees, averaged over the volume and over the networks.
+        float32 (1280,): what the last layer sees, averaged over the volume, the networks and the shifts.
     """
 
     member_scores: tuple[float, ...]
@@ -106,9 +107,11 @@ class WaeNet:
             If a network returns a number that is not finite.
         """
         batch = torch.from_numpy(tensor_zyx)[None, None].to(self.device)
-        logits, features = zip(*(inference.read(network, batch) for network in self.reading[contrast]), strict=True)
-        scores = torch.sigmoid(torch.cat(logits).double()).tolist()
-        pooled = torch.cat(features).float().mean(dim=0).cpu().numpy()
+        places = tuple(shifted(batch, self.bundle.metadata.averaged_shifts))
+        read = [[inference.read(network, place) for place in places] for network in self.reading[contrast]]
+        logits = torch.stack([torch.cat([logit for logit, _ in member]).flatten() for member in read])
+        scores = torch.sigmoid(logits.double()).mean(dim=1).tolist()
+        pooled = torch.cat([features for member in read for _, features in member]).float().mean(dim=0).cpu().numpy()
         if not np.isfinite(scores).all() or not np.isfinite(pooled).all():
             raise RuntimeError(f"a network of {contrast} returned a number that is not finite")
         return Reading(tuple(scores), pooled)

@@ -12,13 +12,15 @@ from typing import Final
 import numpy as np
 import SimpleITK as sitk
 
-from models.bundle import Calibration, Evidence, Grid, TwoSequences
+from models.bundle import Calibration, Evidence, Grid, Repeatability, TwoSequences
 from models.calibration import calibrated
 from models.contrast import Contrast
-from pipeline.grid import brain_centred, resample
+from pipeline.grid import brain_centred, low_passed, resample
 from pipeline.intensity import standardise
 from pipeline.out_of_range import OutOfRange
 
+_NEAR_SD: Final = 2.0
+"""Standard deviations: one head in twenty of such a score would lie beyond."""
 _FEWEST_FOLDS: Final = 2
 """One fold has no spread."""
 
@@ -48,6 +50,8 @@ class ModelIdentity:
         SHA-256 of each sequence's weights.
     evidence
         What is known of its performance; None if it was never evaluated.
+    repeatability
+        How far scores of one head lie apart; None where the bundle does not state it.
     """
 
     name: str
@@ -58,6 +62,7 @@ class ModelIdentity:
     architecture: str
     network_digests: dict[Contrast, str]
     evidence: Evidence | None = None
+    repeatability: Repeatability | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,17 @@ class Finding:
         """The sequences that the study lacked; none but for a bundle that was tested on two."""
         return tuple(role for role in Contrast if role not in self.scores)
 
+    @property
+    def repeatability(self) -> Repeatability | None:
+        """How far scores like this one lie apart for one head; None where that was not measured."""
+        return None if self.two_sequences else self.model.repeatability
+
+    @property
+    def near_threshold(self) -> bool:
+        """Whether the same head might get a score on the other side: nearer than twice the SD; False if not known."""
+        known = self.repeatability
+        return known is not None and abs(self.score - self.threshold) < _NEAR_SD * known.sd
+
     def spread(self, role: Contrast | None = None) -> Spread | None:
         """Return the spread over folds of one score; None where there is one fold.
 
@@ -157,7 +173,13 @@ class Finding:
         return _spread([_weighted(dict(zip(self.sequences, fold, strict=True)), self.weights) for fold in folds])
 
 
-def model_tensor(volume: sitk.Image, mask: sitk.Image, grid: Grid, clip_percentiles: tuple[float, float]) -> np.ndarray:
+def model_tensor(
+    volume: sitk.Image,
+    mask: sitk.Image,
+    grid: Grid,
+    clip_percentiles: tuple[float, float],
+    shift_voxels: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> np.ndarray:
     """Return the network input of a volume; training and inference both come through here.
 
     Parameters
@@ -166,21 +188,25 @@ def model_tensor(volume: sitk.Image, mask: sitk.Image, grid: Grid, clip_percenti
         Image and brain mask on the same voxels, any orientation.
     grid, clip_percentiles
         Of the model bundle.
+    shift_voxels
+        See :func:`pipeline.grid.brain_centred`; other than 0 to measure what a score owes to the grid's place.
 
     Returns
     -------
     numpy.ndarray
-        float32 (z, y, x) on the model grid; z-scored inside the brain, 0 outside.
+        float32 (z, y, x) on the model grid; z-scored inside the brain, 0 outside. A grid with a low-pass has a soft
+        border: a voxel that holds brain in part keeps that share of its value.
 
     Raises
     ------
     StudyHeld
         ``geometry_brain_outside_grid`` or ``intensity_constant``.
     """
-    target = brain_centred(mask, grid)
-    image_zyx = sitk.GetArrayFromImage(resample(volume, target))
-    mask_zyx = sitk.GetArrayFromImage(resample(mask, target, nearest=True))
-    return standardise(image_zyx, mask_zyx, clip_percentiles)
+    target = brain_centred(mask, grid, shift_voxels)
+    image_zyx = sitk.GetArrayFromImage(resample(low_passed(volume, grid), target))
+    nearest = not grid.low_pass_voxels
+    share_zyx = sitk.GetArrayFromImage(resample(low_passed(mask, grid), target, nearest=nearest))
+    return standardise(image_zyx, share_zyx, clip_percentiles)
 
 
 def combine(

@@ -20,6 +20,8 @@ RESULT_FILE: Final = "result.json"
 _OUT_OF_RANGE: Final = "out_of_range_"
 TWO_SEQUENCES: Final = "two_sequences"
 """Flag of a score that was made without one of the three sequences."""
+NEAR_THRESHOLD: Final = "near_threshold"
+"""Flag of a score that might lie on the other side of the threshold if the same head were read again."""
 
 
 class Outcome(StrEnum):
@@ -168,7 +170,8 @@ def read_result(folder: Path) -> StoredResult | None:
 def _numbers(scored: Scored) -> dict[str, Any]:
     """Return what only a scored study has.
 
-    `spread` is null for a bundle with one network for each sequence, `calibrated` for one without calibration.
+    `spread` is null for a bundle with one network for each sequence, `calibrated` for one without calibration,
+    `repeatability` for one that does not state it, and for two sequences.
     """
     finding, sequences = scored.finding, scored.finding.sequences
     return {
@@ -182,13 +185,23 @@ def _numbers(scored: Scored) -> dict[str, Any]:
         "category": finding.category.value,
         "spread": _spread(finding),
         "calibrated": asdict(finding.calibrated) if finding.calibrated else None,
+        "repeatability": _repeatability(finding),
         "out_of_range": [{"code": doubt.code.value, "sentence": doubt.sentence} for doubt in finding.out_of_range],
-        "flags": [doubt.code.value for doubt in finding.out_of_range] + [TWO_SEQUENCES] * bool(finding.two_sequences),
+        "flags": [
+            *(doubt.code.value for doubt in finding.out_of_range),
+            *[TWO_SEQUENCES] * bool(finding.two_sequences),
+            *[NEAR_THRESHOLD] * finding.near_threshold,
+        ],
         "brain": {
             role.value: {"volume_ml": facts.volume_ml, "flags": [flag.value for flag in facts.flags]}
             for role, facts in ((role, scored.brain[role]) for role in sequences)
         },
     }
+
+
+def _repeatability(finding: Finding) -> dict[str, Any] | None:
+    known = finding.repeatability
+    return {"sd": known.sd, "largest": known.largest, "heads": known.heads} if known else None
 
 
 def _spread(finding: Finding) -> dict[str, Any] | None:

@@ -80,6 +80,7 @@ class Models:
             architecture=f"{metadata.architecture.name}, first-block stride {stride}",
             network_digests={role: self.bundle.network_digest(role) for role in Contrast},
             evidence=metadata.evidence,
+            repeatability=metadata.repeatability,
         )
 
 

@@ -121,9 +121,10 @@ def train(
         recipe = options.recipe()
         from dicom_node.engine.threads import bound_threads
         from models.training.train import train as run_training
+        from pipeline.repeatability import of_cohort
 
         bound_threads()
-        bundle = run_training(opened, out, recipe, tell)
+        bundle = run_training(opened, out, recipe, tell, of_cohort(opened))
     if first_process():
         print_line(f"Wrote {bundle}. Test it with `dicom-node evaluate {bundle} {cohort}`.")
 
@@ -150,9 +151,13 @@ def evaluate(
         from dicom_node.engine.installed import device as find_device
         from dicom_node.engine.threads import bound_threads
         from models.training.evaluation.evaluate import evaluate as run_evaluation
+        from pipeline.repeatability import of_cohort
 
         bound_threads()
-        evaluation = run_evaluation(*opened, out, tell, device=find_device(device), seed=seed, resamples=resamples)
+        evaluation = run_evaluation(
+            *opened, out, tell, device=find_device(device), seed=seed, resamples=resamples,
+            variants=of_cohort(opened[1]),
+        )  # fmt: skip
     if as_json:
         print_json(evaluation.as_json())
     else:
@@ -214,6 +219,9 @@ def _print_evaluation(evaluation: Evaluation, out: Path) -> None:
         [(n, *(estimate_text(found) for found in (s.auc, s.sensitivity, s.specificity))) for n, s in rows],
     )
     print_line(f"{counts_text(evaluation.ensemble)}; intervals of 95 %.")
+    if evaluation.repeatability:
+        found = evaluation.repeatability.stated
+        print_line(f"Repeatability: SD {found.sd:.3f}, largest difference {found.largest:.3f} ({found.heads} heads)")
     print_line(f"Equal weights: AUC {estimate_text(evaluation.equal_weights_auc)}")
     print_line(f"{out / 'evaluation.html'} has the rest.")
 

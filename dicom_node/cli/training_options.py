@@ -34,8 +34,11 @@ class TrainingOptions:
     ] = "folds"
     start: Annotated[Path | None, typer.Option(help="Weights to start from, of `models inflate`.")] = None
     augmentation: Annotated[
-        str, typer.Option(help="Some of crop, rotation and flip, separated by commas, or none.")
+        str, typer.Option(help="Some of crop, rotation, flip and shift, separated by commas, or none.")
     ] = "crop,rotation,flip"
+    placement: Annotated[
+        bool, typer.Option(help="Also move each sample by parts of a voxel, and the border of its mask.")
+    ] = True
     mr: Annotated[bool, typer.Option("--mr", help="Also draw bias fields, noise and gamma.")] = False
     copies: Annotated[int, typer.Option(help="Samples of each image in an epoch; the first is the original.")] = 4
     loss_threshold: Annotated[float | None, typer.Option(help="End training at this mean loss.")] = None
@@ -46,6 +49,7 @@ class TrainingOptions:
         "auto"
     )
     half: Annotated[bool, typer.Option(help="Store the weights in half precision.")] = True
+    averaged: Annotated[int, typer.Option(help="Shifts that a score is averaged over: 1, 2, 4 or 8.")] = 4
     calibrate: Annotated[
         Literal["temperature", "platt"] | None, typer.Option(help="Fit a calibration of the score.")
     ] = None

@@ -78,7 +78,7 @@ class Case:
     patient
         Pseudonym given by the research group; all studies of a patient share it.
     label
-        1: seizures not controlled at one year of anti-seizure medication; 0: controlled; None: not known.
+        1 or 0, as :mod:`models.outcome` says; None: not known.
     status
         ``included``, or the code of the reason for which the study is left out.
     sentence

@@ -24,6 +24,7 @@ from models.bundle import ModelError, sha256
 from models.contrast import Contrast
 from models.efficientnet3d import SIDE_MULTIPLE
 from models.inflate import refuse_unless_inflated
+from models.perturbation import Variants
 from models.training.bundling.assemble import assemble
 from models.training.cohort import Case, Cohort, tensor_file
 from models.training.fit.folds import Split, split
@@ -41,7 +42,9 @@ _REPORT_EVERY_S: Final = 60.0
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _NEVER = -1, -3, 2**31 - 1
 
 
-def train(cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None]) -> Path:
+def train(
+    cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None], variants: Variants | None = None
+) -> Path:
     """Train, or go on training, and write a bundle; what is unfinished lies in ``<out>.work``.
 
     Parameters
@@ -54,6 +57,8 @@ def train(cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None]
         How to train.
     tell
         Takes a line about the progress.
+    variants
+        Perturbs the images of a case, to measure repeatability; None: the bundle states none.
 
     Returns
     -------
@@ -89,7 +94,7 @@ def train(cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None]
         return out
     _await([*fold_jobs, *member_jobs], work, tell)
     trained = Trained(cohort, parts, recipe, tuple(fold_jobs), tuple(member_jobs), work)
-    return assemble(trained, out, device, tell)
+    return assemble(trained, out, device, tell, variants)
 
 
 def run_jobs(

@@ -1,7 +1,8 @@
 """Build a cohort folder: every labelled study through the node's own way up to the model tensor.
 
-Beside what :mod:`models.training.cohort` describes, the folder holds ``records/<case>.json``: what was found out about
-a case, and the digest of the input it was found out from. A case whose input is the same is not read again, so a build
+Beside what :mod:`models.training.cohort` describes, the folder holds ``images/<case>/``, volumes and brain masks, with
+which repeatability is measured, and ``records/<case>.json``: what was found out about a case, and the digest of the
+input it was found out from. A case whose input is the same is not read again, so a build
 that was stopped goes on, and a study that was mended is read anew. ``cases.csv`` is written last: without it the folder
 is not a cohort yet.
 """
@@ -35,9 +36,15 @@ from pipeline.cohort.record import WORK, Making, Record
 from pipeline.select import BUILT_IN, SiteRules
 from pipeline.study import SOFTWARE
 
-SMALL = Grid(size_xyz=(128, 128, 64), spacing_xyz_mm=(2.0, 2.0, 3.0), centre="brain")
+LOW_PASS_VOXELS = 0.6
+"""Leaves a fifth of what one voxel of the grid can just hold, so that it hardly counts where between two it falls."""
+SMALL = Grid(
+    size_xyz=(128, 128, 64), spacing_xyz_mm=(2.0, 2.0, 3.0), centre="brain_mass", low_pass_voxels=LOW_PASS_VOXELS
+)
 """For small experiments: an eighth of the voxels, the same extent."""
-FULL = Grid(size_xyz=(256, 256, 128), spacing_xyz_mm=(1.0, 1.0, 1.5), centre="brain")
+FULL = Grid(
+    size_xyz=(256, 256, 128), spacing_xyz_mm=(1.0, 1.0, 1.5), centre="brain_mass", low_pass_voxels=LOW_PASS_VOXELS
+)
 """The matrix of CN114170162A."""
 PERCENTILES = Intensity(clip_percentiles=(0.5, 99.5))
 _MADE = ("grid", "intensity", "brain_weights", "software", "synthetic")

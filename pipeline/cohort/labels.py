@@ -15,12 +15,11 @@ from typing import Final
 
 from models.bounded_json import read_json
 from models.bundle import ModelError
+from models.outcome import MONTHS
 
 SYNTHETIC = "synthetic.json"
 """Beside ``labels.csv`` where the studies are made; `statement` in it says how the labels came about."""
 REQUIRED = ("patient", "study", "label")
-FOLLOW_UP_MONTHS: Final = 12.0
-"""After the start of medication, for the outcome to be known (CN114170162A [0056])."""
 _OLDEST_YEARS: Final = 120.0
 """A greater age is a mistake."""
 _YES_NO = {"yes": True, "no": False, "1": True, "0": False}
@@ -46,7 +45,9 @@ class Criterion:
 CRITERIA: Mapping[str, Criterion] = {
     "tsc": Criterion(True, "excluded_tsc", "The patient has no diagnosis of tuberous sclerosis complex."),
     "epilepsy": Criterion(True, "excluded_epilepsy", "The patient has no diagnosis of epilepsy."),
-    "resected": Criterion(False, "excluded_resected", "The brain had been operated on before the MRI."),
+    "resected": Criterion(
+        False, "excluded_resected", "The brain was operated on before the MRI or within the year of the outcome."
+    ),
     "mri_after_asm": Criterion(
         False, "excluded_medication", "The MRI was made after the start of anti-seizure medication."
     ),
@@ -71,7 +72,7 @@ class LabelledStudy:
     folder
         The same as a path.
     label
-        1: seizures not controlled at one year of anti-seizure medication, 0: controlled, None: not known.
+        1 or 0, as :mod:`models.outcome` says; None: not known.
     age_years
         At the examination; None where the file does not state it.
     excluded
@@ -115,7 +116,8 @@ def read_labels(file: Path) -> Labels:
     file
         Columns ``patient``, ``study`` (folder, relative to the file) and ``label`` (0, 1, or empty: not known).
         Optional: ``group``, ``age_years``, and the criteria ``tsc``, ``epilepsy``, ``resected``, ``mri_after_asm`` (yes
-        or no) and ``follow_up_months``. A criterion whose column is there and whose cell is empty counts as not met.
+        or no) and ``follow_up_months`` on medication, which is too short only where there was no event. A criterion
+        whose column is there and whose cell is empty counts as not met.
 
     Raises
     ------
@@ -202,8 +204,9 @@ def _unmet(file: Path, line: int, row: Mapping[str, str]) -> Iterator[tuple[str,
     months = _number(file, line, row, FOLLOW_UP, math.inf)
     if months is None and FOLLOW_UP in row:
         yield _unknown(FOLLOW_UP)
-    elif months is not None and months < FOLLOW_UP_MONTHS:
-        yield "excluded_follow_up", f"The follow-up is {months:g} months; {FOLLOW_UP_MONTHS:g} are needed."
+    elif months is not None and months < MONTHS and row["label"] != "1":
+        # A seizure, or death, before the year is over is the outcome; only the absence of one takes the whole year.
+        yield "excluded_follow_up", f"The follow-up is {months:g} months without an event; {MONTHS:g} are needed."
 
 
 def _unknown(name: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 
 from models.bounded_json import read_json
@@ -22,7 +23,7 @@ from pipeline.select import Selection, SiteRules, select_study
 from pipeline.steps import convert, strip, tensors
 from pipeline.synthetic.study_tags import SeriesTags
 
-RECORDS, WORK = "records", "work"
+RECORDS, WORK, IMAGES = "records", "work", "images"
 _SYNTHETIC = "The images are made, not scanned, but no synthetic.json lies beside the labels file: put it back."
 
 
@@ -128,6 +129,7 @@ def _read(case: str, selection: Selection, making: Making, extractor: BrainExtra
         convert(selection, work)
         strip(selection, work, extractor)
         tensors_zyx = dict(tensors(work, making.grid, making.intensity))
+        _keep_images(work, making.out / IMAGES / case)
     except StudyHeld as held:
         return Record(selection.digest, held.code, held.sentence)
     except torch.OutOfMemoryError:
@@ -146,6 +148,14 @@ def _read(case: str, selection: Selection, making: Making, extractor: BrainExtra
         field_strength_t=fields_t.pop() if len(fields_t) == 1 else None,
         contrast_agent=after_contrast_agent(selection.volumes, selection.candidates),
     )
+
+
+def _keep_images(work: Path, folder: Path) -> None:
+    """Keep volumes and masks, packed: repeatability is measured with them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folder)
+    for file in sorted(work.glob("*.nrrd")):
+        sitk.WriteImage(sitk.ReadImage(str(file)), str(folder / file.name), useCompression=True)
 
 
 def _made(selection: Selection) -> bool:

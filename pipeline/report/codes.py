@@ -71,6 +71,8 @@ TERMS: Final = (
     Term("TSC034", "Research notice", "Notice of the model, and that the output is for research, first of all items."),
     Term("TSC035", "Replaces earlier report", "What the reports said that stand in Predecessor Documents Sequence."),
     Term("TSC036", "Series of the study", "What a study without score holds: number, description, slices."),
+    Term("TSC037", "Repeatability", "Standard deviation of scores of one head that should be one score."),
+    Term("TSC038", "Caution, near threshold", "The same head might get a score on the other side of TSC004."),
 )
 
 _MEANINGS: Final = MappingProxyType({term.value: term.meaning for term in TERMS})
@@ -114,6 +116,8 @@ MISSING_SEQUENCE: Final = _private("TSC033")
 NOTICE: Final = _private("TSC034")
 REPLACES: Final = _private("TSC035")
 ARRIVED: Final = _private("TSC036")
+REPEATABILITY: Final = _private("TSC037")
+NEAR_THRESHOLD: Final = _private("TSC038")
 
 IMAGING_MEASUREMENT_REPORT: Final = Code("126000", "DCM", "Imaging Measurement Report")
 LANGUAGE: Final = Code("121049", "DCM", "Language of Content Item and Descendants")

@@ -83,7 +83,9 @@ def _draw_score(pen: Pen, finding: Finding) -> None:
     _draw_beside(pen, finding)
     pen.text(MARGIN, 188, f"{finding.score:.{places}f}", 72, color)
     pen.text(_RIGHT, 210, CATEGORY_WORDS[finding.category], 30, color, "ra")
-    pen.text(_RIGHT, 248, f"patent score {rounded(finding.score_patent)} (range 0 to 1/3)", 18, MUTED, "ra")
+    patent = f"patent score {rounded(finding.score_patent)} (range 0 to 1/3)"
+    repeats = f"repeatability +-{finding.repeatability.sd:.3f}, " if finding.repeatability else ""
+    pen.text(_RIGHT, 248, repeats + patent, 18, MUTED, "ra")
     top, bottom = 284, 312
     pen.bar((MARGIN, top, _RIGHT, bottom), finding.score, color)
     at = MARGIN + round((_RIGHT - MARGIN) * finding.threshold)

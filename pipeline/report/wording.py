@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from models.contrast import Contrast
+from models.outcome import NOT_ILAE, UNCONTROLLED
 from pipeline.errors import HoldReason
 from pipeline.out_of_range import NotStated
 from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, Spread
@@ -14,12 +15,10 @@ from pipeline.report.provenance import Predecessor
 from pipeline.rounding import shown_score, shown_threshold
 
 SCORE_NAME = "AED-refractory score"
-CONDITION = "seizures not controlled at one year of anti-seizure medication"
 DISEASE = "tuberous sclerosis complex"
 CONDITION_DEFINITION = (
-    f"Positive class of the training labels: {CONDITION}, in {DISEASE}. "
-    "This is not the ILAE (2010) definition of drug resistance, and the score is not a "
-    "diagnosis of the patient. It is a score, not a probability."
+    f"Positive class of the training labels: {UNCONTROLLED}, in {DISEASE}. {NOT_ILAE} The score is "
+    "not a diagnosis of the patient. It is a score, not a probability."
 )
 UNVERIFIED = "Not verified by a physician. FOR RESEARCH USE ONLY - NOT FOR DIAGNOSTIC USE."
 _METHODS = {"temperature": "temperature scaling", "platt": "Platt scaling"}
@@ -81,11 +80,11 @@ def result_sentence(finding: Finding) -> str:
     """
     model, notice = finding.model, ascii_text(finding.model.notice).strip().rstrip(".!?")
     made_by = f"{model.name} {model.version}" + (f" ({notice})" if notice else "")
-    cautions = len(finding.out_of_range) + bool(finding.missing)
+    cautions = len(finding.out_of_range) + bool(finding.missing) + finding.near_threshold
     told = f", with {cautions} caution{'s' if cautions > 1 else ''} that the full report states" if cautions else ""
     return (
         f"{SCORE_NAME} {shown_score(finding)} on a scale from 0 to 1, {_SIDES[finding.category]} the decision "
-        f"threshold of {shown_threshold(finding)}, for {CONDITION} in {DISEASE}{told}; computed by {made_by}, a score "
+        f"threshold of {shown_threshold(finding)}, for {UNCONTROLLED}, in {DISEASE}{told}; computed by {made_by}, a score "
         "and not a probability, for research use only, not for diagnostic use, not verified by a physician."
     )
 
@@ -117,6 +116,7 @@ def caution_words(finding: Finding) -> str:
     topics = [_TOPICS[doubt.code] for doubt in finding.out_of_range]
     lines = [f"NOT SHOWN TO LIE IN THE MODEL'S RANGE: {', '.join(topics)}"] if topics else []
     lines += [f"SCORED WITHOUT {' AND '.join(finding.missing)}"] if finding.missing else []
+    lines += ["NEARER TO THE THRESHOLD THAN THE SCORE REPEATS"] if finding.near_threshold else []
     return "; ".join(lines)
 
 
@@ -133,6 +133,40 @@ def missing_words(finding: Finding) -> str:
     return (
         f"The study has no {' and no '.join(finding.missing)} series: it was scored by {_listed(finding.sequences)}, "
         f"with weights and threshold that were tested for these alone{shown}."
+    )
+
+
+def repeatability_words(finding: Finding) -> str:
+    """Return how far scores of one head lie apart; empty where that is not known.
+
+    Parameters
+    ----------
+    finding
+        Of a bundle that states it, or not.
+    """
+    known = finding.repeatability
+    if known is None:
+        return ""
+    return (
+        f"repeatability: +-{known.sd:.3f} (SD of scores of one head under shifts of the grid, other masks, thicker "
+        f"slices and noise; {known.heads} heads, largest difference {known.largest:.2f})"
+    )
+
+
+def near_words(finding: Finding) -> str:
+    """Return that the category may be another when the same head is read again; empty where it is not likely.
+
+    Parameters
+    ----------
+    finding
+        With its score and its threshold.
+    """
+    known = finding.repeatability
+    if known is None or not finding.near_threshold:
+        return ""
+    return (
+        f"The score is nearer to the threshold than twice its repeatability ({known.sd:.3f}): the same head, read "
+        "again, might get the other category."
     )
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.averaging import SHIFTS, shifted
 from models.bundle import ModelError
 from models.contrast import Contrast
 from models.training.cohort import Cohort
-from models.training.fit.augment import CROP_MIN, augmented
+from models.training.fit.augment import CROP_MIN, SHIFT_MAX_MM, augmented
 from models.training.fit.job import NETWORK, Job, autocast_dtype, fit
 from models.training.fit.job_result import JobResult, finished, read_result
 from models.training.fit.recipe import Recipe
@@ -60,7 +61,7 @@ def image(seed: int = 0, size_zyx: tuple[int, int, int] = (32, 48, 64)) -> np.nd
     return values
 
 
-@pytest.mark.parametrize("operation", ["crop", "rotation", "flip", None])
+@pytest.mark.parametrize("operation", ["crop", "rotation", "flip", "shift", None])
 @pytest.mark.parametrize("mr", [False, True])
 def test_an_augmentation_depends_on_its_key_alone(operation: str | None, mr: bool):
     tensor = image()
@@ -81,11 +82,32 @@ def test_only_left_and_right_are_exchanged():
     assert np.array_equal(augmented(tensor, "flip", (0,), SPACING, mr=False).numpy(), tensor[:, :, ::-1])
 
 
-def test_a_crop_keeps_most_and_moves_little():
-    tensor = np.ones((64, 64, 64), np.float32)
-    kept = [augmented(tensor, "crop", (n,), SPACING, mr=False) for n in range(8)]
-    assert all(CROP_MIN**3 * 0.9 <= float(crop.mean()) <= 1 for crop in kept)
-    assert any(float(crop.mean()) < 1 for crop in kept)
+def test_a_crop_crops_the_brain_and_moves_nothing():
+    tensor = image()
+    kept = [augmented(tensor, "crop", (n,), SPACING, mr=False).numpy() for n in range(20)]
+    shares = [np.count_nonzero(crop) / np.count_nonzero(tensor) for crop in kept]
+    assert all(CROP_MIN**3 * 0.9 <= share <= 1 for share in shares)
+    assert sum(share < 0.99 for share in shares) >= 18
+    assert all(np.array_equal(crop[crop != 0], tensor[crop != 0]) for crop in kept)
+
+
+def test_a_shift_moves_by_millimetres_and_stays_within_its_bound():
+    tensor = np.zeros((32, 48, 64), np.float32)
+    tensor[14:18, 22:26, 30:34] = 1
+    where = [np.argwhere(augmented(tensor, "shift", (n,), SPACING, mr=False).numpy() > 0.01) for n in range(8)]
+    moved_mm = [(places.mean(0) - (15.5, 23.5, 31.5)) * SPACING[::-1] for places in where]
+    assert all(np.abs(moved).max() <= SHIFT_MAX_MM + max(SPACING) for moved in moved_mm)
+    assert max(np.abs(moved).max() for moved in moved_mm) > SHIFT_MAX_MM / 2
+
+
+def test_placement_moves_a_little_and_changes_the_border_alone():
+    tensor = image()
+    placed = [augmented(tensor, None, (n,), SPACING, mr=False, placement=True).numpy() for n in range(4)]
+    assert len({one.tobytes() for one in placed}) == 4
+    sizes = [np.count_nonzero(np.abs(one) > 0.05) / np.count_nonzero(tensor) for one in placed]
+    assert all(0.7 < size < 1.5 for size in sizes)
+    again = augmented(tensor, None, (0,), SPACING, mr=False, placement=True)
+    assert np.array_equal(placed[0], again.numpy())
 
 
 def test_a_rotation_is_rigid_in_millimetres():
@@ -110,14 +132,24 @@ def test_another_scanner_leaves_the_outside_at_0_and_the_inside_z_scored():
 
 def test_every_image_comes_as_the_original_and_with_each_augmentation(cohort: Cohort):
     cases = cohort.included[:2]
-    samples = Samples(cohort, cases, (Contrast.T1W, Contrast.T2W), Recipe(), fold=0, epoch=0, copies=4)
+    recipe = Recipe(placement=False)
+    samples = Samples(cohort, cases, (Contrast.T1W, Contrast.T2W), recipe, fold=0, epoch=0, copies=4)
     assert len(samples) == 2 * 2 * 4
     original, flipped = samples[0][0][0].numpy(), samples[3][0][0].numpy()
     assert np.array_equal(original, cohort.tensor(cases[0], Contrast.T1W))
     assert np.array_equal(flipped, original[:, :, ::-1])
     assert [float(samples[n][1]) for n in (0, 8)] == [0, 1]
-    later = Samples(cohort, cases, (Contrast.T1W, Contrast.T2W), Recipe(), fold=0, epoch=2, copies=2)
+    later = Samples(cohort, cases, (Contrast.T1W, Contrast.T2W), recipe, fold=0, epoch=2, copies=2)
     assert np.array_equal(later[1][0][0].numpy(), original[:, :, ::-1])
+
+
+def test_the_originals_too_are_placed_anew_but_for_the_statistics_of_the_network(cohort: Cohort):
+    cases = cohort.included[:1]
+    wanted = cohort.tensor(cases[0], Contrast.T1W)
+    placed = Samples(cohort, cases, (Contrast.T1W,), Recipe(), fold=0, epoch=0, copies=1)
+    settled = Samples(cohort, cases, (Contrast.T1W,), Recipe(), fold=0, epoch=0, copies=1, as_they_are=True)
+    assert not np.array_equal(placed[0][0][0].numpy(), wanted)
+    assert np.array_equal(settled[0][0][0].numpy(), wanted)
 
 
 @pytest.mark.parametrize(("samples", "sizes"), [(8, [4, 4]), (9, [5, 4]), (3, [3]), (2, [2]), (7, [7])])
@@ -136,8 +168,9 @@ def test_a_finished_network_leaves_weights_scores_and_a_log(done: Path, cohort: 
     network = load_network(done / NETWORK, 2).eval()
     for case in job.validation:
         with torch.inference_mode():
-            logit = network(torch.from_numpy(cohort.tensor(case, Contrast.T1W))[None, None]).double()
-        assert result.scores[Contrast.T1W][case.case] == pytest.approx(float(torch.sigmoid(logit)), abs=1e-6)
+            image = torch.from_numpy(cohort.tensor(case, Contrast.T1W))[None, None]
+            scores = [torch.sigmoid(network(place).double()).item() for place in shifted(image, SHIFTS[QUICK.averaged])]
+        assert result.scores[Contrast.T1W][case.case] == pytest.approx(np.mean(scores), abs=1e-5)
 
 
 def test_kernels_are_stored_in_half_precision_and_statistics_are_not(done: Path):
@@ -176,7 +209,7 @@ def test_the_loss_threshold_ends_a_training(cohort: Cohort, job: Job, tmp_path: 
 
 
 def test_patience_keeps_the_best_epoch(cohort: Cohort, job: Job, tmp_path: Path):
-    recipe = replace(QUICK, patience=1, learning_rate=0.02)
+    recipe = replace(QUICK, patience=1, learning_rate=0.02, averaged=1)
     result, _ = run(replace(job, epochs=6), cohort, tmp_path / "job", recipe)
     losses = [epoch.validation_loss for epoch in result.history]
     assert result.epochs == 1 + losses.index(min(losses))

@@ -71,7 +71,7 @@ def test_a_full_table(tmp_path: Path):
         ("label,epilepsy", "1,no", "excluded_epilepsy"),
         ("label,resected", "0,yes", "excluded_resected"),
         ("label,mri_after_asm", "0,yes", "excluded_medication"),
-        ("label,follow_up_months", "1,11.9", "excluded_follow_up"),
+        ("label,follow_up_months", "0,11.9", "excluded_follow_up"),
         ("label,resected", "1,", "excluded_unknown"),
         ("label,follow_up_months", "1,", "excluded_unknown"),
         ("label,resected,tsc", ",yes,no", "excluded_tsc"),
@@ -81,6 +81,12 @@ def test_a_criterion_that_is_not_met_or_not_known(tmp_path: Path, columns: str, 
     (study,) = read_labels(table(tmp_path, f"patient,study,{columns}", f"P1,a,{cells}")).studies
     assert study.excluded
     assert study.excluded[0] == code
+
+
+def test_an_event_before_the_year_is_over_is_the_outcome(tmp_path: Path):
+    lines = ["patient,study,label,follow_up_months", "P1,a,1,3", "P2,b,0,3", "P3,c,0,12"]
+    excluded = [study.excluded and study.excluded[0] for study in read_labels(table(tmp_path, *lines)).studies]
+    assert excluded == [None, "excluded_follow_up", None]
 
 
 @pytest.mark.parametrize(

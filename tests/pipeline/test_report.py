@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from models.contrast import Contrast
+from models.outcome import UNCONTROLLED
 from pipeline.brain import MaskFacts, WeightsIdentity
 from pipeline.plausibility import MaskFlag
 from pipeline.predict import Category
@@ -23,7 +24,6 @@ from pipeline.report import Predecessor, Title, build_reports, draw_page, render
 from pipeline.report import codes as report_codes
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.report.uids import result_uid
-from pipeline.report.wording import CONDITION
 from tests.support.reports import (
     BRAIN,
     FINDING,
@@ -156,7 +156,7 @@ def test_one_sentence_can_be_pasted(inputs):
     (said,) = named(report, report_codes.SUMMARY)
     assert said.TextValue.count(". ") == 0
     for words in (
-        "score 0.73", "threshold of 0.50", "at or above", CONDITION, f"WAE-net 0.1.0 ({NOTICE})", "not a probability",
+        "score 0.73", "threshold of 0.50", "at or above", UNCONTROLLED, f"WAE-net 0.1.0 ({NOTICE})", "not a probability",
         "for research use only", "not verified by a physician",
     ):  # fmt: skip
         assert words in said.TextValue

@@ -31,7 +31,7 @@ def test_a_score_stands_between_what_every_result_has():
     assert list(told) == [
         "notice", "study_uid", "state", "reason", "sentence", "roles", "ignored_files", "input_digest", "model",
         "brain_weights", "software", "sequences_used", "scores", "members", "weights", "score", "score_patent",
-        "threshold", "category", "spread", "calibrated", "out_of_range", "flags", "brain", "timings_s",
+        "threshold", "category", "spread", "calibrated", "repeatability", "out_of_range", "flags", "brain", "timings_s",
     ]  # fmt: skip
     assert json.loads(json.dumps(told)) == told
     assert (told["state"], told["reason"], told["score"]) == ("scored", None, FULL.score)

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from models.averaging import SHIFTS
 from models.bundle import (
     Action,
     Architecture,
@@ -28,6 +29,7 @@ from models.bundle import (
 )
 from models.contrast import Contrast
 from models.feature_space import save_axes
+from models.perturbation import Variants
 from models.training.bundling.card import model_card
 from models.training.bundling.cohort_facts import cohort_facts
 from models.training.bundling.ensemble_weights import Choice, choose_weights
@@ -49,7 +51,7 @@ from models.whole_files import ENTERED_BY_ALL, READABLE_BY_ALL, make_folder, syn
 FEATURES: Final = "models/features.safetensors"
 
 
-def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> Path:
+def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell, variants: Variants | None = None) -> Path:
     """Write the bundle of trained networks and return its folder.
 
     Parameters
@@ -62,6 +64,8 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> P
         Where the networks run.
     tell
         Takes a line about the progress.
+    variants
+        Perturbs the images of a case, to measure repeatability; None: the bundle states none.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell) -> P
     metadata = _with_features(metadata, measured.limits)
     record = replace(record, feature_space=measured.counts)
     write_bundle(folder, metadata, record, "")
-    evaluation = _tested(trained, folder, device, tell)
+    evaluation = _tested(trained, folder, device, tell, variants)
     record = replace(record, two_sequences_dropped=dropped_pairs(metadata, evaluation))
     metadata = with_evidence(metadata, evaluation)
     write_whole(folder / "docs" / "training.png", _plot(trained, metadata), READABLE_BY_ALL)
@@ -122,9 +126,12 @@ def _begin(trained: Trained) -> Path:
     return folder
 
 
-def _tested(trained: Trained, folder: Path, device: torch.device, tell: Tell) -> Evaluation:
-    out, seed = trained.work / "evaluation", trained.recipe.seed
-    return evaluate(open_bundle(folder), trained.cohort, out, tell, trained.parts.test, device=device, seed=seed)
+def _tested(trained: Trained, folder: Path, device: torch.device, tell: Tell, variants: Variants | None) -> Evaluation:
+    out, bundle = trained.work / "evaluation", open_bundle(folder)
+    return evaluate(
+        bundle, trained.cohort, out, tell, trained.parts.test,
+        device=device, seed=trained.recipe.seed, variants=variants,
+    )  # fmt: skip
 
 
 def _metadata(trained: Trained, predictions: Predictions, choice: Choice) -> Metadata:
@@ -141,6 +148,7 @@ def _metadata(trained: Trained, predictions: Predictions, choice: Choice) -> Met
         intensity=description.intensity,
         weights=choice.weights,
         threshold=youden_threshold(labels, scores),
+        averaged_shifts=SHIFTS[recipe.averaged],
         network_files={
             s: tuple(f"models/{job.name}.safetensors" for job in trained.member_jobs if s in job.contrasts)
             for s in Contrast
@@ -209,7 +217,9 @@ def with_evidence(metadata: Metadata, evaluation: Evaluation) -> Metadata:
     found = evaluation.ensemble.auc
     interval = None if found.low is None or found.high is None else (found.low, found.high)
     evidence = metadata.evidence.model_copy(update={"auc": found.value, "auc_interval": interval})
-    return metadata.model_copy(update={"evidence": evidence, "two_sequences": tested_pairs(metadata, evaluation)})
+    found_again = evaluation.repeatability.stated if evaluation.repeatability else None
+    pairs = tested_pairs(metadata, evaluation)
+    return metadata.model_copy(update={"evidence": evidence, "repeatability": found_again, "two_sequences": pairs})
 
 
 def _record(trained: Trained, choice: Choice) -> TrainingRecord:

@@ -11,6 +11,7 @@ from typing import Final
 
 from models.bundle import Metadata
 from models.contrast import Contrast
+from models.outcome import CONTROLLED, NOT_ILAE, UNCONTROLLED
 from models.training.bundling.card_methods import NOT_STATED, Row, methods, participants
 from models.training.bundling.training_record import TrainingRecord
 from models.training.evaluation.cautions import Caution, CautionKind, cautions, synthetic_caution
@@ -18,10 +19,7 @@ from models.training.evaluation.evaluated import Evaluation
 from models.training.evaluation.figures import BASES, MEASURES, counts_text, estimate_text, measure_rows
 from models.training.evaluation.held_out import Basis
 
-OUTCOME: Final = (
-    "Seizures not controlled within the first year of anti-seizure medication (label 1) or controlled (label 0). This "
-    "is not drug resistance as the ILAE defined it in 2010, which takes two adequate trials."
-)
+OUTCOME: Final = f"Label 1: {UNCONTROLLED}; label 0: {CONTROLLED}. {NOT_ILAE}"
 _CLAIM_ALONE: Final = 100
 """Place of what CLAIM alone asks, behind the items of TRIPOD+AI."""
 
@@ -124,9 +122,23 @@ def _results(metadata: Metadata, training: TrainingRecord, evaluation: Evaluatio
     yield "25, 26", "Interpretation and limitations", _limitations(metadata, evaluation)
     yield "27a", "Poor or missing input", f"The node withholds the score unless it can use {_needed(metadata)}"
     yield "27b, 27c", "Use and next steps", "A physician reads the score beside clinical findings; external validation"
-    yield "CLAIM", "Robustness, failure analysis", "Not examined"
+    yield "CLAIM", "Robustness, failure analysis", _repeatability(metadata)
     yield "CLAIM", "Explainability", "Saliency maps (Grad-CAM) of each sequence on demand; not validated"
     yield "CLAIM", "External test", _difference(evaluation)
+
+
+def _repeatability(metadata: Metadata) -> str:
+    found = metadata.repeatability
+    if found is None:
+        return "Not examined"
+    sequences = ", ".join(f"{contrast} {sd:.3f}" for contrast, sd in found.sequences.items())
+    return (
+        f"Repeatability: SD {found.sd:.3f} of scores of one head ({sequences}), largest difference "
+        f"{found.largest:.3f}, over shifts of the grid, other masks, thicker slices and noise; where the images stay "
+        f"as they are, mean SD {found.place_sd:.3f}, worst head {found.place_worst_sd:.3f}; {found.heads} heads of the "
+        f"test. Each score is the mean over {max(1, len(metadata.averaged_shifts))} shifts of the grid. Failures not "
+        "examined"
+    )
 
 
 def _probability(metadata: Metadata) -> str:

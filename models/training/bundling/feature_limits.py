@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from models import inference
+from models.averaging import SHIFTS, shifted
 from models.contrast import Contrast
 from models.feature_space import Axes, distance, fit_feature_space
 from models.training.cohort import Case
@@ -116,8 +117,9 @@ def _features(trained: Trained, job: Job, cases: tuple[Case, ...], device: torch
 
     def pooled(case: Case, contrast: Contrast) -> np.ndarray:
         batch = torch.from_numpy(trained.cohort.tensor(case, contrast))[None, None].to(device)
-        features: np.ndarray = inference.read(reading, batch)[1][0].float().cpu().numpy()
-        return features
+        places = shifted(batch, SHIFTS[trained.recipe.averaged])
+        features = torch.cat([inference.read(reading, place)[1] for place in places]).float().mean(dim=0)
+        return np.asarray(features.cpu().numpy())
 
     return {contrast: np.stack([pooled(case, contrast) for case in cases]) for contrast in job.contrasts}
 

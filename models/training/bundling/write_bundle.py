@@ -9,6 +9,7 @@ from typing import Any, Final
 from models.bundle import INFERENCE, METADATA, SHIPPED, TRAINING, Metadata, write_checksums
 from models.bundle_metadata import DataFormat, NetworkDataFormat
 from models.efficientnet3d import PADDING_SIDE, block_strings
+from models.outcome import UNCONTROLLED
 from models.training.bundling.training_record import TrainingRecord
 from models.training.fit.recipe import Recipe
 from models.whole_files import ENTERED_BY_ALL, READABLE_BY_ALL, make_folder, write_json, write_whole
@@ -17,8 +18,7 @@ LICENSE: Final = SHIPPED / "untrained-demo" / "LICENSE"
 SOFTWARE: Final = ("dicom-node", "torch", "monai", "numpy", "scipy", "scikit-learn", "safetensors")
 _SYNTHETIC: Final = "SYNTHETIC DATA - "
 _PURPOSE: Final = (
-    "Score of the risk that seizures are not controlled in the first year of anti-seizure medication, in tuberous "
-    "sclerosis complex, from T1W, T2W and FLAIR images of the brain."
+    f"Score of the risk of {UNCONTROLLED}, in tuberous sclerosis complex, from T1W, T2W and FLAIR images of the brain."
 )
 
 
@@ -75,6 +75,7 @@ def inference(metadata: Metadata) -> dict[str, Any]:
         "preprocessing": {
             "axes": "(z, y, x): inferior to superior, posterior to anterior, left to right",
             "grid": metadata.grid.model_dump(mode="json"),
+            "averaged_over_shifts_of_voxels_xyz": metadata.averaged_shifts,
             "intensity": {**metadata.intensity.model_dump(mode="json"), "then": "z-score in the brain, 0 outside"},
         },
         "networks": metadata.model_dump(mode="json")["network_files"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ import torch
 from models.bundle import Bundle, Metadata, ModelError
 from models.calibration import calibrated
 from models.contrast import Contrast
+from models.perturbation import Variants
 from models.training.cohort import Case, Cohort
 from models.training.evaluation.evaluated import Evaluation
 from models.training.evaluation.held_out import EvaluationSet, choose_evaluation_set
@@ -23,6 +25,7 @@ from models.training.evaluation.metrics import Summary, auc, summarise
 from models.training.evaluation.page import evaluation_page
 from models.training.evaluation.plots import reliability_plot, roc_plot
 from models.training.evaluation.predictions import Predictions
+from models.training.evaluation.repeatability import HEADS_MAX, Measured, measure_cases
 from models.training.evaluation.roc_area import auc_estimate
 from models.wae_net import WaeNet
 from models.whole_files import make_folder, write_json, write_whole
@@ -43,6 +46,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     seed: int = 0,
     resamples: int = RESAMPLES,
+    variants: Variants | None = None,
 ) -> Evaluation:
     """Test a bundle and write ``evaluation.json``, ``predictions.csv``, the plots and ``evaluation.html``.
 
@@ -60,6 +64,8 @@ def evaluate(
         Where the networks run.
     seed, resamples
         Of the bootstrap.
+    variants
+        Perturbs the images of a case, to measure repeatability; None: it is not measured.
 
     Raises
     ------
@@ -71,9 +77,13 @@ def evaluate(
     chosen = choose_evaluation_set(bundle, cohort, cases)
     if chosen.left_out:
         tell(f"{chosen.left_out} cases are left out: their patients or groups took part in training")
-    predictions = predict(bundle, cohort, chosen.cases, tell, device)
+    networks = WaeNet(bundle, torch.device(device))
+    predictions = _read(networks, cohort, chosen.cases, tell)
+    repeated = _repeated(networks, chosen, variants, tell) if variants else None
     tell(f"computing intervals for {len(chosen.cases)} studies")
-    evaluation = judge(bundle, cohort, chosen, predictions, seed=seed, resamples=resamples)
+    evaluation = replace(
+        judge(bundle, cohort, chosen, predictions, seed=seed, resamples=resamples), repeatability=repeated
+    )
     write_evaluation(out, evaluation, predictions, bundle.metadata)
     return evaluation
 
@@ -118,13 +128,25 @@ def predict(
     device
         Where the networks run.
     """
-    networks = WaeNet(bundle, torch.device(device))
+    return _read(WaeNet(bundle, torch.device(device)), cohort, cases, tell)
+
+
+def _read(networks: WaeNet, cohort: Cohort, cases: tuple[Case, ...], tell: Callable[[str], None]) -> Predictions:
     scores = np.empty((len(tuple(Contrast)), len(cases)))
     for number, case in enumerate(cases):
         if number % _REPORT_EVERY == 0:
             tell(f"reading study {number + 1} of {len(cases)}")
         scores[:, number] = [networks.score(contrast, cohort.tensor(case, contrast)) for contrast in Contrast]
     return Predictions(cases, dict(zip(tuple(Contrast), scores, strict=True)))
+
+
+def _repeated(
+    networks: WaeNet, chosen: EvaluationSet, variants: Variants, tell: Callable[[str], None]
+) -> Measured | None:
+    """Return the repeatability over patients of the test, one study of each."""
+    firsts = {case.patient: case.case for case in reversed(chosen.cases)}
+    tell(f"scoring perturbed copies of {min(len(firsts), HEADS_MAX)} studies")
+    return measure_cases(sorted(firsts.values()), variants, networks.score, networks.bundle.metadata.weights)
 
 
 def judge(
@@ -177,6 +199,7 @@ def judge(
         },
         equal_weights_auc=auc_estimate(labels, equal, predictions.patients, seed, resamples),
         gain_over_equal_weights=_gain(predictions, ensemble, equal, seed, resamples),
+        repeatability=None,
         resamples=resamples,
         seed=seed,
         software={name: version(name) for name in _SOFTWARE},

@@ -10,6 +10,7 @@ from models.contrast import Contrast
 from models.training.evaluation.held_out import Basis
 from models.training.evaluation.intervals import Estimate
 from models.training.evaluation.metrics import Summary
+from models.training.evaluation.repeatability import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Evaluation:
         Of the modes with two sequences that the bundle has, at their own thresholds.
     equal_weights_auc, gain_over_equal_weights
         AUC with a third each, and by how much the bundle's weights differ from it, paired by patient.
+    repeatability
+        How far scores of one head lie apart; None where it was not measured.
     resamples, seed
         Of the bootstrap.
     software
@@ -60,6 +63,7 @@ class Evaluation:
     two_sequences: dict[str, Summary]
     equal_weights_auc: Estimate
     gain_over_equal_weights: Estimate
+    repeatability: Measured | None
     resamples: int
     seed: int
     software: dict[str, str]

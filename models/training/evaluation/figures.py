@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from models.perturbation import SENTENCES
 from models.training.evaluation.held_out import Basis
 from models.training.evaluation.intervals import Estimate
 from models.training.evaluation.metrics import Summary
+from models.training.evaluation.repeatability import Measured
 
 MEASURES: Final[Mapping[str, str]] = {
     "auc": "AUC",
@@ -42,6 +44,24 @@ def estimate_text(estimate: Estimate) -> str:
     if estimate.low is None:
         return f"{estimate.value:.3f} (interval not determined)"
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+
+
+def repeatability_rows(found: Measured) -> list[list[str]]:
+    """Return a row for each perturbation: SD within a head and largest difference, by sequence and ensemble.
+
+    Parameters
+    ----------
+    found
+        Over some heads.
+    """
+    named = {str(kind): words for kind, words in SENTENCES.items()} | {
+        "place": "grid and ends of the mask",
+        "all": "all",
+    }
+    return [
+        [named[row], *(f"{one.sd:.3f} / {one.largest:.3f}" for one in by_score.values())]
+        for row, by_score in found.table.items()
+    ]
 
 
 def counts_text(summary: Summary) -> str:

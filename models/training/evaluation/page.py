@@ -8,9 +8,10 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from models.outcome import UNCONTROLLED
 from models.training.evaluation.cautions import cautions
 from models.training.evaluation.evaluated import Evaluation
-from models.training.evaluation.figures import BASES, counts_text, estimate_text, measure_rows
+from models.training.evaluation.figures import BASES, counts_text, estimate_text, measure_rows, repeatability_rows
 
 _TEMPLATES: Final = Environment(
     loader=PackageLoader("models.training.evaluation", "."), autoescape=True, undefined=StrictUndefined,
@@ -42,5 +43,7 @@ def evaluation_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
         summaries=summaries,
         measures=measure_rows(summaries.values()),
         estimate=estimate_text,
+        outcome=UNCONTROLLED,
+        repeatability=repeatability_rows(evaluation.repeatability) if evaluation.repeatability else [],
         plots={name: base64.b64encode(content).decode("ascii") for name, content in plots.items()},
     )

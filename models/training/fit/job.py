@@ -19,10 +19,11 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 
+from models.averaging import SHIFTS, shifted
 from models.bundle import ModelError
 from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
-from models.inference import full_float32
+from models.inference import for_inference, full_float32, read
 from models.training.cohort import Case, Cohort
 from models.training.fit.checkpoint import Progress, load_progress, save_network, save_progress
 from models.training.fit.job_result import Ended, JobResult, finished, write_result
@@ -186,8 +187,8 @@ class _Training:
         """Return the scores of the fold left out by contrast and case."""
         return {
             contrast: {
-                case.case: float(torch.sigmoid(logit))
-                for case, logit in zip(self.job.validation, self._logits(network, contrast), strict=True)
+                case.case: score
+                for case, score in zip(self.job.validation, self._scores(network, contrast), strict=True)
             }
             for contrast in self.job.contrasts
         }
@@ -202,10 +203,11 @@ class _Training:
         self._optimiser.load_state_dict(progress.optimiser)
         self.history, self._best = progress.history, progress.best
 
-    def _samples(self, cases: tuple[Case, ...], epoch: int, copies: int) -> Samples:
+    def _samples(self, cases: tuple[Case, ...], epoch: int, copies: int, *, as_they_are: bool = False) -> Samples:
         return Samples(
-            self._cohort, cases, self.job.contrasts, self.recipe, fold=self.job.fold, epoch=epoch, copies=copies
-        )
+            self._cohort, cases, self.job.contrasts, self.recipe, fold=self.job.fold, epoch=epoch, copies=copies,
+            as_they_are=as_they_are,
+        )  # fmt: skip
 
     def _descend(self, batches: Iterable[Batch]) -> float:
         self.network.train()
@@ -246,7 +248,7 @@ class _Training:
         for norm in norms:
             norm.reset_running_stats()
             norm.train().momentum = None
-        samples = self._samples(self.job.training, 0, copies=1)
+        samples = self._samples(self.job.training, 0, copies=1, as_they_are=True)
         order = np.random.default_rng(self.recipe.seed).permutation(len(samples))
         for images, _ in self._moved(samples.batches(order, 0)):
             self._forward(self.network, images)
@@ -261,6 +263,16 @@ class _Training:
         images = (torch.from_numpy(self._cohort.tensor(case, contrast)) for case in self.job.validation)
         logits = [network(image[None, None].to(self.device))[0, 0].double().cpu() for image in images]
         return torch.stack(logits) if logits else torch.empty(0, dtype=torch.float64)
+
+    @torch.inference_mode()
+    @full_float32()
+    def _scores(self, network: nn.Module, contrast: Contrast) -> Iterator[float]:
+        """Yield the scores of the fold left out, averaged over shifts as the node does."""
+        reading = for_inference(network, self.device)
+        for case in self.job.validation:
+            image = torch.from_numpy(self._cohort.tensor(case, contrast))[None, None].to(self.device)
+            logits = torch.cat([read(reading, place)[0] for place in shifted(image, SHIFTS[self.recipe.averaged])])
+            yield float(torch.sigmoid(logits.double()).mean())
 
     def _forward(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, self._precision, enabled=self._precision is not None):

@@ -12,11 +12,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from models.averaging import SHIFTS
 from models.bundle import MEMBERS_MAX, ModelError, sha256
 from models.training.bundling.fit_calibration import Method
 
-OPERATIONS: Final = ("crop", "rotation", "flip")
+PATENT_OPERATIONS: Final = ("crop", "rotation", "flip")
 """The augmentations that the patent names ([0061])."""
+OPERATIONS: Final = (*PATENT_OPERATIONS, "shift")
 TEST_SHARE_MAX: Final = 0.5
 """Beyond it more patients would test than train."""
 # What is only decided once the networks are trained; it may change without training again.
@@ -48,7 +50,12 @@ class Recipe:
     start
         Weights to begin with, as `models.inflate` writes them; None: random.
     augmentation
-        Which of crop, rotation and flip; empty: none.
+        Which of crop, rotation, flip and shift; empty: none.
+    placement
+        Every sample, the original too, is moved by parts of a voxel, turned by a few degrees, and its border moved by
+        up to a voxel: what must not change a score, and what the patent does not do.
+    averaged
+        Over how many shifts of a voxel a score is averaged, 1, 2, 4 or 8; what a reading costs grows as much.
     mr
         Also draws a bias field, noise and a gamma for every copy but the original.
     copies
@@ -94,13 +101,15 @@ class Recipe:
     shared: bool = False
     members: Literal["folds", "refit"] = "folds"
     start: Path | None = None
-    augmentation: tuple[str, ...] = OPERATIONS
+    augmentation: tuple[str, ...] = PATENT_OPERATIONS
+    placement: bool = True
     mr: bool = False
     copies: int = 4
     loss_threshold: float | None = None
     patience: int | None = None
     mixed_precision: Literal["auto", "on", "off"] = "auto"
     half: bool = True
+    averaged: int = 4
     calibrate: Method | None = None
     two_sequences: bool = False
     reproduce_patent_selection: bool = False
@@ -145,6 +154,7 @@ class Recipe:
         choices = {
             "first_block_stride": (1, 2), "members": ("folds", "refit"), "mixed_precision": ("auto", "on", "off"),
             "calibrate": (None, "temperature", "platt"), "features_action": ("flag", "withhold"),
+            "averaged": tuple(SHIFTS),
         }  # fmt: skip
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -29,15 +29,18 @@ class Samples(Dataset[Batch]):
         Draws depend on them, and on case, contrast and copy.
     copies
         Samples of each image; the first is the original.
+    as_they_are
+        Leaves the placement of the originals, too, as it is.
     """
 
     def __init__(
         self, cohort: Cohort, cases: tuple[Case, ...], contrasts: tuple[Contrast, ...], recipe: Recipe,
-        *, fold: int, epoch: int, copies: int,
+        *, fold: int, epoch: int, copies: int, as_they_are: bool = False,
     ) -> None:  # fmt: skip
         self._cohort = cohort
         self._items = [(case, contrast, copy) for case in cases for contrast in contrasts for copy in range(copies)]
         self._recipe = recipe
+        self._augmented = not as_they_are
         self._fold, self._epoch = fold, epoch
 
     def __len__(self) -> int:
@@ -47,16 +50,17 @@ class Samples(Dataset[Batch]):
         case, contrast, copy = self._items[index]
         label = torch.tensor(float(case.label or 0))
         tensor_zyx = self._cohort.tensor(case, contrast)
-        if copy == 0:
+        if copy == 0 and not (self._recipe.placement and self._augmented):
             return torch.from_numpy(tensor_zyx)[None], label
-        operations = self._recipe.augmentation
+        operations = self._recipe.augmentation if copy else ()
         # Turns with the epoch, so that fewer copies than operations still meet them all.
         operation = operations[(copy - 1 + self._epoch) % len(operations)] if operations else None
         key = (
             self._recipe.seed, self._fold, tuple(Contrast).index(contrast), self._epoch, int(case.case, 16), copy,
         )  # fmt: skip
         spacing = self._cohort.description.grid.spacing_xyz_mm
-        return augmented(tensor_zyx, operation, key, spacing, mr=self._recipe.mr)[None], label
+        mr, placement = self._recipe.mr and copy > 0, self._recipe.placement
+        return augmented(tensor_zyx, operation, key, spacing, mr=mr, placement=placement)[None], label
 
     def batches(self, order: np.ndarray, workers: int) -> DataLoader[Batch]:
         """Return a loader of all samples in an order, in the batches of `divided`.
