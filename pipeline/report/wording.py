@@ -84,8 +84,8 @@ def result_sentence(finding: Finding) -> str:
     told = f", with {cautions} caution{'s' if cautions > 1 else ''} that the full report states" if cautions else ""
     return (
         f"{SCORE_NAME} {shown_score(finding)} on a scale from 0 to 1, {_SIDES[finding.category]} the decision "
-        f"threshold of {shown_threshold(finding)}, for {UNCONTROLLED}, in {DISEASE}{told}; computed by {made_by}, a score "
-        "and not a probability, for research use only, not for diagnostic use, not verified by a physician."
+        f"threshold of {shown_threshold(finding)}, for {UNCONTROLLED}, in {DISEASE}{told}; computed by {made_by}, a "
+        "score and not a probability, for research use only, not for diagnostic use, not verified by a physician."
     )
 
 

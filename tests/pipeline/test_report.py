@@ -156,8 +156,8 @@ def test_one_sentence_can_be_pasted(inputs):
     (said,) = named(report, report_codes.SUMMARY)
     assert said.TextValue.count(". ") == 0
     for words in (
-        "score 0.73", "threshold of 0.50", "at or above", UNCONTROLLED, f"WAE-net 0.1.0 ({NOTICE})", "not a probability",
-        "for research use only", "not verified by a physician",
+        "score 0.73", "threshold of 0.50", "at or above", UNCONTROLLED, f"WAE-net 0.1.0 ({NOTICE})",
+        "not a probability", "for research use only", "not verified by a physician",
     ):  # fmt: skip
         assert words in said.TextValue
     assert not any(role in said.TextValue for role in Contrast), "of single sequences it says nothing"

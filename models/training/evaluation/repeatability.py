@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -126,7 +126,7 @@ def measured(heads: Iterable[HeadScores]) -> Measured:
     """
     known = tuple(heads)
     made = {kind for kind in known[0].perturbations if kind is not None}
-    rows = {str(kind): {kind} for kind in Perturbation if kind in made}
+    rows: dict[str, Set[Perturbation]] = {str(kind): {kind} for kind in Perturbation if kind in made}
     rows |= {"place": PLACE & made, "all": made}
     names = tuple(known[0].scores)
     table = {
