@@ -50,6 +50,7 @@ from dicom_node.watch.metrics import METRICS
 from dicom_node.web.probes import PROBES
 from models.contrast import Contrast
 from models.training.cohort import INCLUDED
+from models.training.fit.recipe import Recipe
 from pipeline.cohort import labels
 from pipeline.cohort.build import FULL, SMALL
 from pipeline.errors import HoldReason
@@ -351,6 +352,21 @@ def test_every_module_stands_in_its_room():
 def test_modules_of_models_stand_in_its_rooms():
     listed = named(table(TRAINING, "room", "what is in it"), "room")
     assert {path.name for path in (ROOT / "models").glob("[a-z]*.py")} <= set(listed)
+
+
+def test_the_table_of_the_patent_says_the_defaults_of_a_training():
+    recipe = Recipe()
+    rows = table(TRAINING, "paragraph", "in the patent")
+    said = {row["paragraph"]: f"{row['in the patent']} {row['here']}" for row in reversed(rows)}
+    assert f"learning rate {recipe.learning_rate:g}, {recipe.epochs} epochs" in said["[0081]"]
+    assert recipe.folds == 5
+    assert "five folds" in said["[0081]"]
+    assert f"`copies {recipe.copies}`" in said["[0061]"]
+    assert recipe.start is None
+    assert "random" in said["[0068]"]
+    assert not recipe.reproduce_patent_selection
+    assert "out-of-fold" in said["[0085]"]
+    assert {"[0056]", "[0057]", "[0061]", "[0065]", "[0068]", "[0078]", "[0081]", "[0085]", "claim 7"} <= set(said)
 
 
 def test_the_table_of_labels_is_documented():

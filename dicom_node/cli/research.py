@@ -44,6 +44,7 @@ def synthesize(
     seed: Annotated[int, typer.Option(min=0, help="The same seed and label maps give the same studies.")] = 0,
     signal: Annotated[str, typer.Option(help="Sequences that show the tubers, separated by commas.")] = "T1W,T2W,FLAIR",
     workers: Annotated[int, typer.Option(min=1, help="Patients made at the same time.")] = 1,
+    drawn_heads: Annotated[int, typer.Option(min=0, help="Drawn heads besides those of the label maps.")] = 0,
 ) -> None:
     """Make a cohort of synthetic patients; it tests the machinery and says nothing about patients."""
     quiet()
@@ -52,7 +53,9 @@ def synthesize(
         tell("loading")
         from pipeline.synthetic.made_cohort import STATEMENT, synthesize_cohort
 
-        labels = synthesize_cohort(label_maps, patients, out, seed=seed, signal=shown, workers=workers, tell=tell)
+        labels = synthesize_cohort(
+            label_maps, patients, out, seed=seed, signal=shown, workers=workers, drawn_heads=drawn_heads, tell=tell
+        )
     print_line(f"Wrote {labels}. {STATEMENT}")
 
 

@@ -89,6 +89,8 @@ class Case:
         At the examination; None where not known.
     contrast_agent
         Whether one was given before the T1W series, as far as the headers say; None where not known.
+    content
+        SHA-256 of its tensors, by which a copy under another pseudonym is known; empty where not known.
     """
 
     case: str
@@ -100,6 +102,7 @@ class Case:
     age_years: float | None = None
     field_strength_t: float | None = None
     contrast_agent: bool | None = None
+    content: str = ""
 
     @property
     def included(self) -> bool:
@@ -324,6 +327,7 @@ def _case(row: Mapping[str, str]) -> Case:
         age_years=float(row["age_years"]) if row["age_years"] else None,
         field_strength_t=float(row["field_strength_t"]) if row["field_strength_t"] else None,
         contrast_agent=_ANSWERS[row["contrast_agent"]],
+        content=row.get("content", ""),
     )
 
 

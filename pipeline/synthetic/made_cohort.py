@@ -94,6 +94,7 @@ def synthesize_cohort(
     signal: tuple[Contrast, ...] = ALL_ROLES,
     tell: Callable[[str], None] = lambda _: None,
     workers: int = 1,
+    drawn_heads: int = 0,
 ) -> Path:
     """Return the ``labels.csv`` of a new synthetic cohort.
 
@@ -114,6 +115,8 @@ def synthesize_cohort(
         Called with a line on the progress after each patient.
     workers
         Processes; 1 computes in this one.
+    drawn_heads
+        Procedural heads besides those of the label maps.
 
     Returns
     -------
@@ -131,7 +134,7 @@ def synthesize_cohort(
         raise ModelError("cohort_request_wrong", "A cohort needs two patients, a sequence with signal and a worker.")
     if out.exists() and any(out.iterdir()):
         raise ModelError("cohort_folder_not_empty", f"{out} is not empty: name a new folder for the cohort.")
-    bases = base_anatomies(label_maps, seed)
+    bases = base_anatomies(label_maps, seed, drawn_heads)
     out.mkdir(parents=True, exist_ok=True)
     orders = [_Order(index, base_of(index, bases), seed, signal, out) for index in range(patients)]
     made: list[MadePatient] = []

@@ -54,7 +54,7 @@ class BaseAnatomy:
         return f"label map {self.source.name}" if isinstance(self.source, Path) else "procedural head"
 
 
-def base_anatomies(label_maps: Path | None, seed: int) -> tuple[BaseAnatomy, ...]:
+def base_anatomies(label_maps: Path | None, seed: int, drawn_heads: int = 0) -> tuple[BaseAnatomy, ...]:
     """Return the anatomies of a folder of label maps, or procedural ones.
 
     Parameters
@@ -63,6 +63,8 @@ def base_anatomies(label_maps: Path | None, seed: int) -> tuple[BaseAnatomy, ...
         Folder with NIfTI files; None for procedural heads.
     seed
         Of the procedural heads.
+    drawn_heads
+        How many procedural heads besides those of label maps.
 
     Returns
     -------
@@ -74,14 +76,19 @@ def base_anatomies(label_maps: Path | None, seed: int) -> tuple[BaseAnatomy, ...
     ModelError
         ``label_maps_missing`` if the folder holds none.
     """
+    heads = (_drawn(seed, head) for head in range(drawn_heads if label_maps else PROCEDURAL_HEADS))
     if label_maps is None:
-        heads = (np.random.SeedSequence([seed, head]).generate_state(1) for head in range(PROCEDURAL_HEADS))
-        return tuple(BaseAnatomy(f"procedural-{seed}-{head:02d}", int(state[0])) for head, state in enumerate(heads))
+        return tuple(heads)
     files = sorted(path for pattern in ("*.nii", "*.nii.gz") for path in label_maps.glob(pattern))
     if not files:
         raise ModelError("label_maps_missing", f"{label_maps} holds no label map: name a folder with *.nii.gz files.")
     by_group = {f"map-{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}": file for file in files}
-    return tuple(BaseAnatomy(group, file) for group, file in by_group.items())
+    return (*(BaseAnatomy(group, file) for group, file in by_group.items()), *heads)
+
+
+def _drawn(seed: int, head: int) -> BaseAnatomy:
+    state = np.random.SeedSequence([seed, head]).generate_state(1)
+    return BaseAnatomy(f"procedural-{seed}-{head:02d}", int(state[0]))
 
 
 @lru_cache(maxsize=3)

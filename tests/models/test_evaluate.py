@@ -18,12 +18,18 @@ from models.bundle import SHIPPED, Bundle, ModelError, open_bundle, write_checks
 from models.calibration import calibrated
 from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
-from models.training.cohort import Case, Cohort
+from models.training.cohort import INCLUDED, Case, Cohort
 from models.training.evaluation.cautions import CautionKind, cautions
 from models.training.evaluation.evaluate import evaluate, judge
 from models.training.evaluation.evaluated import Evaluation
 from models.training.evaluation.figures import estimate_text
-from models.training.evaluation.held_out import Basis, EvaluationSet, choose_evaluation_set, development_record
+from models.training.evaluation.held_out import (
+    Basis,
+    EvaluationSet,
+    TrainedOn,
+    choose_evaluation_set,
+    development_record,
+)
 from models.training.evaluation.page import evaluation_page
 from models.training.evaluation.plots import reliability_plot
 from models.training.evaluation.predictions import Predictions
@@ -73,7 +79,7 @@ def record_of(cohort: Cohort, development: int) -> dict[str, object]:
     return {
         "cohort_digest": cohort.digest,
         "test_cases": held_out,
-        **development_record(cohort.included[:development]),
+        **development_record(cohort.included[:development], "salt"),
     }
 
 
@@ -164,6 +170,28 @@ def test_a_patient_of_the_training_is_refused_in_another_cohort(trained: Bundle,
     other = shadow(cohort, tmp_path / "other", [known, again, sibling, *fresh])
     chosen = choose_evaluation_set(trained, other)
     assert chosen == EvaluationSet(fresh, Basis.NOT_IN_DEVELOPMENT, 3)
+
+
+def test_copies_of_training_images_are_known_under_another_pseudonym():
+    trained, other = (Case(f"{n:012x}", f"P{n}", n % 2, INCLUDED, content=f"{n:064x}") for n in (1, 2))
+    known = TrainedOn.model_validate(development_record([trained], "salt"))
+    assert known.includes(replace(other, content=trained.content))
+    assert not known.includes(other)
+    assert not known.includes(replace(other, content=""))
+    unsalted = TrainedOn.model_validate(development_record([trained], ""))
+    assert known.development_patients.isdisjoint(unsalted.development_patients)
+
+
+def test_an_older_record_without_salt_still_bars_its_patients():
+    old = development_record([Case("1" * 12, "P1", 1, INCLUDED)], "")
+    known = TrainedOn.model_validate({k: v for k, v in old.items() if k not in ("salt", "development_contents")})
+    assert known.includes(Case("2" * 12, "P1", 1, INCLUDED))
+
+
+def test_patients_of_few_groups_are_a_caution(evaluated):
+    kinds = [caution.kind for caution in cautions(replace(evaluated[0], groups=1))]
+    assert CautionKind.GROUPS in kinds
+    assert CautionKind.GROUPS not in [caution.kind for caution in cautions(evaluated[0])]
 
 
 def test_named_cases_do_not_get_around_that(trained: Bundle, cohort: Cohort):

@@ -138,6 +138,12 @@ def test_a_statistic_that_is_often_undefined_has_no_interval():
     assert bootstrap_interval(lambda *_: None if next(seen) % 10 == 0 else 1.0, labels, scores, range(20), 0) is None
 
 
+def test_an_interval_without_width_is_none():
+    labels, patients = np.repeat([0, 1], 10), np.repeat(np.arange(10), 2)
+    found = intervals.bootstrap_estimate(auc, labels, labels.astype(float), patients, 0, count=50)
+    assert (found.value, found.low, found.high) == (1, None, None)
+
+
 def test_shares_by_hand():
     labels = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
     scores = [0.9, 0.8, 0.7, 0.2, 0.6, 0.5, 0.1, 0.1, 0.1, 0.1]

@@ -200,6 +200,13 @@ def test_scale_scales(base):
     assert small / large == pytest.approx(0.8**3, rel=0.1)
 
 
+def test_drawn_heads_stand_beside_label_maps(tmp_path: Path):
+    sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkUInt8), str(tmp_path / "map.nii.gz"))
+    groups = [base.group for base in base_anatomies(tmp_path, SEED, 3)]
+    assert len(set(groups)) == 4
+    assert groups[1:] == [base.group for base in base_anatomies(None, SEED)[:3]]
+
+
 def test_split_by_group_keeps_base_anatomies_apart():
     bases = base_anatomies(None, SEED)
     cases = [Case(f"{i:012x}", f"P{i}", i % 2, INCLUDED, group=base_of(i, bases).group) for i in range(60)]

@@ -32,6 +32,7 @@ from models.feature_space import save_axes
 from models.perturbation import Variants
 from models.training.bundling.card import model_card
 from models.training.bundling.cohort_facts import cohort_facts
+from models.training.bundling.cross_validation import cross_validation
 from models.training.bundling.ensemble_weights import Choice, choose_weights
 from models.training.bundling.feature_limits import measure_feature_space
 from models.training.bundling.fit_calibration import fit_calibration
@@ -86,7 +87,8 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell, vari
     measured = measure_feature_space(trained, device)
     save_axes(folder / FEATURES, measured.spaces)
     metadata = _with_features(metadata, measured.limits)
-    record = replace(record, feature_space=measured.counts)
+    folds = cross_validation(predictions, choice.weights, trained.parts)
+    record = replace(record, feature_space=measured.counts, cross_validation=folds)
     write_bundle(folder, metadata, record, "")
     evaluation = _tested(trained, folder, device, tell, variants)
     record = replace(record, two_sequences_dropped=dropped_pairs(metadata, evaluation))

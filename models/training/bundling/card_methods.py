@@ -57,6 +57,8 @@ def methods(metadata: Metadata, training: TrainingRecord) -> Iterator[Row]:
     yield "12c", "Training", _training(training.recipe)
     yield "12c", "Choice of the epoch", _epoch(training.recipe)
     yield "12c", "Choice of the ensemble's weights", _weights(metadata)
+    yield "12c", "Cross-validation", training.cross_validation.sentence() if training.cross_validation else NOT_STATED
+    yield "12c", "Claim 7: log-loss of the ensemble against the loss threshold", _claim_7(training)
     yield "12c", "What was fixed on which scores", _fixed_on(metadata, training.recipe)
     yield "12c", "Limits of the feature space", _feature_space(metadata, training.feature_space)
     yield "12c", "Pairs of sequences", _pairs_of_sequences(metadata, training.two_sequences_dropped or {})
@@ -177,6 +179,17 @@ def _weights(metadata: Metadata) -> str:
         "nothing": "not chosen on data",
     }
     return f"{weights}; {basis[metadata.evidence.weights_chosen_on] if metadata.evidence else NOT_STATED}"
+
+
+def _claim_7(training: TrainingRecord) -> str:
+    """Return whether the ensemble's log-loss is within the threshold; each network's own loss is another thing."""
+    search, threshold = training.weight_search, training.recipe and training.recipe.loss_threshold
+    if search is None:
+        return NOT_STATED
+    found = f"{search.choice.log_loss:.3f} on the scores that the weights were chosen on"
+    if threshold is None:
+        return f"No threshold was set; log-loss {found}"
+    return f"{'Met' if search.choice.log_loss <= threshold else 'Not met'}: log-loss {found}, threshold {threshold:g}"
 
 
 def _fixed_on(metadata: Metadata, recipe: Recipe | None) -> str:

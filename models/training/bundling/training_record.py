@@ -8,6 +8,7 @@ from typing import Any
 
 from models.bundle import ChosenOn
 from models.training.bundling.cohort_facts import CohortFacts
+from models.training.bundling.cross_validation import CrossValidation
 from models.training.bundling.ensemble_weights import Choice
 from models.training.bundling.feature_limits import FeatureCounts
 from models.training.evaluation.held_out import development_record
@@ -69,6 +70,8 @@ class TrainingRecord:
         Versions that the training depends on.
     feature_space
         How many test studies lie beyond its limits.
+    cross_validation
+        What the folds found.
     two_sequences_dropped
         The pairs that a node must not score by, by name.
     """
@@ -82,6 +85,7 @@ class TrainingRecord:
     software: Mapping[str, str] | None = None
     feature_space: FeatureCounts | None = None
     two_sequences_dropped: Mapping[str, DroppedPair] | None = None
+    cross_validation: CrossValidation | None = None
 
     @property
     def synthetic(self) -> str | None:
@@ -95,12 +99,13 @@ class TrainingRecord:
             "seed": self.recipe and self.recipe.seed,
             "cohort_digest": self.cohort_digest,
             "cohort": self.cohort and asdict(self.cohort),
-            **_parts_json(self.parts),
+            **_parts_json(self.parts, self.cohort_digest or ""),
             "networks": {name: result.training_json() for name, result in self.networks.items()},
             "weight_search": self.weight_search and self.weight_search.as_json(),
             "software": self.software,
             "feature_space": self.feature_space and asdict(self.feature_space),
             "two_sequences_dropped": self._dropped_json(),
+            "cross_validation": self.cross_validation and asdict(self.cross_validation),
         }
         return {name: value for name, value in stated.items() if value is not None}
 
@@ -109,11 +114,11 @@ class TrainingRecord:
         return None if dropped is None else {name: asdict(pair) for name, pair in dropped.items()}
 
 
-def _parts_json(parts: Split | None) -> dict[str, Any]:
+def _parts_json(parts: Split | None, salt: str) -> dict[str, Any]:
     if parts is None:
         return {}
     return {
-        **development_record(parts.development),
+        **development_record(parts.development, salt),
         "test_cases": sorted(case.case for case in parts.test),
         "folds": [sorted(case.case for case in fold) for fold in parts.folds],
     }

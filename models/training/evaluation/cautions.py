@@ -23,6 +23,7 @@ class CautionKind(StrEnum):
     DEVELOPMENT_UNKNOWN = "development_unknown"
     OTHER_BRAIN_WEIGHTS = "other_brain_weights"
     FEW_STUDIES = "few_studies"
+    GROUPS = "groups"
     CONTROL_RUN = "control_run"
 
 
@@ -72,6 +73,12 @@ def _found(evaluation: Evaluation) -> Iterator[Caution]:
             CautionKind.OTHER_BRAIN_WEIGHTS,
             "The brain masks of these studies were drawn with other weights than those of the bundle's training; the "
             "figures of a node that uses the latter may differ.",
+        )
+    if evaluation.groups < evaluation.ensemble.patients:
+        yield Caution(
+            CautionKind.GROUPS,
+            f"The {evaluation.ensemble.patients} patients are of {evaluation.groups} groups, within which they are "
+            "alike: intervals, which are over patients, are too narrow for patients of other groups.",
         )
     smaller = min(evaluation.ensemble.events, evaluation.ensemble.studies - evaluation.ensemble.events)
     if smaller < SMALLER_CLASS_MIN:

@@ -187,6 +187,7 @@ def judge(
         synthetic=cohort.description.synthetic,
         basis=chosen.basis,
         left_out=chosen.left_out,
+        groups=len({case.group or case.patient for case in chosen.cases}),
         other_brain_weights=metadata.range.other_brain_weights(cohort.description.brain_weights.get("digest")),
         weights=dict(metadata.weights),
         weights_chosen_on=metadata.evidence.weights_chosen_on if metadata.evidence else None,

@@ -25,6 +25,8 @@ class Evaluation:
         Of the cohort; for made data the sentence that says so.
     basis, left_out
         Which cases were taken and how many were refused; see `models.training.evaluation.held_out.EvaluationSet`.
+    groups
+        Of how many groups (sites, families, anatomies) the patients are.
     other_brain_weights
         Whether other weights drew the cohort's brain masks than those of the training; None where that is not known.
     weights, weights_chosen_on
@@ -54,6 +56,7 @@ class Evaluation:
     synthetic: str | None
     basis: Basis
     left_out: int
+    groups: int
     other_brain_weights: bool | None
     weights: dict[Contrast, float]
     weights_chosen_on: ChosenOn | None

@@ -58,6 +58,10 @@ class TrainedOn(BaseModel):
         Of the cohort of the training, and of its cases those that were set aside.
     development_cases, development_patients, development_groups
         Names of the cases that took part, and digests of the pseudonyms of their patients and groups.
+    development_contents
+        Digests of what the networks were shown, by which images are known again under another pseudonym.
+    salt
+        Goes before a pseudonym into its digest; empty in older records.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -67,6 +71,8 @@ class TrainedOn(BaseModel):
     development_cases: frozenset[str] = frozenset()
     development_patients: frozenset[str] = frozenset()
     development_groups: frozenset[str] = frozenset()
+    development_contents: frozenset[str] = frozenset()
+    salt: str = ""
 
     def includes(self, case: Case) -> bool:
         """Return whether a case, or another one of its patient or group, took part.
@@ -78,8 +84,9 @@ class TrainedOn(BaseModel):
         """
         return (
             case.case in self.development_cases
-            or _digest(case.patient) in self.development_patients
-            or _digest(case.group or case.patient) in self.development_groups
+            or case.content in self.development_contents - {""}
+            or _digest(self.salt + case.patient) in self.development_patients
+            or _digest(self.salt + (case.group or case.patient)) in self.development_groups
         )
 
 
@@ -105,26 +112,31 @@ def trained_on(bundle: Bundle) -> TrainedOn:
         raise ModelError("bundle_invalid", f"{TRAINING} of bundle '{bundle.folder.name}' cannot be read.") from None
 
 
-def development_record(development: Iterable[Case]) -> dict[str, list[str]]:
+def development_record(development: Iterable[Case], salt: str) -> dict[str, str | list[str]]:
     """Return the entries of the training record by which patients are known again in another cohort.
 
-    Pseudonyms do not travel in a bundle; their digests do.
+    Pseudonyms do not travel in a bundle; their digests do, salted, since pseudonyms are short and could be tried.
 
     Parameters
     ----------
     development
         The cases that trained or chose.
+    salt
+        Of this training; any text.
 
     Returns
     -------
     dict
-        ``development_cases``, ``development_patients`` and ``development_groups``, sorted, as `TrainedOn` reads them.
+        ``salt``, ``development_cases``, ``development_patients``, ``development_groups`` and ``development_contents``,
+        sorted, as `TrainedOn` reads them.
     """
     cases = tuple(development)
     return {
+        "salt": salt,
         "development_cases": sorted(case.case for case in cases),
-        "development_patients": sorted({_digest(case.patient) for case in cases}),
-        "development_groups": sorted({_digest(case.group or case.patient) for case in cases}),
+        "development_patients": sorted({_digest(salt + case.patient) for case in cases}),
+        "development_groups": sorted({_digest(salt + (case.group or case.patient)) for case in cases}),
+        "development_contents": sorted({case.content for case in cases} - {""}),
     }
 
 

@@ -134,13 +134,14 @@ def bootstrap_estimate(
     Returns
     -------
     Estimate
-        Without bounds where `bootstrap_interval` gives none.
+        Without bounds where `bootstrap_interval` gives none, or none that differ.
     """
     value = statistic(np.asarray(labels), np.asarray(scores))
     if value is None:
         return Estimate(None)
     found = bootstrap_interval(statistic, labels, scores, patients, seed, count=count, stratified=stratified)
-    return Estimate(value, *found, "bootstrap by patient") if found else Estimate(value)
+    # An interval without width says that nothing could be otherwise; the resamples alone are too alike.
+    return Estimate(value, *found, "bootstrap by patient") if found and found[0] < found[1] else Estimate(value)
 
 
 def share_estimate(
