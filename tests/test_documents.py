@@ -356,7 +356,7 @@ def test_modules_of_models_stand_in_its_rooms():
 
 def test_the_table_of_the_patent_says_the_defaults_of_a_training():
     recipe = Recipe()
-    rows = table(TRAINING, "paragraph", "in the patent")
+    rows = table(TRAINING, "paragraph", "in the patent", "here", "why")
     said = {row["paragraph"]: f"{row['in the patent']} {row['here']}" for row in reversed(rows)}
     assert f"learning rate {recipe.learning_rate:g}, {recipe.epochs} epochs" in said["[0081]"]
     assert recipe.folds == 5
