@@ -15,6 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from models.bundle import Repeatability
 from models.contrast import Contrast
 from models.outcome import UNCONTROLLED
 from pipeline.brain import MaskFacts, WeightsIdentity
@@ -438,3 +439,16 @@ def test_tree_shows_names_and_values(inputs):
     assert lines[1] == "AI Analysis Summary - AED-refractory score in TSC"
     assert "      AED-refractory score (ensemble): 0.73 {score}" in lines
     assert not any(PATIENT_ID in line or "SEEDED" in line for line in lines)
+
+
+def test_a_report_says_how_the_score_repeats_and_that_it_is_near_the_threshold(inputs):
+    known = Repeatability(
+        heads=20, sd=0.02, largest=0.09, sequences=dict.fromkeys(Contrast, 0.03), place_sd=0.01, place_worst_sd=0.02
+    )
+    finding = dataclasses.replace(
+        FINDING, model=dataclasses.replace(MODEL, repeatability=known), threshold=FINDING.score - 0.03
+    )
+    report = report_of(inputs, finding=finding)
+    assert "+-0.020" in named(report, report_codes.REPEATABILITY)[0].TextValue
+    assert "other category" in named(report, report_codes.NEAR_THRESHOLD)[0].TextValue
+    assert not named(report_of(inputs), report_codes.REPEATABILITY)

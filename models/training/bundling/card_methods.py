@@ -183,7 +183,8 @@ def _weights(metadata: Metadata) -> str:
 
 def _claim_7(training: TrainingRecord) -> str:
     """Return whether the ensemble's log-loss is within the threshold; each network's own loss is another thing."""
-    search, threshold = training.weight_search, training.recipe and training.recipe.loss_threshold
+    search, recipe = training.weight_search, training.recipe
+    threshold = recipe.loss_threshold if recipe else None
     if search is None:
         return NOT_STATED
     found = f"{search.choice.log_loss:.3f} on the scores that the weights were chosen on"
