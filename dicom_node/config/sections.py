@@ -27,6 +27,7 @@ class PeerRole(StrEnum):
 
     SOURCE = "source"
     DESTINATION = "destination"
+    QUERY = "query"
 
 
 class NodeSection(Section):
@@ -65,6 +66,10 @@ class ReceiveSection(Section):
     )
     quiet_s: Seconds = Field(
         default=60.0, description="Seconds without a new instance after which a study is complete."
+    )
+    settle_s: Seconds = Field(
+        default=5.0,
+        description="Seconds that are waited in place of quiet_s once evidence says that a study is complete.",
     )
     deadline_s: Seconds = Field(
         default=5400.0,
@@ -106,7 +111,8 @@ class Peer(Section):
     port: Port | None = Field(default=None, description="DICOM port; needed for a destination.", examples=[4242])
     roles: tuple[PeerRole, ...] = Field(
         min_length=1,
-        description='"source": sends studies; "destination": receives reports.',
+        description='"source": sends studies; "destination": receives reports; "query": is asked by C-FIND how many '
+        "images of a study it holds.",
         examples=[["source", "destination"]],
     )
     verify: Literal["commitment", "find", "none"] = Field(
@@ -135,8 +141,9 @@ class Peer(Section):
 
     @model_validator(mode="after")
     def _reachable(self) -> Peer:
-        if PeerRole.DESTINATION in self.roles and self.port is None:
-            raise ValueError(f'port is missing: the role "{PeerRole.DESTINATION}" needs the port of "{self.name}"')
+        called = next((role for role in (PeerRole.DESTINATION, PeerRole.QUERY) if role in self.roles), None)
+        if called and self.port is None:
+            raise ValueError(f'port is missing: the role "{called}" needs the port of "{self.name}"')
         return self
 
 

@@ -15,10 +15,13 @@ from dicom_node.engine.housekeeping import housekeeping
 from dicom_node.engine.taking_over import taking_over
 from dicom_node.engine.underway import Underway
 from dicom_node.errors import AlreadyRunningError
+from dicom_node.net.counts import counting_peers
 from dicom_node.net.scp import Receiver
+from dicom_node.studies.announced import Announcements
 from dicom_node.studies.audited_collector import AuditedCollector
 from dicom_node.studies.collect import Collector
 from dicom_node.studies.completeness import WaitingRules
+from dicom_node.studies.evidence import Evidence
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.watch.pulse import Beating, Process, beating
 
@@ -58,13 +61,21 @@ def receive(config: Config, file: Path | None = None) -> None:
     with held_name(config.node.data_dir, "receiver", taken):
         spool = Spool(config.node.data_dir, int(config.receive.disk_reserve_gb * _GB))
         queue = _Queue(config)
-        collector = Collector(spool, WaitingRules(config.receive.quiet_s, config.receive.deadline_s), queue.submit)
-        receiver = Receiver(config, spool, AuditedCollector(collector, spool))
+        rules = WaitingRules(config.receive.quiet_s, config.receive.deadline_s, config.receive.settle_s)
+        announcements = Announcements(config.node.data_dir)
+        evidence = Evidence(spool, config.selection, announcements, counting_peers(config))
+        collector = Collector(spool, rules, queue.submit, evidence=evidence)
+        receiver = Receiver(config, spool, AuditedCollector(collector, spool), announcements)
+
+        def take(changed: Config) -> None:
+            evidence.rules = changed.selection
+            receiver.reconfigure(changed)
+
         with beating(config.node.data_dir, Process.RECEIVER, "receiver") as pulse, until_signal() as stop:
             receiver.start()
             collector.start()
             pulse.ready()
-            with housekeeping(config, spool), taking_over(file, config, receiver.reconfigure):
+            with housekeeping(config, spool), taking_over(file, config, take):
                 stop.wait()
             receiver.stop()
             collector.stop()

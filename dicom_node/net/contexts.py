@@ -23,6 +23,8 @@ from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, bu
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    InstanceAvailabilityNotification,
+    ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
     Verification,
     uid_to_service_class,
@@ -42,6 +44,8 @@ _ELSEWHERE = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008
 _STREAMED = "1.2.840.10008.1.2.7."
 _COMPOSITE_STORAGE = "1.2.840.10008.5.1.4.1.1."
 _SOP_CLASS = "SOP Class"
+_WITHOUT_ROLES = (Verification, ModalityPerformedProcedureStep, InstanceAvailabilityNotification)
+"""Services beside storage of which the node is the SCP and its peer the SCU, as by default."""
 # Stands on media only, and no study can be seen in it (PS3.4 table I.4-1).
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
@@ -185,8 +189,8 @@ def negotiate(proposed: Sequence[PresentationContext], roles: Mapping[str, tuple
 @lru_cache(maxsize=512)
 def _supported(abstract_syntax: UID) -> PresentationContext | None:
     """Return what is accepted of a SOP class; made once, and read only."""
-    if abstract_syntax == Verification:
-        return build_context(Verification)
+    if abstract_syntax in _WITHOUT_ROLES:
+        return build_context(abstract_syntax)
     if abstract_syntax == StorageCommitmentPushModel:
         commitment = build_context(StorageCommitmentPushModel)
         # The PACS is the SCP of this service although it opens the association.

@@ -23,6 +23,8 @@ class Command(IntEnum):
     C_STORE = 0x0001
     C_ECHO = 0x0030
     N_EVENT_REPORT = 0x0100
+    N_SET = 0x0120
+    N_CREATE = 0x0140
     C_CANCEL = 0x0FFF
 
 
@@ -30,8 +32,13 @@ class Status(IntEnum):
     """The DIMSE statuses the node answers with (PS3.4 B.2.3, PS3.7 C)."""
 
     SUCCESS = 0x0000
+    INVALID_ATTRIBUTE_VALUE = 0x0106
     PROCESSING_FAILURE = 0x0110
+    DUPLICATE_SOP_INSTANCE = 0x0111
+    NO_SUCH_SOP_INSTANCE = 0x0112
+    INVALID_OBJECT_INSTANCE = 0x0117
     NO_SUCH_SOP_CLASS = 0x0118
+    MISSING_ATTRIBUTE = 0x0120
     SOP_CLASS_NOT_SUPPORTED = 0x0122
     NOT_AUTHORISED = 0x0124
     UNRECOGNISED_OPERATION = 0x0211
@@ -45,6 +52,7 @@ class _Element(IntEnum):
     """Elements of group 0000."""
 
     AFFECTED_SOP_CLASS = 0x0002
+    REQUESTED_SOP_CLASS = 0x0003
     COMMAND_FIELD = 0x0100
     MESSAGE_ID = 0x0110
     RESPONDED_MESSAGE_ID = 0x0120
@@ -52,6 +60,7 @@ class _Element(IntEnum):
     STATUS = 0x0900
     ERROR_COMMENT = 0x0902
     AFFECTED_SOP_INSTANCE = 0x1000
+    REQUESTED_SOP_INSTANCE = 0x1001
     EVENT_TYPE = 0x1002
 
 
@@ -66,7 +75,7 @@ class Request:
     message_id
         Given back in the response.
     sop_class, sop_instance
-        UIDs as the sender wrote them, without padding; empty where absent.
+        UIDs as the sender wrote them, affected or requested, without padding; empty where absent.
     event_type
         Of an N-EVENT-REPORT.
     has_data_set
@@ -111,8 +120,8 @@ def read_command(content: bytes | bytearray) -> Request:
     return Request(
         command,
         0 if command == Command.C_CANCEL else _number(elements, _Element.MESSAGE_ID),
-        _uid(elements, _Element.AFFECTED_SOP_CLASS),
-        _uid(elements, _Element.AFFECTED_SOP_INSTANCE),
+        _uid(elements, _Element.AFFECTED_SOP_CLASS) or _uid(elements, _Element.REQUESTED_SOP_CLASS),
+        _uid(elements, _Element.AFFECTED_SOP_INSTANCE) or _uid(elements, _Element.REQUESTED_SOP_INSTANCE),
         _number(elements, _Element.EVENT_TYPE) if command == Command.N_EVENT_REPORT else 0,
         _number(elements, _Element.DATA_SET_TYPE) != _NO_DATA_SET,
     )

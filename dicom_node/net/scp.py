@@ -1,11 +1,12 @@
-"""The DICOM port: C-ECHO, C-STORE, and the results of storage commitment; bytes to the spool, then the answer.
+"""The DICOM port: C-ECHO, C-STORE, what is announced, and the results of storage commitment.
 
 ::
 
     upper_layer_accept   the door: one thread for everybody of whom nothing is known yet
     scp                  who may associate, and what for: a thread for each association
     accepted             its messages, over upper_layer_transfer and dimse
-    storage              C-STORE
+    storage              C-STORE: bytes to the spool, then the answer
+    announcements        procedure steps, and notifications of available instances
 
 Only configured peers may associate, by AE title and address, and only those with the role "source" may store.
 
@@ -34,6 +35,7 @@ from dicom_node.log import say
 from dicom_node.net.accepted import AcceptedAssociation, Conversation, Operation
 from dicom_node.net.addresses import Addresses
 from dicom_node.net.admission import REJECTIONS, Admitted, admit, call_of
+from dicom_node.net.announcements import ANNOUNCED_IN, AnnounceOperation
 from dicom_node.net.callers import Call, Reason
 from dicom_node.net.contexts import AcceptedContext
 from dicom_node.net.dimse import Command, Request, Status
@@ -48,6 +50,7 @@ from dicom_node.net.tls_faults import TLSFault
 from dicom_node.net.upper_layer import Abort, AbortReason, abort, reject
 from dicom_node.net.upper_layer_accept import BACKLOG, Asked, Door, Port
 from dicom_node.net.upper_layer_transfer import Closed, TimedOut, Transfer, send_last
+from dicom_node.studies.announced import Announcements
 from dicom_node.studies.collect import End
 from dicom_node.studies.spool import Outcome, Spool, Study
 from dicom_node.studies.timeline import Ending, Event
@@ -63,6 +66,7 @@ _FILES = 8192
 _SLACK_BYTES = 2**24
 _LAST_NOTES_S = 5.0
 _GB = 10**9
+_NO_STORAGE = (Verification, StorageCommitmentPushModel, *ANNOUNCED_IN)
 
 
 class Listener(Protocol):
@@ -89,12 +93,21 @@ class Receiver:
         Where instances go.
     listener
         Told of every stored instance and every closed association.
+    announcements
+        Where procedure steps and notifications go; those of the data folder by default.
     """
 
-    def __init__(self, config: Config, spool: Spool, listener: Listener | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        spool: Spool,
+        listener: Listener | None = None,
+        announcements: Announcements | None = None,
+    ) -> None:
         self._config = config
         self._spool = spool
         self._listener = listener
+        self._announcements = announcements or Announcements(spool.data_dir)
         self._storage = Storage(spool, _Noting(spool, listener), int(config.receive.max_object_gb * _GB))
         self._strangers = Strangers()
         self._addresses = Addresses()
@@ -275,18 +288,20 @@ class Receiver:
     def _begin(self, association: AcceptedAssociation, context: AcceptedContext, request: Request) -> Operation:
         """Return the operation that a request asks for (PS3.7 C.5 for those that the node has not)."""
         match request.command:
-            case Command.C_STORE if context.abstract_syntax in (Verification, StorageCommitmentPushModel):
+            case Command.C_STORE if context.abstract_syntax in _NO_STORAGE:
                 return AnswerOnly(Status.SOP_CLASS_NOT_SUPPORTED, "no storage SOP class")
-            case Command.C_STORE if not association.caller.may_store:
+            case Command.C_STORE | Command.N_CREATE | Command.N_SET if not association.caller.may_store:
                 say(logger, "refused, not a source", level=logging.WARNING, ae_title=association.caller.ae_title)
                 return AnswerOnly(Status.NOT_AUTHORISED, "this AE title is not a source")
             case Command.C_STORE:
                 return StoreOperation(self._storage, association, context, request)
             case Command.C_ECHO:
                 return AnswerOnly(Status.SUCCESS)
+            case Command.N_CREATE | Command.N_SET if context.abstract_syntax in ANNOUNCED_IN:
+                return AnnounceOperation(self._announcements, context, request)
             case Command.N_EVENT_REPORT if context.abstract_syntax == StorageCommitmentPushModel:
                 return CommitmentReport(self._spool.data_dir, context)
-            case Command.N_EVENT_REPORT:
+            case Command.N_EVENT_REPORT | Command.N_CREATE | Command.N_SET:
                 return AnswerOnly(Status.NO_SUCH_SOP_CLASS)
             case Command.C_CANCEL:
                 return AnswerOnly(None)

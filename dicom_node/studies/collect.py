@@ -17,10 +17,21 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from dicom_node.errors import SpoolError, StudyUnknown
 from dicom_node.log import say
-from dicom_node.studies.completeness import Arrivals, Complete, Expired, WaitingRules, decide
+from dicom_node.studies.completeness import (
+    NOTHING_KNOWN,
+    Arrivals,
+    Complete,
+    Expired,
+    Known,
+    Total,
+    Wait,
+    WaitingRules,
+    decide,
+)
 from dicom_node.studies.spool import Outcome, Spool, Study
 from dicom_node.studies.timeline import Ending, Event, State
 
@@ -30,6 +41,8 @@ _TURN_S = 1.0
 _LOOK_S = 60.0
 _LAST_TURN_S = 5.0
 _ANY_STUDY = ""
+SHORT: Final = "count_larger"
+"""Code of a study that waits because a PACS holds more of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +73,28 @@ class _Record:
     shown: int = 0
     expired: bool = False
     retry_s: float = 0.0
+    ended_s: float | None = None
+    pause_s: float = 0.0
+    told: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """What each PACS counts, and how many of these are here, as the timeline says it."""
     failed_s: dict[str, float] = field(default_factory=dict)
     """When the association of a sender failed, by AE title."""
+
+
+class Evidence(Protocol):
+    """Who finds out what is known of studies, and never waits; `evidence.Evidence` is one.
+
+    It is no import: that one reads headers, which receiving alone does not.
+    """
+
+    def of(self, study_uid: str, instances: int) -> Known:
+        """Return what is known of a study that has so many new instances."""
+
+    def totals(self, study_uid: str) -> dict[str, Total]:
+        """Return what each peer that answered counts of a study."""
+
+    def forget(self, study_uid: str) -> None:
+        """Let go of a study that is complete."""
 
 
 def _failed(end: End, refused: int) -> bool:
@@ -90,6 +123,8 @@ class Collector:
         called again later.
     retry_s
         Seconds before a failed submission is tried again.
+    evidence
+        Finds out what is known of a study beyond its arrival.
     clock
         Monotonic clock in seconds.
     """
@@ -101,12 +136,14 @@ class Collector:
         submit: Callable[[Study, str, str], None],
         *,
         retry_s: float = 30.0,
+        evidence: Evidence | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rules = rules
         self._spool = spool
         self._submit = submit
         self._retry_s = retry_s
+        self._evidence = evidence
         self._clock = clock
         self._records: dict[str, _Record] = {}
         self._open: dict[int, _Open] = {}
@@ -191,7 +228,9 @@ class Collector:
                 self._show(uid, arrivals)
                 decision = decide(now_s, arrivals, self.rules)
                 if isinstance(decision, Complete):
-                    self._complete(uid, arrivals, decision.reason)
+                    self._complete(uid, arrivals, decision)
+                elif isinstance(decision, Wait):
+                    self._tell(uid, decision)
                 elif isinstance(decision, Expired):
                     self._expire(uid)
             except StudyUnknown:
@@ -208,7 +247,7 @@ class Collector:
                 self.turn()
             except Exception:
                 say(logger, "collecting failed, tried again", level=logging.ERROR)
-            self._stopping.wait(min(_TURN_S, self.rules.quiet_s / 4))
+            self._stopping.wait(min(_TURN_S, self.rules.quiet_s / 4, self.rules.settle_s / 4))
 
     def _look(self) -> None:
         """Look at the marks, at the start and once a minute: an instance may be there of which nobody was told."""
@@ -238,11 +277,34 @@ class Collector:
     def _arrivals(self, uid: str, record: _Record) -> Arrivals:
         carrying = sum(uid in association.refused for association in self._open.values())
         failed_s = max(record.failed_s.values(), default=None)
-        return Arrivals(record.first_s, record.last_s, carrying, record.instances, failed_s)
+        known = NOTHING_KNOWN if carrying else self._known(uid, record.instances)
+        ended_s, pause_s = record.ended_s, record.pause_s
+        return Arrivals(record.first_s, record.last_s, carrying, record.instances, failed_s, ended_s, pause_s, known)
+
+    def _known(self, uid: str, instances: int) -> Known:
+        return self._evidence.of(uid, instances) if self._evidence else NOTHING_KNOWN
+
+    def _tell(self, uid: str, wait: Wait) -> None:
+        """Say, where it is so, that the study waits because a PACS counts more; once for each count."""
+        if not wait.short or not self._evidence:
+            return
+        record, totals = self._records[uid], self._evidence.totals(uid)
+        counts = {peer: (total.held, total.here) for peer, total in totals.items() if total.held > total.here}
+        for peer, (held, here) in counts.items():
+            if record.told.get(peer) != (held, here):
+                study = self._spool.study(uid)
+                sentence = (
+                    f'Peer "{peer}" holds {held} MR images of the series, {here} are here: the rest is waited for.'
+                )
+                state = State.RECEIVING if study.state() == State.RECEIVING else None
+                study.note(Event.SHORT, state, code=SHORT, sentence=sentence, peer=peer, counted=held, arrived=here)
+                say(logger, "study waits, the PACS counts more", study=uid, peer=peer, counted=held, arrived=here)
+        record.told = counts
 
     def _arrived(self, study_uid: str) -> None:
         now_s = self._clock()
         record = self._records.setdefault(study_uid, _Record(now_s, now_s))
+        record.pause_s = max(record.pause_s, now_s - record.last_s)
         record.last_s = now_s
         record.instances += 1
 
@@ -254,6 +316,7 @@ class Collector:
         record = self._records.get(uid)
         if record is None:
             return False
+        record.ended_s = self._clock()
         if _failed(end, refused):
             record.failed_s[end.calling] = self._clock()
         elif since_s > record.failed_s.get(end.calling, since_s):
@@ -274,7 +337,7 @@ class Collector:
         except StudyUnknown:
             say(logger, "nothing of a study was stored", level=logging.WARNING, study=uid, calling=end.calling)
 
-    def _complete(self, uid: str, arrivals: Arrivals, reason: str) -> None:
+    def _complete(self, uid: str, arrivals: Arrivals, decision: Complete) -> None:
         study, latest = self._spool.study(uid), self._spool.unfinished.latest(uid)
         digest = study.digest()
         timeline, instances = study.timeline(), len(study.instances())
@@ -282,9 +345,12 @@ class Collector:
             # It was read when it was whole: a selection of the rest would say that series are missing.
             say(logger, "part of a study whose images were removed", level=logging.WARNING, study=uid)
         elif digest != timeline.collected_digest and instances:
-            self._submit(study, reason, digest)
-            study.note(Event.COLLECTED, digest=digest, reason=reason, instances=len(study.instances()))
-            say(logger, "study complete", study=uid, reason=reason, instances=arrivals.instances)
+            self._submit(study, decision.reason, digest)
+            reason, evidence = decision.reason, list(decision.evidence)
+            study.note(
+                Event.COLLECTED, digest=digest, reason=reason, instances=len(study.instances()), evidence=evidence
+            )
+            say(logger, "study complete", study=uid, reason=reason, evidence=evidence, instances=arrivals.instances)
         self._forget(uid, arrivals)
         if self._spool.unfinished.finish(uid, latest):
             self._spool.forget(uid)
@@ -295,8 +361,10 @@ class Collector:
             record = self._records[uid]
             if record.instances == arrivals.instances:
                 del self._records[uid]
+                if self._evidence:
+                    self._evidence.forget(uid)
             else:
-                record.first_s, record.expired = record.last_s, False
+                record.first_s, record.expired, record.pause_s = record.last_s, False, 0.0
 
     def _put_off(self, uid: str) -> None:
         with self._lock:

@@ -58,6 +58,7 @@ class Event(StrEnum):
     ASSOCIATION_FAILED = "association_failed"
     SENT_AGAIN = "sent_again"
     DEADLINE = "deadline"
+    SHORT = "short"
     QUEUED = "queued"
     COLLECTED = "collected"
     SELECTED = "selected"

@@ -9,11 +9,13 @@ from pipeline.dicom_file import Frame, Vector, content_digest
 from pipeline.headers.copies import NOTHING_KNOWN, Received
 from pipeline.headers.foreign import Foreign, describe_foreign
 from pipeline.headers.identity import Identity, contradictions, identity_of
+from pipeline.headers.instance import MR_IMAGE_CLASSES, Plane, read_instance
 from pipeline.headers.reading import read_headers
 from pipeline.headers.records import Copies, CopyVerdict, Headers, Problem, ProblemCode, Volume
 from pipeline.headers.thorough import identity_bytes
 
 __all__ = [
+    "MR_IMAGE_CLASSES",
     "NOTHING_KNOWN",
     "Copies",
     "CopyVerdict",
@@ -21,6 +23,7 @@ __all__ = [
     "Frame",
     "Headers",
     "Identity",
+    "Plane",
     "Problem",
     "ProblemCode",
     "Received",
@@ -32,4 +35,5 @@ __all__ = [
     "identity_bytes",
     "identity_of",
     "read_headers",
+    "read_instance",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.headers.copies import NOTHING_KNOWN, Received, settle
@@ -12,7 +12,11 @@ from pipeline.headers.records import CopyVerdict, Headers, Problem
 from pipeline.headers.volumes import form_volumes
 
 
-def read_headers(paths: Iterable[Path], received: Received = NOTHING_KNOWN) -> Headers:
+def read_headers(
+    paths: Iterable[Path],
+    received: Received = NOTHING_KNOWN,
+    read: Callable[[Path], list[Plane] | Problem] = read_instance,
+) -> Headers:
     """Return the volumes of the DICOM images among some files.
 
     Parameters
@@ -21,6 +25,8 @@ def read_headers(paths: Iterable[Path], received: Received = NOTHING_KNOWN) -> H
         Files in any order; their names mean nothing.
     received
         In which order copies of an instance came, and which are right.
+    read
+        Reads a file, or remembers what was read of it.
 
     Returns
     -------
@@ -31,7 +37,7 @@ def read_headers(paths: Iterable[Path], received: Received = NOTHING_KNOWN) -> H
     problems: list[Problem] = []
     instances: dict[str, list[list[Plane]]] = defaultdict(list)
     for path in sorted(paths):
-        found = read_instance(path)
+        found = read(path)
         if isinstance(found, Problem):
             problems.append(found)
         else:

@@ -12,6 +12,7 @@ from pipeline.select.naming import durable_choice, is_choice
 from pipeline.select.one_patient import IdentityStatement, TwoPatients
 from pipeline.select.rules import BUILT_IN, SiteRules
 from pipeline.select.selection import SelectedSeries, Selection, input_digest, select_study
+from pipeline.select.whole import contrasts_whole
 
 __all__ = [
     "BUILT_IN",
@@ -25,6 +26,7 @@ __all__ = [
     "TwoPatients",
     "Unsuited",
     "Verdict",
+    "contrasts_whole",
     "durable_choice",
     "input_digest",
     "is_choice",

@@ -142,18 +142,13 @@ def select_study(
     paths = tuple(sorted(paths))
     headers = read_headers(paths, received)
     candidates = _looked_at(with_names(judge(volume, rules) for volume in headers.volumes))
-    study_uids = sorted({volume.study_uid for volume in headers.volumes})
-    study_uid = study_uids[0] if len(study_uids) == 1 else ""
+    study_uids = {volume.study_uid for volume in headers.volumes}
+    study_uid = study_uids.pop() if len(study_uids) == 1 else ""
     aside = frozenset(path for copies in headers.copies.values() for path in copies.set_aside)
     empty = Selection(study_uid, {}, {}, candidates, headers.problems, None, "", files=paths, set_aside=aside)
     missing: RoleMissing | None = None
     try:
-        _refuse_foreign(headers)
-        if len(study_uids) > 1:
-            raise StudyHeld(
-                HoldReason.SEVERAL_STUDIES, f"The files belong to {len(study_uids)} studies; give one at a time."
-            )
-        _refuse_damaged(candidates, headers, choices or {})
+        refuse_unusable(headers, candidates, choices or {})
         try:
             chosen = select_roles(candidates, rules, choices)
         except RoleMissing as held:
@@ -252,6 +247,30 @@ def _unless_difference(candidate: Candidate) -> Candidate:
 def _selected_series(candidate: Candidate) -> SelectedSeries:
     volume = candidate.volume
     return SelectedSeries(volume.series_uid, volume.series_number, volume.description, candidate.clues, volume.files)
+
+
+def refuse_unusable(headers: Headers, candidates: Iterable[Candidate], choices: Mapping[Contrast, str]) -> None:
+    """Refuse files of which no series can be chosen, whatever the candidates are worth.
+
+    Parameters
+    ----------
+    headers
+        Of all files.
+    candidates
+        Their volumes, judged.
+    choices
+        What a human chose for a role.
+
+    Raises
+    ------
+    StudyHeld
+        ``no_dicom_files``, ``several_studies``, ``pixel_data_damaged`` or ``conflicting_instances``.
+    """
+    _refuse_foreign(headers)
+    studies = len({volume.study_uid for volume in headers.volumes})
+    if studies > 1:
+        raise StudyHeld(HoldReason.SEVERAL_STUDIES, f"The files belong to {studies} studies; give one at a time.")
+    _refuse_damaged(candidates, headers, choices)
 
 
 def _refuse_foreign(headers: Headers) -> None:

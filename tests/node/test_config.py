@@ -115,7 +115,7 @@ def test_what_is_wrong_is_refused_with_key_value_and_remedy(text: str, code: str
         assert word in str(error)
 
 
-@pytest.mark.parametrize("role", ["query", "sauce"])
+@pytest.mark.parametrize("role", ["print", "sauce"])
 def test_what_follows_from_a_refused_value_is_not_told_as_well(role: str):
     sentence = str(refused(PEER.replace('["source", "destination"]', f'["{role}"]')))
     assert sentence.count("not allowed") == 1
