@@ -512,7 +512,7 @@ def test_the_unit_starts_a_verb_and_leaves_time_to_stop():
 
 def test_the_unit_confines_the_node():
     require(SYSTEMD_ANALYZE)
-    command = [SYSTEMD_ANALYZE, "security", "--offline=true", "--no-pager", str(UNIT)]
+    command = [str(SYSTEMD_ANALYZE), "security", "--offline=true", "--no-pager", str(UNIT)]
     said = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"}).stdout
     level = re.search(r"Overall exposure level for \S+: (\d+\.\d)", said)
     assert level
