@@ -201,6 +201,9 @@ def _start(cursor: str, order: Order) -> tuple[Any, str]:
     raise CommandError("This is not where a page begins: start with the first one.", "cursor_invalid")
 
 
+_LISTED = (PeerRole.SOURCE, PeerRole.DESTINATION)
+
+
 def _overviews(connection: Connection, rows: Iterable[Row[Any]]) -> Iterable[Overview]:
     rows = list(rows)
     named = select(PEERS).where(PEERS.c.study_uid.in_([row.study_uid for row in rows])).order_by(PEERS.c.peer)
@@ -208,7 +211,7 @@ def _overviews(connection: Connection, rows: Iterable[Row[Any]]) -> Iterable[Ove
     for row in connection.execute(named):
         peers[row.study_uid, row.role] = (*peers.get((row.study_uid, row.role), ()), row.peer)
     for row in rows:
-        senders, destinations = (peers.get((row.study_uid, role), ()) for role in PeerRole)
+        senders, destinations = (peers.get((row.study_uid, role), ()) for role in _LISTED)
         yield Overview(
             row.study_uid,
             State(row.state) if row.state in set(State) else row.state,
