@@ -225,7 +225,8 @@ def test_nothing_but_the_cohort_is_left_and_no_name_in_it(built: Built):
     case = case_name("P1", "whole")
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     records = {f"records/{case_name(*of)}.json" for of in (("P1", "whole"), ("P2", "lacking"))}
-    assert names == {"cohort.json", "cases.csv", f"tensors/{case}.safetensors", *records}
+    images = {f"images/{case}/{what}_{role}.nrrd" for what in ("volume", "mask") for role in Contrast}
+    assert names == {"cohort.json", "cases.csv", f"tensors/{case}.safetensors", *records, *images}
     for file in (folder / name for name in names):
         assert not any(value.encode() in file.read_bytes() for value in SEEDED.values()), file
 
