@@ -15,17 +15,17 @@ DECIMALS: Final = 2
 _MOST_DECIMALS: Final = 8
 
 
-def decimals_of(finding: Finding) -> int:
+def decimals_of(score: float, threshold: float) -> int:
     """Return the decimals of score and threshold: two, or more where rounding would hide the side.
 
     Parameters
     ----------
-    finding
-        With score and threshold.
+    score, threshold
+        In [0, 1].
     """
-    above = finding.score >= finding.threshold
+    above = score >= threshold
     for decimals in range(DECIMALS, _MOST_DECIMALS):
-        if (round(finding.score, decimals) >= round(finding.threshold, decimals)) == above:
+        if (round(score, decimals) >= round(threshold, decimals)) == above:
             return decimals
     return _MOST_DECIMALS
 
@@ -38,7 +38,7 @@ def shown_score(finding: Finding) -> str:
     finding
         With score and threshold.
     """
-    return f"{finding.score:.{decimals_of(finding)}f}"
+    return f"{finding.score:.{decimals_of(finding.score, finding.threshold)}f}"
 
 
 def shown_threshold(finding: Finding) -> str:
@@ -49,7 +49,7 @@ def shown_threshold(finding: Finding) -> str:
     finding
         With score and threshold.
     """
-    return f"{finding.threshold:.{decimals_of(finding)}f}"
+    return f"{finding.threshold:.{decimals_of(finding.score, finding.threshold)}f}"
 
 
 def rounded(value: float) -> str:

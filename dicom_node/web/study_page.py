@@ -31,6 +31,7 @@ from pipeline.explain import SelectionTable
 from pipeline.report import render_tree
 from pipeline.report.result_files import HELD_FILES, OVERLAY_PICTURE, REPORT_FILES, SUMMARY_PICTURE
 from pipeline.result import RESULT_FILE
+from pipeline.rounding import decimals_of
 
 router = APIRouter()
 Name = Annotated[str, Path(pattern=r"^[0-9a-f]{12}$")]
@@ -65,6 +66,7 @@ def study(request: Request, visit: Visitor, name: Name, told: str = "") -> HTMLR
         signed_in=signed_in,
         table=_table(shown) if signed_in else None,
         result=_result(shown, timeline) if signed_in else None,
+        decimals_of=decimals_of,
         pictures=_left(shown, timeline) if signed_in else (),
         report=_report(shown, timeline) if signed_in else None,
         choices=shown.choices() if signed_in else {},

@@ -185,7 +185,7 @@ def _regions(run: ScoredRun, role: Contrast) -> list[ContentItem]:
 
 
 def _ensemble_group(run: ScoredRun, regions: list[ContentItem]) -> ContainerContentItem:
-    finding, decimals = run.finding, decimals_of(run.finding)
+    finding, decimals = run.finding, decimals_of(run.finding.score, run.finding.threshold)
     score = number(codes.ENSEMBLE_SCORE, finding.score, codes.SCORE_UNIT, decimals=decimals)
     score.ContentSequence = [code(codes.DERIVATION, codes.WEIGHTED_AVERAGE, MODIFIER), *regions]  # type: ignore[assignment]
     items = [

@@ -75,7 +75,7 @@ def draw_page(run: ScoredRun, views: Views | None = None) -> Image.Image:
 
 
 def _draw_score(pen: Pen, finding: Finding) -> None:
-    places, color = decimals_of(finding), _CATEGORY[finding.category]
+    places, color = decimals_of(finding.score, finding.threshold), _CATEGORY[finding.category]
     pen.text(MARGIN, 116, f"{SCORE_NAME}, tuberous sclerosis complex", 28)
     words = f"Ensemble of {sequences_words(finding)}. A score from 0 to 1, not a probability."
     pen.fitted(MARGIN, 149, words, 20, 900, MUTED)

@@ -47,7 +47,7 @@ def test_what_is_written_comes_back(cohort: Cohort):
         s: np.random.default_rng(i).normal(size=(8, 12, 16)).astype(np.float32) for i, s in enumerate(tuple(Contrast))
     }
     case = Case("0123456789ab", 'P, "one"\nline', 1, "included", "", "site", 3.25, 1.5, contrast_agent=False)
-    out = Case("ba9876543210", "P2", None, "missing_role", "No series is FLAIR; acquire or send it, then retry.", "P2")
+    out = Case("ba9876543210", "P2", None, "missing_role", "No series is FLAIR; acquire or send it.", "P2")
     write_tensors(cohort.folder, case.case, tensors)
     write_cases(cohort.folder, [case, out])
     again = open_cohort(cohort.folder)

@@ -45,10 +45,7 @@ def _lines(number: int, began: datetime) -> Iterator[dict[str, object]]:
     yield line(3, "selected", input_digest="d", series_numbers={"T1W": 2, "T2W": 3, "FLAIR": 4})
     yield line(3, "running", "running", input_digest="d")
     if outcome == "held":
-        reason = {
-            "code": "missing_role",
-            "sentence": "No series of the study is FLAIR; acquire or send it, then retry.",
-        }
+        reason = {"code": "missing_role", "sentence": "No series of the study is FLAIR; acquire or send it."}
         yield line(4, "read", "held", input_digest="d", **reason)
         return
     yield line(4, "read", "scored", input_digest="d")
