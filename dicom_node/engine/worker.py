@@ -108,6 +108,10 @@ class Worker:
             Remembers what the steps return.
         """
         study = self._spool.study(study_uid)
+        if study.timeline().is_superseded(input_digest):
+            # Put back, or of a worker that died, it would come last and replace the report of the newer selection.
+            say(logger, "older selection not read", study=study_uid)
+            return {"state": State(study.state())}
         folder = study.run_folder(input_digest)
         selection = self._selections.take(folder)
         if step("recall", lambda: self._recall(folder))["scored"]:

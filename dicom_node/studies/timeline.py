@@ -204,6 +204,10 @@ class Timeline:
         """The last selection, with its `input_digest`."""
         return self.last(Event.SELECTED)
 
+    def is_superseded(self, input_digest: str) -> bool:
+        """Return whether something else than this was selected last: that is read by work of its own."""
+        return self.selected is not None and self.selected.input_digest != input_digest
+
     @property
     def read_digest(self) -> str | None:
         """The input digest of the run whose result the study has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from dicom_node.config import Config, parse
 from dicom_node.engine import installed, run_folder, worker
 from dicom_node.engine.addressing import owed
+from dicom_node.engine.contract import Value
 from dicom_node.engine.workflow import Engine, migrate
 from dicom_node.errors import WorkerError
 from dicom_node.studies import inputs
@@ -89,6 +91,21 @@ def test_a_result_is_known_while_it_is_that_of_the_study(tmp_path: Path, study: 
     assert not known("first")
     assert study.state() == "scored"
     assert known("first")
+
+
+def test_an_older_selection_does_not_come_back(hands: worker.Worker, study: Study):
+    def never(name: str, function: Callable[[], Value]) -> Value:
+        raise AssertionError(f"{name} of an older selection")
+
+    study.note(Event.SELECTED, input_digest="first")
+    study.note(Event.SELECTED, input_digest="second")
+    study.note(Event.READ, State.SCORED, input_digest="second")
+    before = study.timeline().events
+    assert hands.read(study.uid, "first", never) == {"state": State.SCORED}
+    assert study.timeline().events == before
+    study.note(Event.SELECTED, input_digest="first")
+    with pytest.raises(AssertionError, match="recall"):
+        hands.read(study.uid, "first", never)
 
 
 def test_a_fault_is_noted_once_for_each_workflow(hands: worker.Worker, study: Study):

@@ -13,7 +13,7 @@ from typing import Any
 
 from dicom_node.net.held_port import held_port
 from tests.faults.crash import ROOT, make_study, write_config
-from tests.support.services import Node, started
+from tests.support.services import Node, started, wait_for
 
 
 @dataclass
@@ -59,8 +59,9 @@ class QuickNode:
         self._running.close()
 
     def send(self, folder: Path, study_uid: str, first: int = 0) -> None:
-        """Send some small instances of a study."""
+        """Send some small instances of a study, once the receiver listens: it may come up after the worker."""
         make_study(folder, study_uid, first)
+        wait_for(lambda: self.said("listening"), 120, "the receiver")
         self.node.send(folder)
 
     def said(self, event: str, **facts: Any) -> int:
