@@ -24,7 +24,7 @@ from tests.support.services import command, copy_study
 from tests.support.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
 
 VERBS = {
-    "init", "check", "status", "alarms", "watch", "callers",
+    "init", "check", "status", "alarms", "watch", "callers", "user",
     "serve", "receive", "work", "web", "run", "explain", "demo",
     "studies", "show", "retry", "release", "reindex", "echo", "models", "purge", "backup", "restore",
     "synthesize", "cohort", "train", "evaluate",
