@@ -116,7 +116,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[Selection]:
 
     def read(selection: Selection, *_: object, **__: object) -> SimpleNamespace:
         given.append(selection)
-        return SimpleNamespace(held=None, outcome=Outcome.SCORED)
+        return SimpleNamespace(held=None, outcome=Outcome.SCORED, out_of_range=False)
 
     monkeypatch.setattr(worker, "run_study", read)
     return given
