@@ -4,6 +4,7 @@
 
     node.toml        the configuration
     data/            the data folder: pseudonym.key, engine.sqlite, spool/<study_uid>/ but for the images
+    end              empty, and the last: a file without it is only a part
 
 The database is copied first, by SQLite's own means: files that are newer than it do no harm, since every step is safe
 to repeat. Not in it are the images, which the PACS has (``--images`` adds them), the index, which is made anew, models,
@@ -32,6 +33,7 @@ from models.whole_files import make_folder, open_own, put_in_place, sync_folder
 
 _CONFIG: Final = "node.toml"
 _DATA: Final = "data"
+END: Final = "end"
 _RESTORING: Final = "restoring"
 _IMAGES: Final = ("instances", "copies.txt")
 
@@ -61,6 +63,7 @@ def backup(config: Config, config_file: Path, target: Path, *, images: bool = Fa
             descriptor = open_own(written, os.O_RDWR)
             with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:
                 count = _fill(tar, config, config_file, Path(temporary), images=images)
+                tar.addfile(tarfile.TarInfo(END))
             put_in_place(written, target)
     except (OSError, sqlite3.Error) as error:
         raise NodeError(
@@ -86,10 +89,12 @@ def restore(source: Path, config_file: Path) -> int:
     ConfigError
         If the data folder holds something (``data_dir_used``).
     NodeError
-        If the file is no back-up, or the disk refuses (``restore_failed``).
+        If the file is no back-up or only a part of one, or the disk refuses (``restore_failed``).
     """
     try:
         with tarfile.open(source) as tar:
+            if tar.getnames()[-1:] != [END]:
+                raise NodeError(f"{source} is only a part of a back-up: copy it again, whole.", "restore_failed")
             if not config_file.exists():
                 _write(tar, tar.getmember(_CONFIG), config_file)
             config = load(config_file)
@@ -148,9 +153,13 @@ def _put_back(tar: tarfile.TarFile, data_dir: Path) -> None:
     make_folder(data_dir)
     data_dir.chmod(0o700)
     make_folder(restoring)
-    for member in tar:
-        if member.name != _CONFIG:
-            _write(tar, member, restoring / _inside(member.name))
+    try:
+        for member in tar:
+            if member.name not in (_CONFIG, END):
+                _write(tar, member, restoring / _inside(member.name))
+    except BaseException:
+        shutil.rmtree(restoring, ignore_errors=True)
+        raise
     # With the marks there is no study that counts as one of an earlier version; the spool comes last.
     for folder in (unfinished.FOLDER, "spool"):
         make_folder(restoring / folder)

@@ -128,10 +128,28 @@ def test_a_file_that_is_no_back_up_writes_nothing_outside(tmp_path: Path, name: 
         if name.endswith("link"):
             member.type, member.linkname = tarfile.SYMTYPE, "/etc"
         tar.addfile(member)
+        tar.addfile(tarfile.TarInfo(archive.END))
     with pytest.raises(NodeError) as caught:
         archive.restore(file, config)
     assert caught.value.code == "restore_failed"
     assert not list(tmp_path.rglob("outside*"))
+    assert not list(tmp_path.rglob("restoring"))
+
+
+def test_a_part_of_a_back_up_is_refused_and_leaves_nothing(config: Path, tmp_path: Path):
+    whole, part = tmp_path / "node.tar", tmp_path / "part.tar"
+    archive.backup(load(config), config, whole)
+    with tarfile.open(whole) as tar:
+        starts = [member.offset for member in tar][1:]
+    other = tmp_path / "other"
+    other.mkdir()
+    for size in (*starts[:: len(starts) // 8], starts[-1], starts[-1] - 100, 3000):
+        part.write_bytes(whole.read_bytes()[:size])
+        with pytest.raises(NodeError) as caught:
+            archive.restore(part, other / "node.toml")
+        assert caught.value.code == "restore_failed"
+        assert not list(other.iterdir())
+    assert archive.restore(whole, other / "node.toml") == 40
 
 
 def test_a_name_that_is_taken_is_refused(config: Path, tmp_path: Path):
