@@ -2,8 +2,8 @@
 
 A line has ``time`` (UTC), ``level``, ``logger``, ``event`` (a short constant message) and facts. A study appears as a
 keyed pseudonym only. Three guards hold whatever a caller does: UIDs are replaced in the finished line; of an exception
-only the type and the frames are kept, and its message where we or the operating system wrote it; of pydicom,
-pynetdicom and `warnings`, whose texts may quote element values, only the category and the location are kept.
+only the type and the frames are kept, and its message where we or the operating system wrote it; of libraries and
+`warnings`, whose texts may quote element values, only warnings and errors are kept, and of these only the location.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PSEUDONYM_KEY = "pseudonym.key"
 # Dotted digits of a length only instance UIDs have; UIDs the standard registers say nothing about a patient.
 _INSTANCE_UID = re.compile(r"(?<![\d.])(?!1\.2\.840\.10008\.)(?=[\d.]{21})[0-2]\.\d+\.[\d.]*\d")
 _PSEUDONYM = re.compile(r"[0-9a-f]{12}")
-_QUOTING = ("pydicom", "pynetdicom", "highdicom", "apprise", "py.warnings")
+_OURS = ("dicom_node", "pipeline", "models", "warnings")
 _OWN_MESSAGES = (NodeError, OSError)
 
 
@@ -98,6 +98,7 @@ def configure(stream: TextIO | None = None, key: bytes | None = None, level: int
     pseudonym = Pseudonym(key or secrets.token_bytes(KEY_BYTES))
     output = logging.StreamHandler(stream or sys.stderr)
     output.setFormatter(_JsonLines(pseudonym))
+    output.addFilter(_is_wanted)
     root = logging.getLogger()
     root.handlers[:] = [output]
     root.setLevel(level)
@@ -125,7 +126,7 @@ class _JsonLines(logging.Formatter):
             "logger": record.name,
             "event": _event(record),
         }
-        facts = getattr(record, "facts", {})
+        facts = getattr(record, "facts", {}) if _is_ours(record) else {}
         line |= {key: value for key, value in facts.items() if key not in line}
         if "study" in facts:
             line["study"] = self._pseudonym(str(facts["study"]))
@@ -134,8 +135,16 @@ class _JsonLines(logging.Formatter):
         return self._pseudonym.guard(visible_json(line, default=str))
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.split(".")[0] in _OURS
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or _is_ours(record)
+
+
 def _event(record: logging.LogRecord) -> str:
-    if record.name.split(".")[0] in _QUOTING or record.name in _QUOTING:
+    if not _is_ours(record):
         return f"{record.name} {record.levelname.lower()} at {record.module}:{record.lineno}"
     if isinstance(record.msg, BaseException):
         return type(record.msg).__name__

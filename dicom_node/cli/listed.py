@@ -12,11 +12,12 @@ from dicom_node import log
 from dicom_node.cli.printing import print_json, print_line, print_problem, print_table, progress
 from dicom_node.errors import CommandError, IndexUnavailable, SpoolError
 from dicom_node.studies.index import Index
-from dicom_node.studies.listing import Filters, Page, count, find, find_all
+from dicom_node.studies.listing import Filters, Page, count, find, find_all, refuse_unknown
 from dicom_node.studies.overview import Order, Overview
 from dicom_node.studies.spool import Spool
 from dicom_node.studies.timeline import State
 from dicom_node.watch import audit
+from pipeline.errors import HoldReason
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
@@ -29,11 +30,13 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 def print_studies(config: Config, filters: Filters, order: Order, last: int, *, as_json: bool) -> None:
     """Print the studies that are wanted, `last` of them at most."""
     spool, index = Spool(config.node.data_dir, make=False), Index.of(config)
-    whole, page = True, Page((), None)
+    page = Page((), None)
+    received = spool.data_dir.is_dir()
     with progress() as tell:
         tell("looking for changed studies")
-        if spool.data_dir.is_dir():
-            whole = _caught_up(index, spool)
+        whole = _caught_up(index, spool) if received else True
+        refuse_unknown(index if received else None, filters, _peers(config), HoldReason)
+        if received:
             page = find(index, filters, order, descending=order in _NEWEST_FIRST, limit=last)
     audit.listed(f"studies, {filters}, sorted by {order}, at most {last}", len(page.studies))
     if not whole:
@@ -45,6 +48,10 @@ def print_studies(config: Config, filters: Filters, order: Order, last: int, *, 
     print_table(_COLUMNS, [_cells(seen) for seen in page.studies])
     if page.cursor:
         print_line(f"{last} of {sum(count(index, filters).values())} studies; --last N prints more.")
+
+
+def _peers(config: Config) -> set[str]:
+    return {name for peer in config.peers for name in (peer.name, peer.ae_title)}
 
 
 def all_in_state(config: Config, state: State) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib.metadata import version
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dicom_node.cli.printing import print_json, print_line, print_table, progress
-from dicom_node.cli.settings import ConfigOption, JsonOption, load_config, quiet
-from dicom_node.errors import NodeError
+from dicom_node.cli.settings import ConfigOption, JsonOption, load_config, quiet, refusing
+from dicom_node.errors import CommandError
 from dicom_node.studies.spool import Spool
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
 
-app = typer.Typer(no_args_is_help=True, help="List, verify, install and fetch models.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, verify, install and fetch models.")
 
 Sha256Option = Annotated[str | None, typer.Option("--sha256", help="SHA-256 that the archive must have.")]
 
@@ -33,12 +32,6 @@ class Installable(StrEnum):
 
 
 WhatArgument = Annotated[Installable, typer.Argument(help="Which weights.")]
-
-
-class InstallError(NodeError):
-    """An archive of a model is not installed, for the reason of its code."""
-
-    code = "model_unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +98,7 @@ def inflate(
     out: Annotated[Path, typer.Option(help="New .safetensors file for `train --start`.")],
 ) -> None:
     """Turn weights of a 2-D EfficientNet-B0 into those of the 3-D network, as a start for training."""
-    with _refusing():
+    with refusing():
         from models.inflate import inflate_checkpoint
 
         report = inflate_checkpoint(checkpoint, out)
@@ -201,30 +194,19 @@ def install_archive(what: Installable, archive: Path, sha256: str | None, config
 
     Raises
     ------
-    InstallError
+    NodeError
         With the code of the refusal.
     """
     from models.hd_bet_release import install_release
 
     Spool(config.node.data_dir)
-    with _refusing():
+    with refusing():
         if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise InstallError("--sha256 takes 64 hexadecimal digits.", "digest_invalid")
+            raise CommandError("--sha256 takes 64 hexadecimal digits.", "digest_invalid")
         weights = install_release(archive, _hd_bet_folder(config), what.value, sha256)
     print_line(f"Installed {what.value} with the digest {weights.digest}.")
     if config.brain.weights != what.value:
         print_line(f'Set weights = "{what.value}" in [brain], run `dicom-node check`, and restart the node.')
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Turn the refusal of a model into an error that the command line prints."""
-    from models.bundle import ModelError
-
-    try:
-        yield
-    except ModelError as error:
-        raise InstallError(str(error), error.code) from None
 
 
 def _hd_bet_folder(config: Config) -> Path:

@@ -11,7 +11,7 @@ import typer
 
 from dicom_node.cli.printing import print_json, print_line, print_lines, print_table, progress
 from dicom_node.cli.settings import ConfigOption, JsonOption, load_config, quiet, service
-from dicom_node.errors import ConfigError
+from dicom_node.errors import CommandError
 from dicom_node.web.users import Role
 from models.whole_files import READABLE_BY_ALL, make_folder, write_whole
 
@@ -25,7 +25,7 @@ def init(
     from dicom_node.web.users import FIRST, make_password
 
     if file.exists() and not force:
-        raise ConfigError(f"{file} is there already: name another file, or pass --force.", "config_exists")
+        raise CommandError(f"{file} is there already: name another file, or pass --force.", "config_exists")
     password, hashed = make_password()
     write_whole(file, with_first_password(hashed).encode(), READABLE_BY_ALL)
     print_line(f"Password of the user {FIRST} at the web pages, printed this once: {password}")

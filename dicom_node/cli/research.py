@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from dicom_node.cli.printing import print_json, print_line, print_lines, print_table, progress
-from dicom_node.cli.settings import HELD, ConfigOption, JsonOption, load_config, quiet
+from dicom_node.cli.settings import HELD, ConfigOption, JsonOption, load_config, quiet, refusing
 from dicom_node.cli.training_options import TrainingOptions, with_training_options
-from dicom_node.errors import CommandError, NodeError
+from dicom_node.errors import CommandError
 from models.contrast import Contrast
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from models.training.evaluation.evaluated import Evaluation
     from models.training.evaluation.metrics import Summary
 
-cohort_app = typer.Typer(no_args_is_help=True, help="Build the cohort that a bundle is trained on.")
+cohort_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Build the cohort that a bundle is trained on."
+)
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda:0; a device that is named and missing is an error.")]
 CohortArgument = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder that `cohort build` wrote.")]
@@ -49,7 +51,7 @@ def synthesize(
     """Make a cohort of synthetic patients; it tests the machinery and says nothing about patients."""
     quiet()
     shown = _contrasts(signal)
-    with _refusing(), progress() as tell:
+    with refusing(), progress() as tell:
         tell("loading")
         from pipeline.synthetic.made_cohort import STATEMENT, synthesize_cohort
 
@@ -78,7 +80,7 @@ def build(
 
     quiet()
     settings = load_config(config, offline=True)
-    with _refusing(), progress() as tell:
+    with refusing(), progress() as tell:
         # What is cheap to refuse is refused before the seconds that torch takes; the other verbs do the same.
         from pipeline.cohort.labels import read_labels
 
@@ -116,7 +118,7 @@ def train(
 ) -> None:
     """Train a bundle on a cohort; the defaults are those of CN114170162A where it says them."""
     quiet()
-    with _refusing(), _progress_of_first() as tell:
+    with refusing(), _progress_of_first() as tell:
         from models.training.cohort import open_cohort
 
         opened = open_cohort(cohort)
@@ -145,7 +147,7 @@ def evaluate(
 ) -> None:
     """Test a bundle on patients that it was not developed on."""
     quiet()
-    with _refusing(), progress() as tell:
+    with refusing(), progress() as tell:
         from models.bundle import open_bundle
         from models.training.cohort import open_cohort
 
@@ -168,17 +170,6 @@ def evaluate(
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Turn a refusal of models or pipeline into an error that the command line prints."""
-    from models.bundle import ModelError
-
-    try:
-        yield
-    except ModelError as error:
-        raise NodeError(str(error), error.code) from None
 
 
 def _contrasts(names: str) -> tuple[Contrast, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dicom_node import log
-from dicom_node.errors import NodeError, StudyUnknown
+from dicom_node.errors import CommandError, NodeError, StudyUnknown
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.watch import audit
 from dicom_node.watch.audit_syslog import forwarding
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HELD = 3
 """Exit status of a verb whose study gets no score."""
+_TAKEN = frozenset({"output_exists", "bundle_exists", "cohort_folder_taken", "cohort_folder_not_empty"})
+"""Codes of files and folders that were to be written, and are there: the command line names another."""
 CONFIGS = (Path("node.toml"), Path("/etc/dicom-node/node.toml"))
 
 ConfigOption = Annotated[
@@ -116,6 +118,18 @@ def service(verb: str, file: Path | None) -> Iterator[tuple[Config, Path]]:
     except Exception:
         log.say(logging.getLogger(__name__), "stopped", level=logging.ERROR, code="internal_error")
         sys.exit(1)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn a refusal of models or pipeline into an error that the command line prints."""
+    from models.bundle import ModelError
+
+    try:
+        yield
+    except ModelError as error:
+        kind = CommandError if error.code in _TAKEN else NodeError
+        raise kind(str(error), error.code) from None
 
 
 def quiet() -> None:

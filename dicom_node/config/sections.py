@@ -99,7 +99,7 @@ class Peer(Section):
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$",
-        description="Short name used on the command line and in logs.",
+        description="Short name used on the command line and in logs; 1 to 32 letters, digits and _ . -",
         examples=["pacs"],
     )
     ae_title: AETitle = Field(description="AE title of the peer.", examples=["PACS"])

@@ -23,9 +23,14 @@ CODES = {
 }
 _WORDS = {
     "^Value error, ": "",
+    "^Input is not a valid path.*": "it should be a path in quotes",
     "^Input should": "it should",
     "^(Tuple|String) should": "it should",
     " after validation, not .*": "",
+    "a valid string": "text in quotes",
+    "a valid integer.*": "a whole number without quotes",
+    "a valid number.*": "a number without quotes",
+    "a valid boolean.*": "true or false without quotes",
     r"a valid dictionary or instance of (\w+)": "a section with keys",
 }
 
@@ -49,10 +54,19 @@ def _sentence(model: type[BaseModel], finding: Any) -> str:
         return f"unknown key {key}; {_suggestion(model, finding['loc'])}"
     if finding["type"] == "missing":
         return f"{key} is missing; add it"
-    remedy = _list(model, finding) if finding["type"] == "tuple_type" else _plain(finding["msg"])
+    remedy = _remedy(model, finding)
     if isinstance(finding["input"], dict):
         return f"{key}: {remedy}" if key else remedy
     return f"{key} = {json.dumps(finding['input'], default=str)} is not allowed; {remedy}"
+
+
+def _remedy(model: type[BaseModel], finding: Any) -> str:
+    if finding["type"] == "tuple_type":
+        return _list(model, finding)
+    if finding["type"] == "string_pattern_mismatch":
+        *sections, key = finding["loc"]
+        return f"what it means: {(_section(model, sections).model_fields[key].description or '').rstrip('.')}"
+    return _plain(finding["msg"])
 
 
 def _list(model: type[BaseModel], finding: Any) -> str:
@@ -62,7 +76,11 @@ def _list(model: type[BaseModel], finding: Any) -> str:
     if section_of(field):
         return f"it should be a list: write [[{key}]], with double brackets"
     value = finding["input"]
-    return f"it should be a list: write {key} = {toml([value])}" if isinstance(value, str) else "it should be a list"
+    return (
+        f"it should be a list: write {key} = {toml([value] if value else [])}"
+        if isinstance(value, str)
+        else "it should be a list"
+    )
 
 
 def _plain(message: str) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dicom_node.config import Config, load
-from dicom_node.errors import ConfigError, NodeError
+from dicom_node.errors import CommandError, ConfigError, NodeError
 from dicom_node.log import PSEUDONYM_KEY
 from dicom_node.studies import unfinished
 from dicom_node.studies.index import Index
@@ -53,10 +53,10 @@ def backup(config: Config, config_file: Path, target: Path, *, images: bool = Fa
     Raises
     ------
     NodeError
-        If the file is there already, or cannot be written (``backup_failed``).
+        If the file is there already (``output_exists``), or cannot be written (``backup_failed``).
     """
     if target.exists():
-        raise NodeError(f"{target} is there already: name another file.", "backup_failed")
+        raise CommandError(f"{target} is there already: name another file.", "output_exists")
     try:
         with tempfile.TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as temporary:
             written = Path(temporary) / "tar"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -145,6 +146,43 @@ def count(index: Index, filters: Filters = EVERYTHING) -> Mapping[str, int]:
     query = select(_COLUMNS.state, func.count()).group_by(_COLUMNS.state)
     with index.transaction() as connection:
         return dict(connection.execute(query.where(*_conditions(filters))).all())
+
+
+def refuse_unknown(index: Index | None, filters: Filters, peers: Iterable[str], codes: Iterable[str]) -> None:
+    """Refuse a filter by a peer or a reason that there is not.
+
+    Parameters
+    ----------
+    index
+        Kept like the spool by who runs the node; None where nothing was received yet.
+    filters
+        Which studies are wanted.
+    peers, codes
+        Those that are known, whether or not a study has them.
+
+    Raises
+    ------
+    IndexUnavailable
+        If the index cannot be read.
+    CommandError
+        With what there is.
+    """
+    wanted = {("peer", filters.peer, PEERS.c.peer, frozenset(peers))} if filters.peer else set()
+    wanted |= {("reason", code, _COLUMNS.code, frozenset(codes)) for code in filters.codes}
+    for what, name, column, known in wanted:
+        there = known if name in known else known | _distinct(index, column)
+        if name in there:
+            continue
+        close = difflib.get_close_matches(name, sorted(there), n=3) or sorted(there)
+        words = f"use {', '.join(close)}" if close else "none is known"
+        raise CommandError(f'There is no {what} "{name}": {words}.')
+
+
+def _distinct(index: Index | None, column: ColumnElement[str]) -> set[str]:
+    if index is None:
+        return set()
+    with index.transaction() as connection:
+        return set(connection.execute(select(column).distinct()).scalars()) - {""}
 
 
 def uid_of(index: Index, pseudonym: str) -> str | None:

@@ -155,7 +155,7 @@ def test_a_part_of_a_back_up_is_refused_and_leaves_nothing(config: Path, tmp_pat
 def test_a_name_that_is_taken_is_refused(config: Path, tmp_path: Path):
     with pytest.raises(NodeError) as caught:
         archive.backup(load(config), config, config)
-    assert caught.value.code == "backup_failed"
+    assert (caught.value.code, caught.value.exit_code) == ("output_exists", 2)
     with pytest.raises(NodeError) as caught:
         archive.backup(load(config), config, tmp_path / "none/node.tar")
     assert caught.value.code == "backup_failed"

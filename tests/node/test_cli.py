@@ -245,7 +245,7 @@ def test_run_on_a_path_that_cannot_be_written(tmp_path: Path, quick_study):
 
 
 def test_a_fault_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise KeyError("SEEDED\x1b[31m")
 
     monkeypatch.setattr("dicom_node.cli.app.app", fail)

@@ -119,6 +119,17 @@ def test_libraries_and_warnings_give_category_and_place_only(lines: Lines):
     assert all(line["location"] for line in found if line["logger"] == "warnings")
 
 
+@pytest.mark.parametrize("name", ["dbos", "matplotlib.font_manager", "numexpr.utils", "uvicorn.error", "yet.another"])
+def test_no_text_of_a_library_reaches_the_log(name: str, lines: Lines):
+    library = logging.getLogger(name)
+    library.info("Using SQLite as a system database. The SQLite system database is for development")
+    library.warning("SEEDED^PATIENT", extra={"facts": {"said": "SEEDED^PATIENT"}})
+    library.error(ValueError("SEEDED^PATIENT"))
+    for line, level in zip(lines(), ("warning", "error"), strict=True):
+        assert line["event"].startswith(f"{name} {level} at test_log:")
+        assert set(line) <= {"time", "level", "logger", "event"}
+
+
 def test_a_failing_thread_is_logged(lines: Lines):
     thread = threading.Thread(target=lambda: int("SEED-ID-4711"))
     thread.start()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from dicom_node.cli.check import models_and_device, verdict
-from dicom_node.cli.model import Installable, InstallError, Row, install_archive, rows
+from dicom_node.cli.model import Installable, Row, install_archive, rows
 from dicom_node.config import load
 from dicom_node.engine.installed import brain_weights, open_models
-from dicom_node.errors import ConfigError, WorkerError
+from dicom_node.errors import ConfigError, NodeError, WorkerError
 from models.brain_weights import CONVERTED, EMBEDDED, open_brain_weights
 from models.bundle import SHIPPED, sha256
 from models.hd_bet_v1 import PACKAGE, Mode
@@ -131,15 +131,15 @@ def test_check_says_where_the_bundle_was_trained_with_other_brain_weights(tmp_pa
 
 def test_refusals_have_codes(config: Path, archive: Path, tmp_path: Path):
     (tmp_path / "x.zip").write_bytes(b"x")
-    for code, file, digest in (
-        ("release_missing", tmp_path / "none.zip", None),
-        ("release_not_expected", archive, "0" * 64),
-        ("digest_invalid", archive, "abc"),
-        ("release_invalid", tmp_path / "x.zip", None),
+    for code, file, digest, exit_code in (
+        ("release_missing", tmp_path / "none.zip", None, 1),
+        ("release_not_expected", archive, "0" * 64, 1),
+        ("digest_invalid", archive, "abc", 2),
+        ("release_invalid", tmp_path / "x.zip", None, 1),
     ):
-        with pytest.raises(InstallError) as caught:
+        with pytest.raises(NodeError) as caught:
             install(config, file, digest)
-        assert (caught.value.code, caught.value.exit_code) == (code, 1)
+        assert (caught.value.code, caught.value.exit_code) == (code, exit_code)
     line = refused("models", "install", "hd-bet", str(tmp_path / "x.zip"), "--config", str(config))[1]
     assert line.startswith("release_invalid: ")
 
