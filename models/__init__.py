@@ -1,1 +1,1 @@
-"""Networks, weights and their training; imports torch and MONAI, nothing of the other packages."""
+"""Networks, weights and their training; imports torch, for training MONAI too, nothing of the other packages."""

@@ -1,11 +1,9 @@
-"""EfficientNet3D-B0 arranged for reading: what MONAI's modules compute, in less time and a fraction of the memory.
+"""EfficientNet3D-B0 arranged for reading: what the network computes, in less time and a fraction of the memory.
 
 Batch normalisation is folded into the convolutions, channels lie next to each other in memory, and a block is computed
 slab by slab along depth, so that its widened features (the largest tensors of the network) never leave the cache.
 Everything stays in float32. bfloat16 would be faster still, but its rounding can move a score by far more than 1e-3,
 and the same volume would get another score on a processor without it.
-
-MONAI gives its modules private names alone (no upstream issue known); tests hold it to those that stand here.
 """
 
 from __future__ import annotations
@@ -17,10 +15,11 @@ from contextlib import contextmanager
 from typing import Final
 
 import torch
-from monai.networks.nets.efficientnet import EfficientNet, MBConvBlock
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.efficientnet3d import EfficientNet3D, MBConvBlock, PaddedConv3d
 
 SLAB_BYTES: Final = 8 << 20
 """Of widened features at a time: more is written to memory and read again, less pays for the calls."""
@@ -37,8 +36,7 @@ def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
     network
         As made by `efficientnet3d_b0`.
     device
-        Where the result will run. On a CPU it is a network in slabs; elsewhere it is MONAI's with its batch
-        normalisation folded.
+        Where the result will run. On a CPU it is a network in slabs; elsewhere the batch normalisation is folded.
 
     Returns
     -------
@@ -50,10 +48,10 @@ def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
     Raises
     ------
     TypeError
-        If `network` is not MONAI's EfficientNet.
+        If `network` is another one.
     """
-    if not isinstance(network, EfficientNet):
-        raise TypeError(f"{type(network).__name__} is not MONAI's EfficientNet")
+    if not isinstance(network, EfficientNet3D):
+        raise TypeError(f"{type(network).__name__} is not EfficientNet3D")
     folded = without_normalisation(network)
     arranged = _SlabNetwork(folded) if device.type == "cpu" else folded
     return arranged.to(device).eval().requires_grad_(requires_grad=False)
@@ -95,8 +93,8 @@ def read(network: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return logits[:, 0].float(), pooled[0].flatten(1).float()
 
 
-def without_normalisation(network: EfficientNet) -> EfficientNet:
-    """Return a copy whose batch normalisation is folded into its convolutions, and whose activations work in place.
+def without_normalisation(network: EfficientNet3D) -> EfficientNet3D:
+    """Return a copy whose batch normalisation is folded into its convolutions.
 
     Parameters
     ----------
@@ -106,13 +104,11 @@ def without_normalisation(network: EfficientNet) -> EfficientNet:
     folded = copy.deepcopy(network).eval()
     _fold(folded, "_conv_stem", "_bn0")
     _fold(folded, "_conv_head", "_bn1")
-    folded._swish = nn.SiLU(inplace=True)
-    for block in _blocks(folded):
-        if block.expand_ratio != 1:
+    for block in folded.blocks():
+        if block.widens:
             _fold(block, "_expand_conv", "_bn0")
         _fold(block, "_depthwise_conv", "_bn1")
         _fold(block, "_project_conv", "_bn2")
-        block._swish = nn.SiLU(inplace=True)
     return folded
 
 
@@ -124,22 +120,17 @@ def _fold(module: nn.Module, convolution: str, norm: str) -> None:
     setattr(module, norm, nn.Identity())
 
 
-def _blocks(network: EfficientNet) -> list[MBConvBlock]:
-    stages = network.get_submodule("_blocks").children()
-    return [block for stage in stages for block in stage.children() if isinstance(block, MBConvBlock)]
-
-
 class _SlabNetwork(nn.Module):
     """A folded EfficientNet whose tensors are (b, z, y, x, c)."""
 
-    def __init__(self, folded: EfficientNet) -> None:
+    def __init__(self, folded: EfficientNet3D) -> None:
         super().__init__()
-        self._stem = _Convolution(folded._conv_stem, folded._conv_stem_padding)
-        first, *others = _blocks(folded)
+        self._stem = _Convolution(folded.get_submodule("_conv_stem"))
+        first, *others = folded.blocks()
         self._first, self._others = _SlabBlock(first), nn.Sequential(*[_SlabBlock(block) for block in others])
-        self._head = _pointwise(folded._conv_head)
+        self._head = _pointwise(folded, "_conv_head")
         self._avg_pooling = _Mean()
-        self._fc = folded._fc
+        self._fc = folded.get_submodule("_fc")
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         volumes = batch[:, 0, ..., None]
@@ -155,12 +146,12 @@ class _SlabBlock(nn.Module):
 
     def __init__(self, block: MBConvBlock) -> None:
         super().__init__()
-        self._widen = None if block.expand_ratio == 1 else _pointwise(block._expand_conv)
-        self.depthwise = _Convolution(block._depthwise_conv, block._depthwise_conv_padding)
-        self._squeeze, self._excite = _pointwise(block._se_reduce), _pointwise(block._se_expand)
+        self._widen = _pointwise(block, "_expand_conv") if block.widens else None
+        self.depthwise = _Convolution(block.get_submodule("_depthwise_conv"))
+        self._squeeze, self._excite = _pointwise(block, "_se_reduce"), _pointwise(block, "_se_expand")
         self._average = _Mean()
-        self._narrow = _pointwise(block._project_conv)
-        self._skips = block.id_skip and block.stride == 1 and block.in_channels == block.out_channels
+        self._narrow = _pointwise(block, "_project_conv")
+        self._skips = block.skips
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         assert self._widen is not None
@@ -184,20 +175,19 @@ class _SlabBlock(nn.Module):
 class _Convolution(nn.Module):
     """A padded convolution with its activation."""
 
-    def __init__(self, convolution: nn.Module, padding: nn.Module) -> None:
+    def __init__(self, convolution: nn.Module) -> None:
         super().__init__()
-        assert isinstance(convolution, nn.Conv3d)
+        assert isinstance(convolution, PaddedConv3d)
         self._convolution = convolution.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._kernel, self._stride = convolution.kernel_size[0], convolution.stride[0]
-        sides = tuple(getattr(padding, "padding", (0,) * 6))
-        self._before, self._around = sides[4::-2], [sides[axis] + sides[axis + 1] for axis in (4, 2, 0)]
+        self._before, self._after = convolution.before, convolution.after
 
     def planes_of(self, x: torch.Tensor) -> tuple[_Planes, tuple[int, ...]]:
         """Return what computes some planes of the result for (b, z, y, x, c), and the shape (b, z, y, x) of it."""
-        in_plane, depth = self._in_plane(), x.shape[1]
+        in_plane, depth = (self._before, self._after) * 2, x.shape[1]
 
         def planes(first: int, last: int, out: torch.Tensor) -> None:
-            begin, end = first * self._stride - self._before[0], self._end(last) - self._before[0]
+            begin, end = first * self._stride - self._before, self._end(last) - self._before
             known = x[:, max(begin, 0) : min(end, depth)]
             padded = F.pad(known, (0, 0, *in_plane, max(-begin, 0), max(end - depth, 0)))
             silu_into(self._apply_to(padded), out)
@@ -208,8 +198,8 @@ class _Convolution(nn.Module):
         """Return the result (b, z, y, x, c) for an input of the shape (b, z, y, x), asked for slab by slab."""
         sizes, step = self._sizes(shape[1:]), self._step(shape)
         slab = self._slab(shape, self._end(step))
-        top, left = self._before[1:]
-        inside = slab[:, :, top : top + shape[2], left : left + shape[3]]
+        before = self._before
+        inside = slab[:, :, before : before + shape[2], before : before + shape[3]]
         result = slab.new_empty((shape[0], *sizes, self._convolution.out_channels))
         known = 0
         for start in range(0, sizes[0], step):
@@ -217,23 +207,23 @@ class _Convolution(nn.Module):
             begin, end = start * self._stride, self._end(stop)  # padded planes, as `known` is
             if start:
                 slab[:, : known - begin] = slab[:, step * self._stride :][:, : known - begin]
-            first, last = max(known - self._before[0], 0), min(end - self._before[0], shape[1])
+            first, last = max(known - before, 0), min(end - before, shape[1])
             if first < last:
-                planes(first, last, inside[:, first + self._before[0] - begin : last + self._before[0] - begin])
-            slab[:, last + self._before[0] - begin :].zero_()
+                planes(first, last, inside[:, first + before - begin : last + before - begin])
+            slab[:, last + before - begin :].zero_()
             known = end
             silu_into(self._apply_to(slab[:, : end - begin]), result[:, start:stop])
         return result
 
     def _step(self, shape: tuple[int, ...]) -> int:
         """Return how many planes of the result make a slab; what two slabs share must not overlap as it is moved."""
-        sides = [side + around for side, around in zip(shape[2:], self._around[1:], strict=True)]
+        sides = self._padded(shape[2:])
         plane_bytes = 4 * math.prod((shape[0], *sides, self._convolution.in_channels))
         least = math.ceil((self._kernel - self._stride) / self._stride)
         return max(least, min(self._sizes(shape[1:])[0], SLAB_BYTES // (plane_bytes * self._stride)))
 
     def _slab(self, shape: tuple[int, ...], planes: int) -> torch.Tensor:
-        sides = [side + around for side, around in zip(shape[2:], self._around[1:], strict=True)]
+        sides = self._padded(shape[2:])
         return torch.zeros((shape[0], planes, *sides, self._convolution.in_channels))
 
     def _end(self, planes: int) -> int:
@@ -241,13 +231,10 @@ class _Convolution(nn.Module):
         return (planes - 1) * self._stride + self._kernel
 
     def _sizes(self, shape: tuple[int, ...]) -> list[int]:
-        padded = [side + around for side, around in zip(shape, self._around, strict=True)]
-        return [(side - self._kernel) // self._stride + 1 for side in padded]
+        return [(side - self._kernel) // self._stride + 1 for side in self._padded(shape)]
 
-    def _in_plane(self) -> list[int]:
-        """Return the padding left, right, in front and behind."""
-        pairs = zip(self._before[:0:-1], self._around[:0:-1], strict=True)
-        return [side for before, around in pairs for side in (before, around - before)]
+    def _padded(self, shape: tuple[int, ...]) -> list[int]:
+        return [side + self._before + self._after for side in shape]
 
     def _apply_to(self, x: torch.Tensor) -> torch.Tensor:
         weight, bias, stride = self._convolution.weight, self._convolution.bias, [self._stride] * 3
@@ -267,7 +254,8 @@ class _Mean(nn.Module):
         return x.mean((1, 2, 3))
 
 
-def _pointwise(convolution: nn.Module) -> nn.Linear:
+def _pointwise(module: nn.Module, name: str) -> nn.Linear:
+    convolution = module.get_submodule(name)
     assert isinstance(convolution, nn.Conv3d)
     assert convolution.bias is not None
     linear = nn.Linear(convolution.in_channels, convolution.out_channels)

@@ -5,7 +5,7 @@ the size, those before the last halving where it does not; that one would leave 
 
 `monai.visualize.GradCAM` of MONAI 1.6.1 does not serve: it rectifies the map, which says as much below 0; it needs
 parameters with gradients, hence keeps the features of every layer, where only those behind the cut are kept here; and
-its hooks stay in the network that it is given. The modules have private names in MONAI (no upstream issue known).
+its hooks stay in the network that it is given.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+
+from models.efficientnet3d import PaddedConv3d
 
 STRIDE: Final = 32
 """Largest distance of two features in voxels of the input: that of the last features of EfficientNet itself."""
@@ -116,7 +118,7 @@ def feature_layer(network: nn.Module) -> tuple[nn.Module, int, float]:
     stride, first = 1, 0.0
     for stage in (network.get_submodule("_conv_stem"), *network.get_submodule("_blocks").children()):
         at_stage = stride, first
-        for step, shift in _steps(network, stage):
+        for step, shift in _steps(stage):
             first += stride * shift
             stride *= step
         if stride > STRIDE:
@@ -124,10 +126,8 @@ def feature_layer(network: nn.Module) -> tuple[nn.Module, int, float]:
     return network.get_submodule("_avg_pooling"), stride, first
 
 
-def _steps(network: nn.Module, stage: nn.Module) -> Iterator[tuple[int, float]]:
-    """Yield stride and shift of a stage's convolutions: static SAME padding is uneven where the stride is 2."""
-    names = {module: name for name, module in network.named_modules()}
+def _steps(stage: nn.Module) -> Iterator[tuple[int, float]]:
+    """Yield stride and shift of a stage's convolutions; those of one voxel change neither."""
     for convolution in stage.modules():
-        if isinstance(convolution, nn.Conv3d):
-            padding = getattr(network.get_submodule(f"{names[convolution]}_padding"), "padding", (0,))
-            yield convolution.stride[0], (convolution.kernel_size[0] - 1) / 2 - padding[0]
+        if isinstance(convolution, PaddedConv3d):
+            yield convolution.stride[0], (convolution.kernel_size[0] - 1) / 2 - convolution.before

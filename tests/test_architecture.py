@@ -157,6 +157,13 @@ def test_the_receiver_does_not_import_torch(module: str):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["dicom_node.engine.installed", "models.hd_bet_predictor"])
+def test_what_reads_a_study_does_not_import_monai(module: str):
+    code = f"import sys, {module}; print('monai' in sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.strip().splitlines()[-1] == "False"
+
+
 def test_the_top_level_holds_what_the_design_names():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert {name.split("/")[0] for name in listed if not name.startswith(".")} <= TOP_LEVEL

@@ -29,7 +29,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
-from monai.networks.nets.efficientnet import EfficientNet, MBConvBlock
+from monai.networks.nets.efficientnet import EfficientNet
 from monai.transforms import Rotate
 from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.dataset import Dataset
@@ -43,7 +43,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from torch import nn
 from torch.nn import functional as F
 
-from models.efficientnet3d import PADDING_SIDE, block_strings, efficientnet3d_b0
+from models.efficientnet3d import PADDING_SIDE, block_strings
 from pipeline.report.saliency import stand_in
 
 ROOT = Path(__file__).parents[1]
@@ -246,7 +246,7 @@ def monais() -> EfficientNet:
 
 
 def test_mended_monai_draws_depthwise_convolutions_by_the_fan_out_of_a_group(monais):
-    """Works around it: models.efficientnet3d: _reset_depthwise."""
+    """Works around it: models.efficientnet3d: EfficientNet3D._draw."""
     depthwise = [module for module in monais.modules() if isinstance(module, nn.Conv3d) and module.groups > 1]
     shares = [float(one.weight.detach().std()) / math.sqrt(2 / math.prod(one.kernel_size)) for one in depthwise]
     assert len(shares) == 16
@@ -264,37 +264,6 @@ def test_mended_monai_rotates_in_millimetres():
     flat = MetaTensor(image, affine=torch.diag(torch.tensor([1.0, 1.0, 3.0, 1.0])))
     turned: list[Any] = [rotate(flat), rotate(MetaTensor(image))]
     assert torch.equal(turned[0].as_tensor(), turned[1].as_tensor())
-
-
-def test_still_there_in_monais_efficientnet():
-    """Reaches into it: models.inference, models.inflate, models.saliency."""
-    network = efficientnet3d_b0(1, seed=0)
-    blocks = [block for stage in network.get_submodule("_blocks").children() for block in stage.children()]
-    assert {type(block) for block in blocks} == {MBConvBlock}
-    assert isinstance(network.get_submodule("_avg_pooling"), nn.AdaptiveAvgPool3d)
-    assert isinstance(network.get_submodule("_fc"), nn.Linear)
-    assert isinstance(network.get_submodule("_conv_stem_padding"), nn.ConstantPad3d)
-    for module, convolutions, norms in (
-        (network, ("_conv_stem", "_conv_head"), ("_bn0", "_bn1")),
-        (
-            blocks[1],
-            ("_expand_conv", "_depthwise_conv", "_se_reduce", "_se_expand", "_project_conv"),
-            ("_bn0", "_bn1", "_bn2"),
-        ),
-    ):
-        assert {type(module.get_submodule(name)) for name in convolutions} == {nn.Conv3d}
-        assert {type(module.get_submodule(name)) for name in norms} == {nn.BatchNorm3d}
-        assert isinstance(module._swish, nn.Module)
-    first, second = blocks[:2]
-    assert (first.expand_ratio, first.id_skip, first.stride, first.in_channels, first.out_channels) == (
-        1,
-        True,
-        1,
-        32,
-        16,
-    )
-    assert (second.expand_ratio, second.stride, second.in_channels, second.out_channels) == (6, 2, 16, 24)
-    assert isinstance(second.get_submodule("_depthwise_conv_padding"), nn.ConstantPad3d)
 
 
 # --- PyTorch and NumPy ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The network is MONAI's EfficientNet, with the stride as a parameter and a sound initialisation."""
+"""The network equals MONAI's EfficientNet, with the stride as a parameter and a sound initialisation."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import math
 
 import pytest
 import torch
-from monai.networks.nets.efficientnet import EfficientNetBN
+from monai.networks.nets.efficientnet import EfficientNet
 from torch import nn
 
-from models.efficientnet3d import demonstration_network, efficientnet3d_b0
+from models.efficientnet3d import PADDING_SIDE, block_strings, demonstration_network, efficientnet3d_b0
+
+VOLUMES = torch.randn((2, 1, 64, 64, 128), generator=torch.Generator().manual_seed(1))
+
+
+def monais(stride: int, seed: int) -> EfficientNet:
+    """Return MONAI's network as it draws it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return EfficientNet(
+            block_strings(stride), spatial_dims=3, in_channels=1, num_classes=1, image_size=PADDING_SIDE
+        )
 
 
 @pytest.mark.parametrize(("outputs", "parameters"), [(1, 4_689_661), (2, 4_690_942)])
@@ -30,13 +41,35 @@ def test_another_stride_is_refused():
         efficientnet3d_b0(3)
 
 
-def test_stride_one_equals_monai():
-    ours = efficientnet3d_b0(1, seed=5).eval()
-    monai = EfficientNetBN("efficientnet-b0", pretrained=False, spatial_dims=3, in_channels=1, num_classes=1).eval()
+@pytest.mark.parametrize("stride", [1, 2])
+def test_logits_equal_those_of_monai(stride: int):
+    ours, monai = efficientnet3d_b0(stride, seed=5).eval(), monais(stride, seed=6).eval()
     monai.load_state_dict(ours.state_dict())
-    volume = torch.randn((1, 1, 64, 64, 64), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        assert torch.equal(ours(volume), monai(volume))
+        assert torch.equal(ours(VOLUMES), monai(VOLUMES))
+
+
+def test_a_step_of_training_equals_one_with_monai():
+    """Statistics, dropout and the blocks left out by chance too."""
+    networks = efficientnet3d_b0(2, seed=5), monais(2, seed=6)
+    networks[1].load_state_dict(networks[0].state_dict())
+    for network in networks:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            network.train()(VOLUMES).sum().backward()
+    ours, theirs = networks
+    gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-5)
+    statistics = theirs.state_dict()
+    assert all(torch.equal(value, statistics[name]) for name, value in ours.state_dict().items())
+
+
+def test_a_seed_draws_the_weights_of_monai_but_for_the_depthwise_layers():
+    ours, theirs = efficientnet3d_b0(1, seed=5).state_dict(), monais(1, seed=5).state_dict()
+    assert list(ours) == list(theirs)
+    other = {name for name, value in ours.items() if not torch.equal(value, theirs[name])}
+    assert other == {name for name in ours if name.endswith("_depthwise_conv.weight")}
 
 
 def test_stride_two_halves_the_map_once_more():
