@@ -164,6 +164,18 @@ class Range(_Strict):
             raise ValueError("age_years are the youngest and the oldest age")
         return self
 
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """What of a study is compared with the cohort."""
+        limits: dict[Check, object] = {
+            "age": self.age_years,
+            "contrast": None if self.contrast_agent == "unchecked" else self.contrast_agent,
+            "field_strength": self.field_strength_t,
+            "features": self.features,
+            "brain_weights": self.brain_weights_digest,
+        }
+        return tuple(check for check, limit in limits.items() if limit is not None)
+
     def other_brain_weights(self, digest: str | None) -> bool | None:
         """Return whether weights are others than drew the cohort's brain masks; None where that is not known.
 

@@ -15,10 +15,11 @@ from pipeline.plausibility import MaskFlag, doubts
 
 @dataclass(frozen=True, slots=True)
 class MaskFacts:
-    """What is reported of a brain mask: its volume in millilitres and doubts about it."""
+    """What is reported of a brain mask: its volume in ml, doubts, and whether there was an age to compare it with."""
 
     volume_ml: float
     flags: tuple[MaskFlag, ...] = ()
+    age_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def extract_brain(
         raise StudyHeld(HoldReason.BRAIN_MASK_EMPTY, "No brain was found in the volume.")
     mask, main_share = main_piece(raw)
     measures = measure_mask(volume, mask, main_share)
-    return mask, MaskFacts(round(measures.volume_ml, 1), doubts(measures, age_years))
+    return mask, MaskFacts(round(measures.volume_ml, 1), doubts(measures, age_years), age_years is not None)
 
 
 def raw_mask(volume: sitk.Image, extractor: Extractor) -> sitk.Image:

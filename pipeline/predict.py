@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import SimpleITK as sitk
 
-from models.bundle import Calibration, Evidence, Grid, Repeatability, TwoSequences
+from models.bundle import Calibration, Check, Evidence, Grid, Repeatability, TwoSequences
 from models.calibration import calibrated
 from models.contrast import Contrast
 from pipeline.grid import brain_centred, low_passed, resample
@@ -52,6 +52,8 @@ class ModelIdentity:
         What is known of its performance; None if it was never evaluated.
     repeatability
         How far scores of one head lie apart; None where the bundle does not state it.
+    checks
+        What of a study was compared with the cohort that the model was made with.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ModelIdentity:
     network_digests: dict[Contrast, str]
     evidence: Evidence | None = None
     repeatability: Repeatability | None = None
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,12 @@ class Finding:
         """Whether the same head might get a score on the other side: nearer than twice the SD; False if not known."""
         known = self.repeatability
         return known is not None and abs(self.score - self.threshold) < _NEAR_SD * known.sd
+
+    @property
+    def contradicting(self) -> tuple[Contrast, ...]:
+        """The sequences whose score alone lies on the other side of the threshold."""
+        above = self.score >= self.threshold
+        return tuple(role for role in self.sequences if (self.scores[role] >= self.threshold) != above)
 
     def spread(self, role: Contrast | None = None) -> Spread | None:
         """Return the spread over folds of one score; None where there is one fold.

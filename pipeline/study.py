@@ -81,6 +81,7 @@ class Models:
             network_digests={role: self.bundle.network_digest(role) for role in Contrast},
             evidence=metadata.evidence,
             repeatability=metadata.repeatability,
+            checks=metadata.range.checks,
         )
 
 

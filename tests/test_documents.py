@@ -58,7 +58,7 @@ from pipeline.geometry import MAX_STEP_MM, MIN_COVERAGE_MM, MIN_SLICES
 from pipeline.headers import ProblemCode
 from pipeline.plausibility import LARGEST_ML, SMALLEST_ML, MaskFlag
 from pipeline.report import codes, result_header, structured_report, uids
-from pipeline.report.page import SIZE
+from pipeline.report.pen import SIDE
 from tests.support.refusals import refusal
 from tests.support.services import require
 
@@ -493,7 +493,7 @@ def test_implementations_and_series_are_those_written():
             assert f'{kind.series_number} "{kind.series_description}"' in RADIOLOGIST.read_text("utf-8")
     rows = {row["attribute"]: row for row in table(CONFORMANCE, "attribute", "Structured Report", "summary page")}
     assert rows["Manufacturer"]["Structured Report"] == result_header.MANUFACTURER
-    assert f"{SIZE} x {SIZE}" in rows["Pixels"]["summary page"]
+    assert f"{SIDE} x {SIDE}" in rows["Pixels"]["summary page"]
 
 
 # --- deployment -------------------------------------------------------------------------------------------------------

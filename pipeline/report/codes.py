@@ -73,6 +73,7 @@ TERMS: Final = (
     Term("TSC036", "Series of the study", "What a study without score holds: number, description, slices."),
     Term("TSC037", "Repeatability", "Standard deviation of scores of one head that should be one score."),
     Term("TSC038", "Caution, near threshold", "The same head might get a score on the other side of TSC004."),
+    Term("TSC039", "Caution, sequences disagree", "Sequences that alone lie on the other side of TSC004."),
 )
 
 _MEANINGS: Final = MappingProxyType({term.value: term.meaning for term in TERMS})
@@ -118,6 +119,7 @@ REPLACES: Final = _private("TSC035")
 ARRIVED: Final = _private("TSC036")
 REPEATABILITY: Final = _private("TSC037")
 NEAR_THRESHOLD: Final = _private("TSC038")
+DISAGREEMENT: Final = _private("TSC039")
 
 IMAGING_MEASUREMENT_REPORT: Final = Code("126000", "DCM", "Imaging Measurement Report")
 LANGUAGE: Final = Code("121049", "DCM", "Language of Content Item and Descendants")

@@ -36,9 +36,11 @@ from pipeline.report.run import Run, ScoredRun
 from pipeline.report.wording import (
     CONDITION_DEFINITION,
     calibration_words,
+    contradicting_words,
     evidence_words,
     missing_words,
     near_words,
+    no_doubts_words,
     repeatability_words,
     replaced_words,
     research_notice,
@@ -196,6 +198,7 @@ def _ensemble_group(run: ScoredRun, regions: list[ContentItem]) -> ContainerCont
         *(text(codes.OUT_OF_RANGE, f"{doubt.code}: {doubt.sentence}") for doubt in finding.out_of_range),
         *([text(codes.MISSING_SEQUENCE, missing_words(finding))] if finding.missing else []),
         *([text(codes.NEAR_THRESHOLD, near_words(finding))] if finding.near_threshold else []),
+        *([text(codes.DISAGREEMENT, contradicting_words(finding))] if finding.contradicting else []),
         # Viewers that hang numbers on an image show no text of a group but this.
         *([text(codes.COMMENT, research_notice(run.model))] if regions else []),
         *(text(codes.REPLACES, words) for words in replaced_words(replaced(REPORT, run))),
@@ -284,5 +287,5 @@ def mask_words(role: Contrast, facts: MaskFacts) -> str:
     facts
         Of the mask.
     """
-    flags = "; ".join(f"{flag.meaning} ({flag})" for flag in facts.flags) or "no doubts"
+    flags = "; ".join(f"{flag.meaning} ({flag})" for flag in facts.flags) or no_doubts_words(facts)
     return f"{role}: {facts.volume_ml:.0f} ml, {flags}"

@@ -1,4 +1,7 @@
-"""The summary page and the planes as an Encapsulated PDF, for a PACS that shows documents better than reports."""
+"""The summary page and the planes as an Encapsulated PDF, for a PACS that shows documents better than reports.
+
+Text is text: it can be searched, copied and read out, and stays sharp at any size.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,28 @@ from datetime import datetime
 from io import BytesIO
 from typing import Final
 
-from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfbase.pdfmetrics import stringWidth
+from reportlab.pdfgen.canvas import Canvas
 
 from pipeline.report import codes
-from pipeline.report.result_header import DOCUMENT, RESEARCH_ONLY, result_header, settled
+from pipeline.report.pen import Line, Sheet
+from pipeline.report.result_header import DOCUMENT, MANUFACTURER, RESEARCH_ONLY, result_header, settled
 from pipeline.report.run import ScoredRun
 from pipeline.report.sources import instance_reference
 from pipeline.report.wording import SCORE_NAME
 
-_DOTS_PER_INCH: Final = 120.0
-_JPEG_QUALITY: Final = 95
+_INCHES: Final = 8.0
+"""Width of a page, however many pixels there are: it fits on A4 and on Letter."""
+_POINTS_PER_INCH: Final = 72
+_JPEG_QUALITY: Final = 92
+_FONT: Final = "Helvetica"
+"""One of the fonts that every reader of PDF has."""
 
 
-def build_document(run: ScoredRun, pages: Sequence[Image.Image]) -> Dataset:
+def build_document(run: ScoredRun, pages: Sequence[Sheet]) -> Dataset:
     """Return `pages` as an Encapsulated PDF in the study of a run.
 
     Parameters
@@ -29,7 +39,7 @@ def build_document(run: ScoredRun, pages: Sequence[Image.Image]) -> Dataset:
     run
         With a score; equal arguments give equal bytes and UIDs.
     pages
-        Pictures without anything that identifies the patient, at least one.
+        Without anything that identifies the patient, their text not drawn yet; at least one.
 
     Returns
     -------
@@ -56,21 +66,49 @@ def build_document(run: ScoredRun, pages: Sequence[Image.Image]) -> Dataset:
     return settled(document)
 
 
-def _pdf(pages: Sequence[Image.Image], title: str, read: datetime) -> bytes:
-    """Return the document, dated by the reading: Pillow would write the day on which the file was made."""
-    day = read.utctimetuple() if read.tzinfo else read.timetuple()
+def _pdf(pages: Sequence[Sheet], title: str, read: datetime) -> bytes:
+    """Return the document, dated by the reading and not by the day on which the file was made."""
+    if not pages:
+        raise ValueError("a document has one page at least")
     buffer = BytesIO()
-    first, *others = (page.convert("RGB") for page in pages)
-    first.save(
-        buffer,
-        "PDF",
-        save_all=True,
-        append_images=others,
-        resolution=_DOTS_PER_INCH,
-        quality=_JPEG_QUALITY,
-        subsampling=0,
-        title=title,
-        creationDate=day,
-        modDate=day,
-    )
+    canvas = Canvas(buffer, invariant=1, lang="en")
+    canvas.setDateFormatter(lambda *_: _date(read))
+    canvas.setTitle(title)
+    canvas.setAuthor(MANUFACTURER)
+    canvas.setSubject("For research use only, not for diagnostic use")
+    canvas.setCreator(MANUFACTURER)
+    for page in pages:
+        _draw(canvas, page)
+        canvas.showPage()
+    canvas.save()
     return buffer.getvalue()
+
+
+def _draw(canvas: Canvas, page: Sheet) -> None:
+    """Draw a page of `_INCHES`: the picture below, each line of text where it was meant to be."""
+    width, height = page.picture.size
+    points = _INCHES * _POINTS_PER_INCH / width
+    canvas.setPageSize((points * width, points * height))
+    canvas.scale(points, points)
+    encoded = BytesIO()
+    page.picture.save(encoded, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    canvas.drawImage(ImageReader(encoded), 0, 0, width, height)
+    for line in page.lines:
+        _write(canvas, line, height - line.baseline)
+
+
+def _write(canvas: Canvas, line: Line, y: float) -> None:
+    """Write a line as wide as it was measured: the font of pictures is another one."""
+    natural = stringWidth(line.words, _FONT, line.size)
+    text = canvas.beginText(line.x, y)
+    text.setFont(_FONT, line.size)
+    text.setFillColorRGB(*(value / 255 for value in line.color))
+    text.setHorizScale(100 * line.width / natural if natural else 100)
+    text.textOut(line.words)
+    canvas.drawText(text)
+
+
+def _date(read: datetime) -> str:
+    """PDF 32000-1 7.9.4; a naive time is local and says no offset."""
+    offset = read.strftime("%z")
+    return f"D:{read:%Y%m%d%H%M%S}" + (f"{offset[:3]}'{offset[3:5]}'" if offset else "")

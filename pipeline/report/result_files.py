@@ -18,6 +18,7 @@ from pipeline.errors import StudyHeld
 from pipeline.report.encapsulated_pdf import build_document
 from pipeline.report.held import build_held_reports
 from pipeline.report.page import draw_page
+from pipeline.report.pen import Sheet
 from pipeline.report.result_header import SALIENCY_PAGE
 from pipeline.report.run import Run, ScoredRun
 from pipeline.report.saliency import build_saliency, draw_saliency
@@ -59,11 +60,23 @@ def write_results(run: ScoredRun, views: Views, out: Path) -> None:
     """
     for name, report in zip(REPORT_FILES, build_reports(run).values(), strict=True):
         write_dataset(report, out / name)
-    page, overlay = draw_page(run, views), draw_overlay(views, notice_line(run.model))
+    page = draw_page(run, views).picture
     write_dataset(build_summary(run, page), out / SUMMARY_FILE)
-    write_dataset(build_document(run, [page, overlay]), out / DOCUMENT_FILE)
+    write_dataset(build_document(run, document_pages(run, views)), out / DOCUMENT_FILE)
     _write_picture(page, out / SUMMARY_PICTURE)
-    _write_picture(overlay, out / OVERLAY_PICTURE)
+    _write_picture(draw_overlay(views, notice_line(run.model)).picture, out / OVERLAY_PICTURE)
+
+
+def document_pages(run: ScoredRun, views: Views) -> list[Sheet]:
+    """Return the two pages of the document, 2048 pixels wide: the summary, and the planes as large as there is room.
+
+    Parameters
+    ----------
+    run, views
+        As for `write_results`.
+    """
+    notice = notice_line(run.model)
+    return [draw_page(run, views, 2, lettered=False), draw_overlay(views, notice, 2, lettered=False)]
 
 
 def write_saliency(run: ScoredRun, activations: Mapping[Contrast, sitk.Image], views: Views, out: Path) -> None:

@@ -17,11 +17,11 @@ from pipeline.predict import ModelIdentity
 from pipeline.report import codes
 from pipeline.report.character_sets import ascii_text
 from pipeline.report.items import text
-from pipeline.report.pen import BACKGROUND, MARGIN, MUTED, Pen
+from pipeline.report.pen import MARGIN, MUTED, Pen
 from pipeline.report.result_header import SALIENCY_MAPS, result_header, settled
 from pipeline.report.run import ScoredRun
 from pipeline.report.sources import Instance, instance_reference
-from pipeline.report.views import LOWERS, RAISES, Views, paste_row
+from pipeline.report.views import LOWERS, RAISES, Views, paste_plane
 from pipeline.report.wording import notice_line
 
 NO_LOCALISATION: Final = (
@@ -89,7 +89,7 @@ def draw_saliency(run: ScoredRun, views: Views, spacing_xyz_mm: tuple[float, ...
     PIL.Image.Image
         RGB, 1024 x 1024 pixels.
     """
-    pen = Pen(Image.new("RGB", (_WIDTH, _HEIGHT), BACKGROUND))
+    pen = Pen(_WIDTH, _HEIGHT)
     pen.banner(notice_line(run.model) or "Research software.")
     width = _WIDTH - 2 * MARGIN
     pen.text(MARGIN, 102, "What the score of each network depends on (Grad-CAM)", 24)
@@ -106,7 +106,8 @@ def draw_saliency(run: ScoredRun, views: Views, spacing_xyz_mm: tuple[float, ...
     for row, role in enumerate(role for role in Contrast if role in views):
         top = _ROWS_TOP + _ROW * row
         pen.text(MARGIN, top + _TILE // 2, role.value, 26, anchor="lm")
-        paste_row(pen.picture, views[role], (MARGIN + 170, top + 8), _TILE)
+        for column, plane in enumerate(views[role]):
+            paste_plane(pen, plane, (MARGIN + 170 + column * (_TILE + 8), top + 8), _TILE)
     return pen.picture
 
 

@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from models.contrast import Contrast
-from pipeline.report.pen import BACKGROUND, BANNER, MARGIN, MUTED, TRACK, Pen
+from pipeline.report.pen import BANNER, MARGIN, MUTED, SIDE, SMALLEST, TRACK, Pen, Sheet
 
 OUTLINE: Final = (255, 202, 58)
 """Colour of the mask's outline; no grey value looks like it."""
@@ -29,10 +29,11 @@ _DARKEST, _BRIGHTEST = 1.0, 99.8
 """Percentiles of the grey values that become black and white."""
 _DENSEST = 0.65
 """Share of the colour where a map is greatest: the image stays visible."""
-_TILE, _GAP = 300, 8
-"""Side of a plane on the overlay, and what lies between planes, in pixels."""
+_GAP: Final = 8
+"""What lies between planes, in points."""
+_TILE: Final = (SIDE - BANNER - 16) // len(Contrast) - 36
 _HEADING, _AFTER_ROW = 26, 10
-"""Height of a row's heading and what lies below its planes, in pixels."""
+"""Side of a plane on the overlay, height of a row's heading and what lies below its planes, in points."""
 _HALF = 128
 """From here on a grey value is white."""
 _DARK = 1e-6
@@ -114,7 +115,7 @@ def tri_planar(
     return plane("axial", 0, "R"), plane("coronal", 1, "R"), plane("sagittal", 2, "A")
 
 
-def draw_plane(plane: Plane, side: int) -> Image.Image:
+def draw_plane(plane: Plane, side: int, letter: int = 0) -> Image.Image:
     """Return a plane as an RGB square of `side` pixels, black around it, with the mask's outline and a letter.
 
     Parameters
@@ -123,10 +124,12 @@ def draw_plane(plane: Plane, side: int) -> Image.Image:
         Drawn to the scale of its `field_mm`.
     side
         Width and height in pixels.
+    letter
+        Height of the type of the letter in pixels; 0: for a square that is shown as it is.
     """
     scale = side / plane.field_mm
     height, width = (max(1, min(side, round(length * scale))) for length in plane.size_mm)
-    grey = Image.fromarray(np.ascontiguousarray(plane.grey)).resize((width, height), Image.Resampling.BILINEAR)
+    grey = Image.fromarray(np.ascontiguousarray(plane.grey)).resize((width, height), Image.Resampling.BICUBIC)
     picture = grey.convert("RGB")
     if plane.heat is not None:
         for color, sign in ((RAISES, 1), (LOWERS, -1)):
@@ -135,14 +138,14 @@ def draw_plane(plane: Plane, side: int) -> Image.Image:
     picture.paste(OUTLINE, (0, 0), _outline(plane, (width, height)))
     square = Image.new("RGB", (side, side))
     square.paste(picture, ((side - width) // 2, (side - height) // 2))
-    pen = Pen(square)
-    pen.text(6, 4, plane.left, max(12, side // 14), MUTED)
-    pen.draw.rectangle((0, 0, side - 1, side - 1), outline=TRACK)
+    draw = ImageDraw.Draw(square)
+    draw.text((6, 4), plane.left, fill=MUTED, font=ImageFont.load_default(size=letter or max(SMALLEST, side // 14)))
+    draw.rectangle((0, 0, side - 1, side - 1), outline=TRACK)
     return square
 
 
-def draw_overlay(views: Views, notice: str) -> Image.Image:
-    """Return all planes of all inputs on one RGB picture, a row for each role, for a closer look at the masks.
+def draw_overlay(views: Views, notice: str, scale: int = 1, *, lettered: bool = True) -> Sheet:
+    """Return all planes of all inputs on one square picture, a row for each role, for a closer look at the images.
 
     Parameters
     ----------
@@ -150,35 +153,34 @@ def draw_overlay(views: Views, notice: str) -> Image.Image:
         As :func:`tri_planar` returns them; roles may be missing.
     notice
         The model's notice, drawn on top together with the research banner.
+    scale, lettered
+        As for :class:`~pipeline.report.pen.Pen`.
     """
-    roles = [role for role in Contrast if role in views]
-    width, row_height = 2 * MARGIN + 3 * _TILE + 2 * _GAP, _HEADING + _TILE + _AFTER_ROW
-    picture = Image.new("RGB", (width, BANNER + 24 + row_height * len(roles)), BACKGROUND)
-    pen = Pen(picture)
+    pen = Pen(scale=scale, lettered=lettered)
     pen.banner(notice)
-    for row, role in enumerate(roles):
-        top = BANNER + 14 + row * row_height
-        pen.text(MARGIN, top, f"{role}: axial, coronal, sagittal, outline of the brain mask", 18, MUTED)
-        paste_row(picture, views[role], (MARGIN, top + _HEADING), _TILE)
-    return picture
+    for row, role in enumerate(role for role in Contrast if role in views):
+        top = BANNER + 12 + row * (_HEADING + _TILE + _AFTER_ROW)
+        pen.text(MARGIN, top, f"{role}: axial, coronal, sagittal; the outline lies around the brain mask", 18, MUTED)
+        for column, plane in enumerate(views[role]):
+            paste_plane(pen, plane, (MARGIN + column * (_TILE + _GAP), top + _HEADING), _TILE)
+    return pen.sheet
 
 
-def paste_row(picture: Image.Image, planes: tuple[Plane, ...], corner: tuple[int, int], side: int) -> None:
-    """Draw planes side by side onto `picture`, from the pixel `corner` on, 8 pixels apart.
+def paste_plane(pen: Pen, plane: Plane, corner: tuple[int, int], side: int) -> None:
+    """Draw a plane.
 
     Parameters
     ----------
-    picture
-        RGB; drawn on in place.
-    planes
-        From left to right.
+    pen
+        Of the picture.
+    plane
+        Drawn as a square.
     corner
-        Column and row of the first one's upper left pixel.
+        Its left and its top in points.
     side
-        Width and height of each in pixels.
+        Width and height in points.
     """
-    for column, plane in enumerate(planes):
-        picture.paste(draw_plane(plane, side), (corner[0] + column * (side + _GAP), corner[1]))
+    pen.paste(draw_plane(plane, side * pen.scale, pen.scale * max(SMALLEST, side // 14)), *corner)
 
 
 def _box(inside_zyx: npt.NDArray[np.bool_], spacing_zyx_mm: np.ndarray) -> tuple[tuple[slice, ...], list[int]]:
@@ -211,7 +213,7 @@ def _windowed(values_zyx: np.ndarray, inside_zyx: npt.NDArray[np.bool_]) -> npt.
 
 
 def _outline(plane: Plane, size: tuple[int, int]) -> Image.Image:
-    """Return a picture in which the border pixels of the mask, inside of it, are white."""
+    """Return a picture in which the pixels around the mask are white: its cortex stays visible."""
     inside = Image.fromarray(np.ascontiguousarray(255 * plane.mask)).resize(size, Image.Resampling.BILINEAR)
     inside = inside.point(lambda value: 255 if value >= _HALF else 0)
-    return ImageChops.subtract(inside, inside.filter(ImageFilter.MinFilter(3)))
+    return ImageChops.subtract(inside.filter(ImageFilter.MaxFilter(3)), inside)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
 
-from models.contrast import Contrast
 from models.outcome import NOT_ILAE, UNCONTROLLED
-from pipeline.errors import HoldReason
-from pipeline.out_of_range import NotStated
+from pipeline.brain import MaskFacts
 from pipeline.predict import Calibrated, Category, Finding, ModelIdentity, Spread
 from pipeline.report.character_sets import ascii_text
 from pipeline.report.provenance import Predecessor
-from pipeline.rounding import shown_score, shown_threshold
+from pipeline.rounding import rounded, shown_score, shown_threshold
 
 SCORE_NAME = "AED-refractory score"
 DISEASE = "tuberous sclerosis complex"
@@ -24,16 +21,6 @@ UNVERIFIED = "Not verified by a physician. FOR RESEARCH USE ONLY - NOT FOR DIAGN
 _METHODS = {"temperature": "temperature scaling", "platt": "Platt scaling"}
 _SIDES = {Category.AT_OR_ABOVE: "at or above", Category.BELOW: "below"}
 CATEGORY_WORDS = {Category.AT_OR_ABOVE: "AT OR ABOVE threshold", Category.BELOW: "BELOW threshold"}
-
-_TOPICS: Final[Mapping[HoldReason | NotStated, str]] = {
-    HoldReason.OUT_OF_RANGE_AGE: "age",
-    HoldReason.OUT_OF_RANGE_CONTRAST: "contrast",
-    HoldReason.OUT_OF_RANGE_FIELD_STRENGTH: "field strength",
-    HoldReason.OUT_OF_RANGE_BRAIN_WEIGHTS: "brain weights",
-    HoldReason.OUT_OF_RANGE_FEATURES: "features",
-    NotStated.AGE: "age unknown",
-    NotStated.FIELD_STRENGTH: "field strength unknown",
-}
 
 
 def notice_line(model: ModelIdentity) -> str:
@@ -80,7 +67,9 @@ def result_sentence(finding: Finding) -> str:
     """
     model, notice = finding.model, ascii_text(finding.model.notice).strip().rstrip(".!?")
     made_by = f"{model.name} {model.version}" + (f" ({notice})" if notice else "")
-    cautions = len(finding.out_of_range) + bool(finding.missing) + finding.near_threshold
+    cautions = len(finding.out_of_range) + sum(
+        map(bool, (finding.missing, finding.near_threshold, finding.contradicting))
+    )
     told = f", with {cautions} caution{'s' if cautions > 1 else ''} that the full report states" if cautions else ""
     return (
         f"{SCORE_NAME} {shown_score(finding)} on a scale from 0 to 1, {_SIDES[finding.category]} the decision "
@@ -105,21 +94,6 @@ def _kinds(earlier: Iterable[Predecessor]) -> list[bool]:
     return list(dict.fromkeys(each.scored for each in earlier))
 
 
-def caution_words(finding: Finding) -> str:
-    """Return in one short line what the summary says in sentences; empty if there is nothing.
-
-    Parameters
-    ----------
-    finding
-        With doubts, or with a sequence missing.
-    """
-    topics = [_TOPICS[doubt.code] for doubt in finding.out_of_range]
-    lines = [f"NOT SHOWN TO LIE IN THE MODEL'S RANGE: {', '.join(topics)}"] if topics else []
-    lines += [f"SCORED WITHOUT {' AND '.join(finding.missing)}"] if finding.missing else []
-    lines += ["NEARER TO THE THRESHOLD THAN THE SCORE REPEATS"] if finding.near_threshold else []
-    return "; ".join(lines)
-
-
 def missing_words(finding: Finding) -> str:
     """Return which sequence the study lacked, and by what it was scored.
 
@@ -131,7 +105,7 @@ def missing_words(finding: Finding) -> str:
     mode = finding.two_sequences
     shown = f" (AUC {mode.auc:.2f}, {mode.patients} patients)" if mode else ""
     return (
-        f"The study has no {' and no '.join(finding.missing)} series: it was scored by {_listed(finding.sequences)}, "
+        f"The study has no {' and no '.join(finding.missing)} series: it was scored by {listed(finding.sequences)}, "
         f"with weights and threshold that were tested for these alone{shown}."
     )
 
@@ -170,6 +144,34 @@ def near_words(finding: Finding) -> str:
     )
 
 
+def contradicting_words(finding: Finding) -> str:
+    """Return which sequences alone would give the other category; empty where they agree.
+
+    Parameters
+    ----------
+    finding
+        With its scores.
+    """
+    others = finding.contradicting
+    if not others:
+        return ""
+    side = _SIDES[Category.BELOW if finding.category is Category.AT_OR_ABOVE else Category.AT_OR_ABOVE]
+    scores = [f"{role} ({rounded(finding.scores[role])})" for role in others]
+    lie = "lies" if len(others) == 1 else "lie"
+    return f"The sequences disagree: alone, {listed(scores)} {lie} {side} the threshold, the ensemble does not."
+
+
+def no_doubts_words(facts: MaskFacts) -> str:
+    """Return that nothing is odd of a mask, as far as that was checked.
+
+    Parameters
+    ----------
+    facts
+        Of a mask without flags.
+    """
+    return "no doubts" if facts.age_known else "no doubts; volume not compared, age unknown"
+
+
 def sequences_words(finding: Finding) -> str:
     """Return the sequences of the ensemble, for example ``T1W, T2W and FLAIR``.
 
@@ -178,7 +180,7 @@ def sequences_words(finding: Finding) -> str:
     finding
         Of two sequences or more.
     """
-    return _listed(finding.sequences)
+    return listed(finding.sequences)
 
 
 def spread_words(spread: Spread) -> str:
@@ -231,6 +233,15 @@ def evidence_words(model: ModelIdentity) -> str:
     return f"{words}{optimistic}.{no_patient}"
 
 
-def _listed(sequences: Sequence[Contrast]) -> str:
-    *first, last = sequences
+def listed(words: Sequence[str]) -> str:
+    """Return words as an enumeration, for example ``T1W, T2W and FLAIR``.
+
+    Parameters
+    ----------
+    words
+        One at least.
+    """
+    *first, last = words
+    if not first:
+        return last
     return f"{', '.join(first)} and {last}"

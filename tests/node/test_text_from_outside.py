@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from PIL import Image
 
 from dicom_node import log
 from dicom_node.cli.printing import print_json, print_line, print_problem, print_table
@@ -94,7 +93,7 @@ def test_no_text_of_a_report_steers():
     written = str(text(codes.INPUT_SERIES, series_words(Contrast.T1W, series)).TextValue)
     assert steers(written) == []
     assert "\n" not in written, "a description opens no line in a report"
-    assert steers("".join(Pen(Image.new("RGB", (9, 9))).wrapped(HOSTILE, 12, 400, 3))) == []
+    assert steers("".join(Pen(9, 9).wrapped(HOSTILE, 12, 400, 3))) == []
 
 
 def test_a_study_that_steers_is_shown_as_text(tmp_path: Path, sent: Path):

@@ -17,7 +17,7 @@ from models.training.evaluation.repeatability import ENSEMBLE, HeadScores, measu
 from pipeline.grid import brain_centred
 from pipeline.predict import combine, model_tensor
 from pipeline.repeatability import Head, perturbed, variants
-from pipeline.report.wording import caution_words, near_words, repeatability_words, result_sentence
+from pipeline.report.wording import near_words, repeatability_words, result_sentence
 from pipeline.result import NEAR_THRESHOLD
 from tests.support.reports import FINDING, MODE, MODEL, TWO
 
@@ -128,9 +128,8 @@ def test_a_score_says_how_well_it_repeats_and_when_it_is_near_the_threshold():
     assert not replace(far, threshold=far.score - 0.041).near_threshold
     assert "+-0.020" in repeatability_words(far)
     assert "other category" in near_words(near)
-    assert "with 1 caution" in result_sentence(near)
-    assert "REPEATS" in caution_words(near)
-    assert not caution_words(far)
+    assert near.contradicting == (Contrast.T1W,)
+    assert "with 2 cautions" in result_sentence(near)
 
 
 def test_a_bundle_that_was_never_measured_says_nothing_of_it():

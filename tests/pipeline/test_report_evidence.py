@@ -143,7 +143,7 @@ def test_every_addition_shows_on_the_page():
     views = views_of()
 
     def page(finding: Finding) -> bytes:
-        return draw_page(drawn_run(finding), views).tobytes()
+        return draw_page(drawn_run(finding), views).picture.tobytes()
 
     pages = [
         page(finding)

@@ -38,7 +38,6 @@ from pipeline.report import (
     build_held_reports,
     build_reports,
     build_summary,
-    draw_overlay,
     draw_page,
     header_of_study,
     read_run,
@@ -46,6 +45,7 @@ from pipeline.report import (
     write_dataset,
 )
 from pipeline.report.character_sets import ascii_text
+from pipeline.report.result_files import document_pages
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.report.views import Plane
 from pipeline.select import Clue, ClueKind, SelectedSeries
@@ -208,11 +208,18 @@ def run_of(
     return read_run(finding, brain, inputs, provenance)
 
 
+NAMED = {
+    Contrast.T1W: SelectedSeries("2.25.1", 3, "t1_mprage_sag_p2_iso", (), ()),
+    Contrast.T2W: SelectedSeries("2.25.2", 5, "t2_tse_tra_512", (), ()),
+    Contrast.FLAIR: SelectedSeries("2.25.3", 7, "AX FLAIR fs 3 mm", (Clue(ClueKind.BY_HAND),), ()),
+}
+
+
 def drawn_run(
     finding: Finding = FINDING, brain: dict[Contrast, MaskFacts] = BRAIN, provenance: Provenance = PROVENANCE
 ) -> ScoredRun:
-    """The run of a made finding on no series: enough for pictures."""
-    return ScoredRun(finding.model, provenance, {}, Sources(Dataset(), {}), finding, brain)
+    """The run of a made finding on series without files: enough for pictures."""
+    return ScoredRun(finding.model, provenance, NAMED, Sources(Dataset(), {}), finding, brain)
 
 
 def report_of(
@@ -225,14 +232,14 @@ def summary_of(
     inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding: Finding = FINDING
 ) -> Dataset:
     run = run_of(inputs, provenance, finding)
-    return build_summary(run, draw_page(run, views_of()))
+    return build_summary(run, draw_page(run, views_of()).picture)
 
 
 def document_of(
     inputs: dict[Contrast, SelectedSeries], provenance: Provenance = PROVENANCE, finding=FINDING
 ) -> Dataset:
     run = run_of(inputs, provenance, finding)
-    return build_document(run, [draw_page(run, views_of()), draw_overlay(views_of(), NOTICE)])
+    return build_document(run, document_pages(run, views_of()))
 
 
 HELD = StudyHeld(HoldReason.MISSING_ROLE, "No series of the study is FLAIR; acquire or send it.")
@@ -391,7 +398,8 @@ COMPLAINT = re.compile(r"^\s*([EFW]:|error|warning|\(0x)", re.IGNORECASE)
 
 # TID 1500 is extensible, and PixelMed's copy of it is of 2022: what is newer or ours is no mistake.
 _EXTENSIONS = ("121111,DCM", "TSC034,99TSCWAE", "122405,DCM", "TSC017,99TSCWAE", "TSC005,99TSCWAE", "TSC009,99TSCWAE",
-               "TSC031,99TSCWAE", "TSC033,99TSCWAE", "TSC035,99TSCWAE", "121106,DCM", "112002,DCM")  # fmt: skip
+               "TSC031,99TSCWAE", "TSC039,99TSCWAE", "TSC033,99TSCWAE", "TSC035,99TSCWAE", "121106,DCM",
+               "112002,DCM")  # fmt: skip
 ALLOWED_BY_TEMPLATE = (
     re.compile(r"(" + "|".join(_EXTENSIONS) + r'),"[^"]*"\): Content Item not in template$'),
     # The tool takes a Baseline context group as a Defined one.

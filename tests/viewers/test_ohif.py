@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from models.contrast import Contrast
 from pipeline.report import build_document, build_reports, build_summary, draw_page
 from pipeline.report.pen import NOTICE_FILL
+from pipeline.report.result_files import document_pages
 from pipeline.report.structured_report import SOP_CLASSES
 from pipeline.select import Clue, ClueKind, SelectedSeries
 from tests.support.reports import (
@@ -128,14 +129,14 @@ def whole_study(quick_study) -> dict[str, Dataset]:
     }
     inputs = {role: dataclasses.replace(series, series_uid="2.25.4711") for role, series in inputs.items()}
     run = run_of(inputs)
-    page = draw_page(run, views_of())
+    page = draw_page(run, views_of()).picture
     titled = build_reports(run_of(inputs, dataclasses.replace(PROVENANCE, title=WITH_LIBRARY)))[SOP_CLASSES[0]]
     titled.SeriesDescription = TWIN_LABEL
     return {
         "sr": build_reports(run)[SOP_CLASSES[0]],
         "titled": titled,
         "summary": build_summary(run, page),
-        "document": build_document(run, [page]),
+        "document": build_document(run, document_pages(run, views_of())),
     }
 
 
