@@ -41,10 +41,21 @@ def read_age_years(path: Path) -> float | None:
     """
     try:
         dataset, _ = open_dataset(path, pixels=False)
-        stated = _stated_years(_text(dataset, "PatientAge"))
-        dated = _dated_years(_text(dataset, "PatientBirthDate"), _text(dataset, "StudyDate"))
+        return age_years(dataset)
     except Exception:  # any malformed header: an age is never worth a study
         return None
+
+
+def age_years(dataset: Dataset) -> float | None:
+    """Return the age that a header states, as `read_age_years` does.
+
+    Parameters
+    ----------
+    dataset
+        As `pipeline.dicom_file.open_dataset` returns it.
+    """
+    stated = _stated_years(_text(dataset, "PatientAge"))
+    dated = _dated_years(_text(dataset, "PatientBirthDate"), _text(dataset, "StudyDate"))
     if stated is not None and dated is not None and abs(stated - dated) > _DOUBT_YEARS:
         return None
     return stated if dated is None else dated

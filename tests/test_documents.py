@@ -44,6 +44,7 @@ from dicom_node.net.tls import CIPHERS
 from dicom_node.net.tls_faults import TLSFault
 from dicom_node.net.tls_sentences import REFUSED
 from dicom_node.net.upper_layer import AbortReason, Rejection
+from dicom_node.studies.routing import Filter
 from dicom_node.studies.timeline import Event, State
 from dicom_node.watch.alarm_rules import MEANING, Rule
 from dicom_node.watch.metrics import METRICS
@@ -279,6 +280,13 @@ def test_every_flag_of_a_mask_is_explained_to_the_radiologist():
 def test_every_state_is_explained_and_has_an_advice():
     for rows in (table(INSTALL, "state", "meaning"), table(RUNBOOK, "state", "what to do")):
         assert sorted(row["state"].strip("`") for row in rows) == sorted(State)
+
+
+def test_every_filter_stands_in_the_runbook_with_its_keys():
+    rows = table(RUNBOOK, "code", "filtered by")
+    assert [row["code"].strip("`") for row in rows] == list(Filter)
+    filtering = {key for key in keys() if key.startswith("routing.")} - {"routing.missing", "routing.keep_days"}
+    assert {key for row in rows for key in named([row], "filtered by")} == filtering
 
 
 def test_every_event_of_a_timeline_stands_in_the_runbook():

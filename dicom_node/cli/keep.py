@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,14 +78,12 @@ def _confirmed(what: str) -> bool:
 
 def _purge_expired(settings: Config, *, dry_run: bool) -> None:
     from dicom_node.engine import housekeeping, workflow
-    from dicom_node.studies import retention
     from dicom_node.studies.index import Index
 
     spool, index = Spool(settings.node.data_dir), Index.of(settings)
     index.catch_up(spool)
     if dry_run:
-        now, reserve_gb = datetime.now(UTC), settings.receive.disk_reserve_gb
-        found = list(retention.expired(spool, index, settings.retention, now, reserve_gb))
+        found = list(housekeeping.expired_now(settings, spool, index))
     else:
         workflow.migrate(settings)
         found = housekeeping.remove_expired(settings, spool, index)

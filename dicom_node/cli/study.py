@@ -99,7 +99,7 @@ def _replay(last: int, settings: Config, *, as_json: bool) -> int:
 
     rows, spool = [], Spool(settings.node.data_dir, make=False)
     with progress() as tell:
-        for row in replay(spool, settings.selection.rules(), last):
+        for row in replay(spool, settings, last):
             rows.append(row)
             tell(f"{len(rows)} of at most {last} studies judged again")
     audit.looked(*((row.study_uid, spool.folder(row.study_uid)) for row in rows), verb="explain --replay")

@@ -2,6 +2,7 @@
 
 from dicom_node.config.alarms_section import AlarmsSection
 from dicom_node.config.file import example_toml, load, parse, with_first_password
+from dicom_node.config.routing_section import Missing, RoutingSection
 from dicom_node.config.sections import (
     AuditSection,
     BrainSection,
@@ -14,8 +15,8 @@ from dicom_node.config.sections import (
     ReceiveSection,
     ReportSection,
     RetentionSection,
-    SelectionSection,
 )
+from dicom_node.config.selection_section import SelectionSection
 from dicom_node.config.tls_section import ClientCertificates, TLSProfile, TLSSection
 from dicom_node.config.web_section import WebSection, WithoutSignIn
 
@@ -26,6 +27,7 @@ __all__ = [
     "ClientCertificates",
     "Config",
     "DeliverySection",
+    "Missing",
     "ModelSection",
     "NodeSection",
     "Peer",
@@ -33,6 +35,7 @@ __all__ = [
     "ReceiveSection",
     "ReportSection",
     "RetentionSection",
+    "RoutingSection",
     "SelectionSection",
     "TLSProfile",
     "TLSSection",

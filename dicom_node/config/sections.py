@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from dicom_node.config.alarms_section import AlarmsSection
+from dicom_node.config.routing_section import RoutingSection
+from dicom_node.config.selection_section import SelectionSection
 from dicom_node.config.tls_section import ClientCertificates, TLSSection
-from dicom_node.config.values import AETitle, Fingerprint, Pattern, Port, Reporter, Seconds, Section
+from dicom_node.config.values import AETitle, Days, Fingerprint, Port, Reporter, Seconds, Section
 from dicom_node.config.web_section import WebSection
 from dicom_node.errors import ConfigError
-from models.contrast import Contrast
-
-if TYPE_CHECKING:
-    from pipeline.select import SiteRules
 
 SentKind = Literal["sr", "summary", "pdf", "saliency"]
 
@@ -147,38 +145,6 @@ class Peer(Section):
         return self
 
 
-class SelectionSection(Section):
-    """What this site knows of its own series; `dicom-node explain --replay 50` shows what a change would do."""
-
-    t1w: tuple[Pattern, ...] = Field(
-        default=(),
-        description="Regular expressions of series descriptions that mean T1W here, such as ['^sag bravo', 't1_km$'].",
-    )
-    t2w: tuple[Pattern, ...] = Field(default=(), description="The same for T2W.")
-    flair: tuple[Pattern, ...] = Field(default=(), description="The same for FLAIR.")
-    never: tuple[Pattern, ...] = Field(
-        default=(),
-        description="Regular expressions of series descriptions that are never chosen, such as ['_research'].",
-    )
-    contrast: Literal["refuse", "allow"] = Field(
-        default="refuse", description='Whether a series after contrast agent may be T1W: "refuse" or "allow".'
-    )
-    min_slices: Annotated[int, Field(strict=True, ge=15, le=400)] = Field(
-        default=15, description="Fewest slices of a usable series; 15 to 400."
-    )
-    plane: Literal["any", "axial", "coronal", "sagittal"] = Field(
-        default="axial",
-        description='Plane preferred among two-dimensional series: "any", "axial", "coronal", "sagittal".',
-    )
-
-    def rules(self) -> SiteRules:
-        """Return these rules as the selection takes them."""
-        from pipeline.select import SiteRules  # noqa: PLC0415
-
-        names = {Contrast.T1W: self.t1w, Contrast.T2W: self.t2w, Contrast.FLAIR: self.flair}
-        return SiteRules(names, self.never, self.contrast, self.min_slices, self.plane)
-
-
 class BrainSection(Section):
     """Brain extraction."""
 
@@ -250,9 +216,6 @@ class DeliverySection(Section):
     )
 
 
-Days = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-
-
 class RetentionSection(Section):
     """What is removed after how long; only what is delivered and proved, or held and not taken up, ever goes."""
 
@@ -310,6 +273,7 @@ class Config(Section):
     receive: ReceiveSection = Field(default_factory=ReceiveSection)
     tls: TLSSection = Field(default_factory=TLSSection)
     peers: tuple[Peer, ...] = ()
+    routing: RoutingSection = Field(default_factory=RoutingSection)
     selection: SelectionSection = Field(default_factory=SelectionSection)
     brain: BrainSection = Field(default_factory=BrainSection)
     model: ModelSection = Field(default_factory=ModelSection)
@@ -330,6 +294,17 @@ class Config(Section):
                 'receive.accept is "peers" but no peer has the role "source": add "source" to the roles of the '
                 'sending PACS, or set accept = "any" for a first test'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _routed_by_sources(self) -> Config:
+        known = [peer.name for peer in self.sources]
+        for key in ("only_peers", "never_peers"):
+            for name in getattr(self.routing, key):
+                if name not in known:
+                    raise ValueError(
+                        f'routing.{key} names "{name}", which is no source: use one of {", ".join(known) or "none"}'
+                    )
         return self
 
     @model_validator(mode="after")

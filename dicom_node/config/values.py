@@ -33,6 +33,7 @@ def _reporter(value: str) -> str:
 Reporter = Annotated[str, AfterValidator(_reporter)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Days = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
 
 def _pattern(value: str) -> str:

@@ -22,7 +22,7 @@ class Step(Protocol):
 
 
 class Selected(TypedDict):
-    """Value of selecting."""
+    """Value of selecting; without a digest where the study was filtered."""
 
     input_digest: str
 

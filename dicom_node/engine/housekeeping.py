@@ -54,6 +54,12 @@ def housekeeping(config: Config, spool: Spool) -> Iterator[None]:
         index.close()
 
 
+def expired_now(config: Config, spool: Spool, index: Index) -> Iterator[Expired]:
+    """Yield what ``[retention]`` and ``[routing]`` no longer keep; whoever removes it does so before asking on."""
+    reserve_gb, filtered_days = config.receive.disk_reserve_gb, config.routing.keep_days
+    return retention.expired(spool, index, config.retention, datetime.now(UTC), reserve_gb, filtered_days)
+
+
 def remove_expired(config: Config, spool: Spool, index: Index, stop: threading.Event | None = None) -> list[Expired]:
     """Remove what ``[retention]`` no longer keeps, and the rows of its work; return what went.
 
@@ -71,8 +77,7 @@ def remove_expired(config: Config, spool: Spool, index: Index, stop: threading.E
     """
     retention.empty_trash(spool.data_dir)
     gone: list[Expired] = []
-    rules, reserve_gb, now = config.retention, config.receive.disk_reserve_gb, datetime.now(UTC)
-    for study in retention.expired(spool, index, rules, now, reserve_gb):
+    for study in expired_now(config, spool, index):
         if stop and stop.is_set():
             return gone
         patient_id = audit.patient_id(spool.folder(study.study_uid))
@@ -83,7 +88,7 @@ def remove_expired(config: Config, spool: Spool, index: Index, stop: threading.E
             audit.deleted(study.study_uid, patient_id)
     engine = workflow.Engine(config)
     try:
-        engine.forget_finished(now - timedelta(days=rules.delivered_days))
+        engine.forget_finished(datetime.now(UTC) - timedelta(days=config.retention.delivered_days))
     finally:
         engine.close()
     return gone

@@ -72,11 +72,12 @@ def _studies(config: Config, now_s: float) -> Studies | None:
 def _gathered(connection: Connection, config: Config, now_s: float) -> Studies:
     count = func.count()
     states = select(_C.state, count).group_by(_C.state)
-    reasons = select(_C.code, count).where(_C.state.in_(_STOPPED)).group_by(_C.code)
+    codes = select(_C.code, count).group_by(_C.code)
     queued = select(func.min(_C.changed_s)).where(_C.state == State.QUEUED)
     return Studies(
         states=dict(connection.execute(states).all()),
-        reasons=dict(connection.execute(reasons).all()),
+        reasons=dict(connection.execute(codes.where(_C.state.in_(_STOPPED))).all()),
+        filtered=dict(connection.execute(codes.where(_C.state == State.FILTERED)).all()),
         received={name: _received(connection, now_s - within_s) for name, within_s in _WITHIN_S.items()},
         queued_since_s=connection.execute(queued).scalar(),
         heard_s=_heard(connection, config),

@@ -14,6 +14,7 @@ from dicom_node.engine.installed import gpu_memory, open_models
 from dicom_node.engine.run_folder import recall
 from dicom_node.log import say
 from dicom_node.studies import inputs
+from dicom_node.studies.routing import turned_away
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import HAS_SCORE, Event, State
 from dicom_node.watch.pulse import Memory
@@ -78,11 +79,13 @@ class Worker:
         self._config = config
 
     def select(self, study_uid: str) -> Selected:
-        """Return the digest of the study's selected series, and pin what they were selected from.
+        """Return the digest of the study's selected series, and pin what they were selected from; none if filtered.
 
         A second call for the same selection keeps the first one's pin: the analysis has begun then.
         """
         study = self._spool.study(study_uid)
+        if turned_away(study, self._config):
+            return {"input_digest": ""}
         made_from = inputs.present(study, self._config.selection)
         whole = made_from.select()
         # As the run will decide: its folder and its results go by the digest of what is scored.

@@ -50,7 +50,7 @@ _LOOK_S, _QUIET_S = 5.0, 15.0
 _ABOUT_THE_DATABASE = ("OperationalError", "InterfaceError", "InternalError", "psycopg", "sqlite3", "connect")
 _LIMITS = {"connect_timeout": "10", "tcp_user_timeout": "30000", "keepalives_idle": "30"}
 """Of libpq: in seconds, milliseconds, seconds."""
-_REMOVED = "removed"
+_REMOVED, _FILTERED = "removed", "filtered"
 _INTAKE, _STUDIES = "intake", "studies"
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _ROWS_AT_ONCE = 200
@@ -277,6 +277,8 @@ def _register(reading: Reading, delivering: Delivering, underway: Underway) -> N
         input_digest = _REMOVED
         with _work(reading, underway, study_uid) as step:
             input_digest = str(step("select", lambda: reading.select(study_uid))["input_digest"])
+            if not input_digest:
+                return _FILTERED
             # Read again even if it was read before: what was scored is known, and what was held says so once more.
             with SetWorkflowID(f"{DBOS.workflow_id}.{input_digest}"):
                 DBOS.enqueue_workflow(_STUDIES, read_study, study_uid, input_digest, attempt)

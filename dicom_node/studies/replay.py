@@ -1,4 +1,4 @@
-"""What would be selected today: the last studies of the spool judged again, beside what was selected then.
+"""What would be filtered and selected today: the last studies of the spool judged again, beside what was done then.
 
 A rehearsal of changed rules; nothing in the node changes.
 """
@@ -11,14 +11,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from dicom_node.config import Config
 from dicom_node.studies.inputs import last_table, pinned
+from dicom_node.studies.routing import Filtered, judge
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.statements import select_as_stated
-from dicom_node.studies.timeline import Entry
+from dicom_node.studies.timeline import Entry, Event
 from models.contrast import Contrast
 from pipeline.explain import NamedSeries, SelectionTable, explain
 from pipeline.select import SiteRules
 
+_JUDGED = (Event.SELECTED, Event.FILTERED)
 _NO_TABLE = "No table is stored with it: an older version selected it."
 
 
@@ -47,13 +50,13 @@ class Replayed:
     study_uid
         Which study.
     selected
-        When the stored selection was made.
+        When the stored selection was made, or the study filtered.
     outcome
         What it came to.
     sentence
         Why the study would be held or could not be judged.
     changes
-        By role, and by ``state``, ``reason`` or ``images``.
+        By role, and by ``routing``, ``state``, ``reason`` or ``images``.
     """
 
     study_uid: str
@@ -72,21 +75,21 @@ class Replayed:
         return asdict(self) | {"selected": self.selected.isoformat()}
 
 
-def replay(spool: Spool, rules: SiteRules, last: int) -> Iterator[Replayed]:
-    """Yield, newest first, what the selections of the last studies would be now.
+def replay(spool: Spool, config: Config, last: int) -> Iterator[Replayed]:
+    """Yield, newest first, whether the last studies would be filtered now, and what their selections would be.
 
     Parameters
     ----------
     spool
-        The received studies; those that were selected at least once are judged.
-    rules
-        To judge by; choices of a human hold as they are stored now.
+        The received studies; those that were selected or filtered at least once are judged.
+    config
+        With the rules to judge by; choices of a human hold as they are stored now.
     last
         How many studies.
     """
-    selected = [(entry, study) for study in spool.studies() if (entry := study.timeline().selected)]
-    for entry, study in sorted(selected, key=lambda pair: pair[0].time, reverse=True)[:last]:
-        yield _judged(study, entry, rules)
+    judged = [(entry, study) for study in spool.studies() if (entry := study.timeline().last(*_JUDGED))]
+    for entry, study in sorted(judged, key=lambda pair: pair[0].time, reverse=True)[:last]:
+        yield _judged(study, entry, config)
 
 
 def summary(rows: Iterable[Replayed]) -> dict[str, int]:
@@ -95,7 +98,9 @@ def summary(rows: Iterable[Replayed]) -> dict[str, int]:
     return {judgement: outcomes.count(judgement) for judgement in Judgement}
 
 
-def _judged(study: Study, entry: Entry, rules: SiteRules) -> Replayed:
+def _judged(study: Study, entry: Entry, config: Config) -> Replayed:
+    if entry.event == Event.FILTERED:
+        return _routed(study, entry, judge(study, config))
     old = last_table(study)
     if old is None:
         return Replayed(study.uid, entry.time, Judgement.NOT_JUDGED, _NO_TABLE)
@@ -104,6 +109,21 @@ def _judged(study: Study, entry: Entry, rules: SiteRules) -> Replayed:
     if gone:
         sentence = f"{gone} of its {len(then)} files are no longer there."
         return Replayed(study.uid, entry.time, Judgement.NOT_JUDGED, sentence)
+    if found := judge(study, config):
+        return _routed(study, entry, found)
+    return _selected(study, entry, old, config.selection.rules())
+
+
+def _routed(study: Study, entry: Entry, found: Filtered | None) -> Replayed:
+    """Say of a study that was filtered, or would be now, what that changes."""
+    old, new = entry.code or None, found.reason if found else None
+    if old == new:
+        return Replayed(study.uid, entry.time, Judgement.UNCHANGED, None)
+    sentence = f"By routing.{found.key}." if found else None
+    return Replayed(study.uid, entry.time, Judgement.CHANGED, sentence, {"routing": Change(old, new)})
+
+
+def _selected(study: Study, entry: Entry, old: SelectionTable, rules: SiteRules) -> Replayed:
     selection = select_as_stated(study, rules)
     if selection.without is not None and old.roles.keys() == selection.without.roles.keys():
         # The study was selected for a model of two sequences.

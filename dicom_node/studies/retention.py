@@ -1,8 +1,8 @@
-"""What is kept for how long: ``[retention]``; and the removal of images and of whole studies.
+"""What is kept for how long, by ``[retention]`` and ``routing.keep_days``; and the removal of images and whole studies.
 
-Only what is settled goes: a delivered study, whose destinations have proved every object, and a held one, which nobody
-took up for a long time. What is on its way, failed or was never delivered stays until somebody purges it. Images go
-long before results.
+Only what is settled goes: a delivered study, whose destinations have proved every object, a held one, which nobody
+took up for a long time, and a filtered one. What is on its way, failed or was never delivered stays until somebody
+purges it. Images go long before results.
 
 A removal renames first, into ``<data_dir>/trash``, and deletes then: a crash leaves a study whole, or without. If an
 instance came in just then, all is put back.
@@ -40,6 +40,7 @@ YOUNGEST: Final = timedelta(days=1)
 """What is younger stays even if the disk is full: late series and corrections need the images."""
 _GB = 10**9
 _PAGE = 200
+_ANSWERS = frozenset({Event.READ, Event.RECALLED, Event.FILTERED})
 _SETTLED = DONE | {Progress.WITHDRAWN}
 
 
@@ -75,7 +76,9 @@ class Expired:
     since: datetime
 
 
-def expired(spool: Spool, index: Index, rules: RetentionSection, now: datetime, reserve_gb: float) -> Iterator[Expired]:
+def expired(
+    spool: Spool, index: Index, rules: RetentionSection, now: datetime, reserve_gb: float, filtered_days: float
+) -> Iterator[Expired]:
     """Yield what may go now, the oldest first; whoever removes it does so before asking for the next.
 
     Parameters
@@ -90,7 +93,10 @@ def expired(spool: Spool, index: Index, rules: RetentionSection, now: datetime, 
         With a time zone.
     reserve_gb
         See ``receive.disk_reserve_gb``: `rules.free_gb` comes on top.
+    filtered_days
+        See ``routing.keep_days``: of a filtered study nothing is kept.
     """
+    yield from _older(spool, index, Filters((State.FILTERED,)), What.STUDY, now - timedelta(days=filtered_days))
     images_until = {State.DELIVERED: rules.delivered_days, State.HELD: rules.held_days}
     results_until = now - timedelta(days=rules.results_days)
     for state, days in images_until.items():
@@ -172,7 +178,7 @@ def is_settled(timeline: Timeline) -> bool:
     """Return whether nothing of a study is to be read or delivered any more."""
     events = timeline.events
     asked = [place for place, event in enumerate(events) if event in (Event.QUEUED, Event.RETRIED, Event.SELECTED)]
-    read = [place for place, event in enumerate(events) if event in (Event.READ, Event.RECALLED)]
+    read = [place for place, event in enumerate(events) if event in _ANSWERS]
     answered = bool(read) and max(asked, default=-1) < read[-1]
     return answered and all(standing.progress in _SETTLED for standing in standings(timeline).values())
 

@@ -3,8 +3,8 @@
 ::
 
     receiving --> queued --> running --> scored --> sending --> delivered
-        |                       |                      |
-    arriving_late             held, failed         delivery_failed
+        |               |       |                      |
+    arriving_late   filtered  held, failed         delivery_failed
 
 A line is an `Entry`: when, which `Event`, the `State` of the study from then on where the event changes it, and the
 event's own facts. Lines of other versions of the node stay readable: an event or a state that is unknown here is kept
@@ -38,13 +38,14 @@ class State(StrEnum):
     RUNNING = "running"
     SCORED = "scored"
     HELD = "held"
+    FILTERED = "filtered"
     SENDING = "sending"
     DELIVERED = "delivered"
     DELIVERY_FAILED = "delivery_failed"
     FAILED = "failed"
 
 
-NOT_READ_YET = frozenset({State.RECEIVING, State.ARRIVING_LATE, State.HELD})
+NOT_READ_YET = frozenset({State.RECEIVING, State.ARRIVING_LATE, State.HELD, State.FILTERED})
 """A study in one of these states has no result."""
 HAS_SCORE = frozenset({State.SCORED, State.SENDING, State.DELIVERED})
 """A study in one of these states has a score that is there for its destinations, or on its way to them."""
@@ -61,6 +62,7 @@ class Event(StrEnum):
     SHORT = "short"
     QUEUED = "queued"
     COLLECTED = "collected"
+    FILTERED = "filtered"
     SELECTED = "selected"
     RUNNING = "running"
     READ = "read"

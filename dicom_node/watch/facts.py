@@ -51,6 +51,8 @@ class Studies:
         Those held and failed, the newest first, `MOST_STOPPED` at most.
     undelivered
         What waits for each destination, and for none in particular (``""``).
+    filtered
+        How many are filtered and still kept, for each reason.
     """
 
     states: Mapping[str, int] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Studies:
     heard_s: Mapping[str, float] = field(default_factory=dict)
     stopped: tuple[Stopped, ...] = ()
     undelivered: tuple[Undelivered, ...] = ()
+    filtered: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from dicom_node.config import Config
 from dicom_node.engine import processes, supervisor
 from dicom_node.engine.contract import Read, Selected, Step
 from dicom_node.engine.run_folder import OBJECTS
+from dicom_node.studies.routing import turned_away
 from dicom_node.studies.spool import Spool
 from dicom_node.studies.timeline import Event, State
 from models.whole_files import make_folder, write_whole
@@ -49,10 +50,13 @@ class QuickReading:
 
     def __init__(self, config: Config, spool: Spool) -> None:
         self._spool = spool
+        self._config = config
 
     def select(self, study_uid: str) -> Selected:
         """Return the digest of all that the study holds."""
         study = self._spool.study(study_uid)
+        if turned_away(study, self._config):
+            return {"input_digest": ""}
         digest = _HELD if HOLDS else study.digest()
         study.note(Event.SELECTED, input_digest=digest)
         return {"input_digest": digest}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dicom_node.config import load
+from dicom_node.config import Config, SelectionSection, load
 from dicom_node.engine import worker
 from dicom_node.studies.replay import replay, summary
 from dicom_node.studies.spool import Spool
 from models.contrast import Contrast
 from pipeline.explain import NamedSeries
-from pipeline.select import SiteRules
 from tests.support.services import command
 from tests.support.studies import SECOND_T2W, T2_SPACE, TRIPLET, receive_study, series_uid
 
@@ -47,6 +47,10 @@ def content(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "audit"}
 
 
+def ruled(**rules: Any) -> Config:
+    return Config.offline().model_copy(update={"selection": SelectionSection(**rules)})
+
+
 def outcomes(rows: list[dict]) -> dict[str, str]:
     return {row["study_uid"]: row["outcome"] for row in rows}
 
@@ -76,9 +80,9 @@ def test_another_rule_shows_what_it_would_change(config: Path):
 
 
 def test_a_rule_that_would_hold_studies_says_why(config: Path):
-    (row,) = replay(Spool(config.parent / "data"), SiteRules(never=("t2_tse",)), 1)
+    (row,) = replay(Spool(config.parent / "data"), ruled(never=("t2_tse",)), 1)
     assert row.as_json()["changes"] == {"reason": {"old": "ambiguous_role", "new": "missing_role"}}
-    rows = list(replay(Spool(config.parent / "data"), SiteRules(never=("t2_tse",)), 10))
+    rows = list(replay(Spool(config.parent / "data"), ruled(never=("t2_tse",)), 10))
     held = rows[-1]
     assert held.as_json()["changes"]["state"] == {"old": "ready", "new": "held"}
     assert {"T1W", "T2W", "FLAIR", "reason"} <= held.changes.keys()
@@ -89,7 +93,7 @@ def test_a_rule_that_would_hold_studies_says_why(config: Path):
 def test_a_choice_counts_as_it_is_stored_now(config: Path):
     spool = Spool(config.parent / "data")
     spool.study(TIE).choose({Contrast.T2W: series_uid(TIE, 5)})
-    (row,) = replay(spool, SiteRules(), 1)
+    (row,) = replay(spool, ruled(), 1)
     new = row.changes["T2W"].new
     assert isinstance(new, NamedSeries)
     assert new.series_number == 5

@@ -41,8 +41,10 @@ def index(spool: Spool) -> Index:
     return made
 
 
-def going(spool: Spool, index: Index, now: datetime = NOW, **rules: float) -> list[Expired]:
-    return list(expired(spool, index, NEVER.model_copy(update=rules), now, 0))
+def going(
+    spool: Spool, index: Index, now: datetime = NOW, filtered_days: float = 9999, **rules: float
+) -> list[Expired]:
+    return list(expired(spool, index, NEVER.model_copy(update=rules), now, 0, filtered_days))
 
 
 def outcomes(found: list[Expired]) -> list[str]:

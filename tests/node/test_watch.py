@@ -89,7 +89,14 @@ def test_counts_are_those_of_index_and_outbox(past: Config):
 def test_every_metric_is_exposed_under_its_name_with_its_labels():
     known = facts(
         studies=Studies(
-            {"held": 1}, {"missing_role": 1}, {"1h": 1}, 900.0, {"pacs": 1.0}, (), (Undelivered("pacs", 1, "x", 1.0),)
+            {"held": 1},
+            {"missing_role": 1},
+            {"1h": 1},
+            900.0,
+            {"pacs": 1.0},
+            (),
+            (Undelivered("pacs", 1, "x", 1.0),),
+            {"filtered_age": 1},
         ),
         deliveries={"pacs": Deliveries(1, 2)},
         refused={"unknown": 3},

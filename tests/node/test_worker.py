@@ -25,7 +25,7 @@ from models.bundle import TwoSequences
 from models.contrast import Contrast
 from pipeline.brain import WeightsIdentity
 from pipeline.result import RESULT_FILE
-from pipeline.select import SiteRules, select_study
+from pipeline.select import select_study
 from pipeline.synthetic import localizer_tags
 from tests.support.studies import TRIPLET, receive_study
 
@@ -185,7 +185,7 @@ def test_a_late_bystander_selects_the_same_run_of_two_sequences(tmp_path: Path, 
     table = inputs.last_table(study)
     assert table is not None
     assert (table.state, set(table.roles)) == (("ready", {"T1W", "T2W"}) if validated else ("held", set()))
-    (row,) = replay(spool, SiteRules(), 1)
+    (row,) = replay(spool, Config.offline(), 1)
     assert row.outcome == "unchanged"
 
 
