@@ -99,11 +99,7 @@ def put_in_place(written: Path, file: Path) -> None:
     file
         Replaced if it is there.
     """
-    descriptor = os.open(written, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(written)
     written.replace(file)
     sync_folder(file.parent)
 
@@ -163,7 +159,7 @@ def open_own(file: Path, flags: int) -> int:
     return descriptor
 
 
-def append_line(file: Path, line: str) -> None:
+def append_line(file: Path, line: str, *, sync: bool = True) -> None:
     """Add a line to a file, durably and in one write: processes may do so at the same time.
 
     Parameters
@@ -172,13 +168,16 @@ def append_line(file: Path, line: str) -> None:
         Made for its owner alone where it is missing, in a folder that exists.
     line
         Without line feeds.
+    sync
+        False where `sync_file` follows, once for many lines.
     """
     descriptor = open_own(file, os.O_RDWR | os.O_APPEND)
     try:
         content = f"{_unfinished(descriptor)}{line}\n".encode()
         if os.write(descriptor, content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -187,6 +186,21 @@ def _unfinished(descriptor: int) -> str:
     """Return a line feed if the last line was cut off, so that the next one stands alone."""
     size_bytes = os.fstat(descriptor).st_size
     return "" if size_bytes == 0 or os.pread(descriptor, 1, size_bytes - 1) == b"\n" else "\n"
+
+
+def sync_file(file: Path) -> None:
+    """Make what was written into a file survive a power cut, whoever wrote it.
+
+    Parameters
+    ----------
+    file
+        Which one.
+    """
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from dicom_node import log
 from dicom_node.cli.printing import print_json, print_line, print_problem, print_table, progress
 from dicom_node.errors import CommandError, IndexUnavailable, SpoolError
+from dicom_node.studies.filters import Filters
 from dicom_node.studies.index import Index
-from dicom_node.studies.listing import Filters, Page, count, find, find_all, refuse_unknown
+from dicom_node.studies.listing import Page, count, find, find_all, refuse_unknown
 from dicom_node.studies.overview import Order, Overview
 from dicom_node.studies.spool import Spool
 from dicom_node.studies.timeline import State

@@ -130,7 +130,7 @@ def studies(
 ) -> None:
     """List the received studies, those that changed last first."""
     from dicom_node.cli.listed import moment, print_studies
-    from dicom_node.studies.listing import Filters
+    from dicom_node.studies.filters import Filters
 
     quiet()
     filters = Filters(tuple(state or ()), tuple(reason or ()), peer, moment(since) if since else None, text=text)

@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 import sqlalchemy
 from sqlalchemy import Column, Double, Integer, MetaData, String, Table, delete, event, insert, select
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from dicom_node.config import Config, PeerRole
@@ -37,7 +37,7 @@ from models.whole_files import OWNER_ALONE
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 """Of the tables; an index of another version is made anew."""
 FILE: Final = "index.sqlite"
 _TABLES = MetaData()
@@ -45,18 +45,28 @@ STUDIES = Table(
     "indexed_studies",
     _TABLES,
     Column("study_uid", String, primary_key=True),
-    Column("pseudonym", String, nullable=False, index=True),
-    Column("state", String, nullable=False, index=True),
-    Column("code", String, nullable=False, index=True),
+    Column("pseudonym", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("code", String, nullable=False),
     Column("received_first_s", Double, nullable=False),
-    Column("received_last_s", Double, nullable=False, index=True),
-    Column("changed_s", Double, nullable=False, index=True),
+    Column("received_last_s", Double, nullable=False),
+    Column("changed_s", Double, nullable=False),
     Column("instances", Integer, nullable=False),
     Column("stored", Integer, nullable=False),
     Column("trouble_peer", String, nullable=False),
     Column("trouble_code", String, nullable=False),
     Column("next_attempt_s", Double),
     Column("timeline_bytes", Integer, nullable=False),
+    # What lists are sorted by ends in the UID, as their cursors do: a page of a list is read, and nothing is sorted.
+    sqlalchemy.Index("studies_by_received", "received_last_s", "study_uid"),
+    sqlalchemy.Index("studies_by_change", "changed_s", "study_uid"),
+    sqlalchemy.Index("studies_by_state", "state", "study_uid"),
+    sqlalchemy.Index("studies_by_reason", "code", "study_uid"),
+    sqlalchemy.Index("studies_of_state_by_change", "state", "changed_s", "study_uid"),
+    sqlalchemy.Index("studies_of_state_by_reason", "state", "code", "study_uid"),
+    sqlalchemy.Index("studies_by_trouble", "trouble_code"),
+    # Holds both names of a study: a part of one is looked for in it, not in the rows.
+    sqlalchemy.Index("studies_by_pseudonym", "pseudonym", "study_uid"),
 )
 PEERS = Table(
     "indexed_peers",
@@ -87,23 +97,31 @@ class Index:
         Of the node.
     database_url
         Of PostgreSQL; default SQLite in `data_dir`.
+    keeps
+        Connections that stay open for the next transaction, for who asks often.
     """
 
-    def __init__(self, data_dir: Path, database_url: str | None = None) -> None:
+    def __init__(self, data_dir: Path, database_url: str | None = None, *, keeps: int = 0) -> None:
         self._data_dir = data_dir
         self._file = None if database_url else data_dir / FILE
         wait: dict[str, Any] = {"timeout": _WAIT_S} if self._file else {"connect_timeout": _WAIT_S}
         self.url = database_url or f"sqlite:///{self._file}"
-        self._engine = sqlalchemy.create_engine(self.url, connect_args=wait, poolclass=NullPool)
+        pool: dict[str, Any] = (
+            {"pool_size": keeps, "pool_pre_ping": not self._file} if keeps else {"poolclass": NullPool}
+        )
+        self._engine = sqlalchemy.create_engine(self.url, connect_args=wait, **pool)
         if self._file:
             event.listen(self._engine, "connect", _set_up)
             event.listen(self._engine, "begin", _begin)
+            event.listen(self._engine, "connect", self._note_file)
+            event.listen(self._engine, "checkout", self._look_at_file)
+        self._making = threading.Lock()
         self._ready = False
 
     @classmethod
-    def of(cls, config: Config) -> Self:
+    def of(cls, config: Config, *, keeps: int = 0) -> Self:
         """Return the index of a node."""
-        return cls(config.node.data_dir, config.node.database_url)
+        return cls(config.node.data_dir, config.node.database_url, keeps=keeps)
 
     def close(self) -> None:
         """Disconnect."""
@@ -176,7 +194,8 @@ class Index:
     def _prepare(self) -> None:
         """Make the tables, unless those of this version are there."""
         if self._file:
-            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, OWNER_ALONE))
+            with self._making:
+                _make_file(self._file)
         if not self._fits():
             with self._begin(writes=True) as connection:
                 if not self._file:
@@ -186,6 +205,22 @@ class Index:
                     _TABLES.drop_all(connection)
                     _make_tables(connection)
         self._ready = True
+
+    def _note_file(self, _connection: object, record: Any) -> None:
+        record.info["file"] = self._which()
+
+    def _look_at_file(self, _connection: object, record: Any, _proxy: object) -> None:
+        """Keep no connection to a file that was removed, as by who made the index anew."""
+        if record.info.get("file") != self._which():
+            raise DisconnectionError
+
+    def _which(self) -> tuple[int, int] | None:
+        assert self._file
+        try:
+            found = self._file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _fits(self) -> bool:
         try:
@@ -269,6 +304,12 @@ def follow(index: Index, spool: Spool, stop: threading.Event) -> None:
             if not away:
                 say(logger, "index away, tried again", level=logging.ERROR)
             away = True
+
+
+def _make_file(file: Path) -> None:
+    """Make an empty file; one that is there is not opened: closing it would end the locks of this process on it."""
+    if not file.exists():
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, OWNER_ALONE))
 
 
 def _set_up(connection: Any, _record: object) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.engine import Connection, Row
 
 from dicom_node.config import PeerRole
 from dicom_node.errors import CommandError
+from dicom_node.studies.filters import EVERYTHING, Filters, conditions
 from dicom_node.studies.index import PEERS, STUDIES, Index
 from dicom_node.studies.overview import Order, Overview, Trouble
 from dicom_node.studies.timeline import State
@@ -28,41 +29,6 @@ _KEYS: Mapping[Order, ColumnElement[Any]] = {
     Order.REASON: _COLUMNS.code,
     Order.STUDY: _COLUMNS.study_uid,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which studies are wanted; what is empty or None filters nothing.
-
-    Attributes
-    ----------
-    states
-        Any of these.
-    codes
-        Any of these reasons.
-    peer
-        AE title of a sender, or name of a destination.
-    since, until
-        Last received at or after the one, and before the other.
-    text
-        Part of a Study Instance UID, its pseudonym, a state, a code or a peer, in any case.
-    troubled
-        Whether a delivery failed and nothing has overcome that.
-    stored
-        Whether images are still in the spool.
-    """
-
-    states: tuple[State | str, ...] = ()
-    codes: tuple[str, ...] = ()
-    peer: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-    text: str = ""
-    troubled: bool | None = None
-    stored: bool | None = None
-
-
-EVERYTHING = Filters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +71,14 @@ def find(
         If the cursor is none (``cursor_invalid``).
     """
     key, uid = _KEYS[order], _COLUMNS.study_uid
-    wanted = select(STUDIES).where(*_conditions(filters))
+    wanted = select(STUDIES)
     if cursor is not None:
         place = tuple_(key, uid)
         start = _start(cursor, order)
         wanted = wanted.where(place < start if descending else place > start)
     wanted = wanted.order_by(*((key.desc(), uid.desc()) if descending else (key, uid))).limit(limit + 1)
     with index.transaction() as connection:
-        rows = connection.execute(wanted).all()
+        rows = connection.execute(wanted.where(*conditions(connection, filters))).all()
         more, rows = len(rows) > limit, rows[:limit]
         studies = tuple(_overviews(connection, rows))
     return Page(studies, _cursor(order, rows[-1]) if more else None)
@@ -145,7 +111,21 @@ def count(index: Index, filters: Filters = EVERYTHING) -> Mapping[str, int]:
     """
     query = select(_COLUMNS.state, func.count()).group_by(_COLUMNS.state)
     with index.transaction() as connection:
-        return dict(connection.execute(query.where(*_conditions(filters))).all())
+        return dict(connection.execute(query.where(*conditions(connection, filters))).all())
+
+
+def last_change(index: Index) -> tuple[float | None, float | None]:
+    """Return when a study last changed its state, and when one was last received.
+
+    Raises
+    ------
+    IndexUnavailable
+        If the index cannot be read.
+    """
+    last = (select(func.max(column)).scalar_subquery() for column in (_COLUMNS.changed_s, _COLUMNS.received_last_s))
+    with index.transaction() as connection:
+        changed_s, received_s = connection.execute(select(*last)).one()
+    return changed_s, received_s
 
 
 def refuse_unknown(index: Index | None, filters: Filters, peers: Iterable[str], codes: Iterable[str]) -> None:
@@ -198,31 +178,6 @@ def uid_of(index: Index, pseudonym: str) -> str | None:
             select(_COLUMNS.study_uid).where(_COLUMNS.pseudonym == pseudonym)
         ).scalar()
         return found
-
-
-def _conditions(filters: Filters) -> Iterable[ColumnElement[bool]]:
-    if filters.states:
-        yield _COLUMNS.state.in_([str(state) for state in filters.states])
-    if filters.codes:
-        yield _COLUMNS.code.in_(filters.codes)
-    if filters.peer:
-        yield _COLUMNS.study_uid.in_(select(PEERS.c.study_uid).where(PEERS.c.peer == filters.peer))
-    if filters.since:
-        yield _COLUMNS.received_last_s >= filters.since.timestamp()
-    if filters.until:
-        yield _COLUMNS.received_last_s < filters.until.timestamp()
-    if filters.text:
-        yield _containing(filters.text)
-    if filters.troubled is not None:
-        yield (_COLUMNS.trouble_code != "") == filters.troubled
-    if filters.stored is not None:
-        yield (_COLUMNS.stored > 0) == filters.stored
-
-
-def _containing(text: str) -> ColumnElement[bool]:
-    of_peers = select(PEERS.c.study_uid).where(PEERS.c.peer.icontains(text, autoescape=True))
-    columns = (_COLUMNS.study_uid, _COLUMNS.pseudonym, _COLUMNS.state, _COLUMNS.code, _COLUMNS.trouble_code)
-    return or_(*(column.icontains(text, autoescape=True) for column in columns), _COLUMNS.study_uid.in_(of_peers))
 
 
 def _cursor(order: Order, row: Row[Any]) -> str:

@@ -25,8 +25,9 @@ from typing import Final
 from dicom_node.config import RetentionSection
 from dicom_node.errors import SpoolError, StudyUnknown
 from dicom_node.log import say
+from dicom_node.studies.filters import Filters
 from dicom_node.studies.index import Index
-from dicom_node.studies.listing import Filters, find
+from dicom_node.studies.listing import find
 from dicom_node.studies.overview import Order, Overview, overview
 from dicom_node.studies.spool import TIMELINE, Spool, Study
 from dicom_node.studies.standings import DONE, Progress, standings

@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dicom_node.log import say
 from dicom_node.watch.audit_message import (
@@ -30,7 +31,7 @@ from dicom_node.watch.audit_message import (
     Participated,
 )
 from models.visible_text import visible_json
-from models.whole_files import append_line, make_folder
+from models.whole_files import append_line, make_folder, sync_file
 
 logger = logging.getLogger(__name__)
 
@@ -57,18 +58,35 @@ class Trail:
         self._source = source
         self._keep_days = keep_days
         self._lock = threading.Lock()
+        self._syncing = threading.Lock()
+        self._unsynced: set[Path] = set()
+        self._written = self._synced = 0
         self._day: date | None = None
         self._lost = 0
         self._said_s = -_SAID_AGAIN_S
 
     def record(self, message: Message) -> None:
-        """Write a message; an error of the disk is said in the log, and raised to nobody."""
-        with self._lock:
-            try:
+        """Write a message, durably; an error of the disk is said in the log, and raised to nobody."""
+        try:
+            with self._lock:
                 self._write(message)
-            except OSError as error:
+                number = self._written
+            self._sync(number)
+        except OSError as error:
+            with self._lock:
                 self._lost += 1
                 self._say_lost(error)
+
+    def _sync(self, number: int) -> None:
+        """Return when message `number` survives a power cut: those that wait for the disk share the next fsync."""
+        with self._syncing:
+            if self._synced >= number:
+                return
+            with self._lock:
+                files, self._unsynced, written = self._unsynced, set(), self._written
+            for file in files:
+                sync_file(file)
+            self._synced = written
 
     def _write(self, message: Message) -> None:
         if not self._data_dir.is_dir():
@@ -79,10 +97,15 @@ class Trail:
             self._remove_old(now.date())
             self._day = now.date()
         file = self._folder / f"{now.date().isoformat()}.jsonl"
-        append_line(file, visible_json(message.as_json(self._source, now)))
+        self._append(file, message.as_json(self._source, now))
         if self._lost:
             lost, self._lost = self._lost, 0
-            append_line(file, visible_json(_recording_again(self._source, lost).as_json(self._source, now)))
+            self._append(file, _recording_again(self._source, lost).as_json(self._source, now))
+
+    def _append(self, file: Path, message: Mapping[str, Any]) -> None:
+        append_line(file, visible_json(message), sync=False)
+        self._unsynced.add(file)
+        self._written += 1
 
     def _say_lost(self, error: OSError) -> None:
         if time.monotonic() - self._said_s >= _SAID_AGAIN_S:

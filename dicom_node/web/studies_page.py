@@ -15,7 +15,8 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from dicom_node.errors import CommandError
-from dicom_node.studies.listing import Filters, count, find
+from dicom_node.studies.filters import Filters
+from dicom_node.studies.listing import find
 from dicom_node.studies.overview import Order, Overview
 from dicom_node.studies.timeline import State
 from dicom_node.watch import audit
@@ -73,7 +74,7 @@ def studies(
         request,
         "studies.html",
         rows=[(site.pseudonym(seen.study_uid), seen, trouble_words(seen)) for seen in found.studies],
-        counts=count(site.index),
+        counts=site.counts(),
         states=State,
         chosen=states,
         asked=asked,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dicom_node.log import Pseudonym, read_key
 from dicom_node.studies.index import Index
+from dicom_node.studies.spool import Spool
 from tests.support.pasts import past_uid, write_past
 from tests.support.sites import Site, site
 
@@ -25,9 +26,12 @@ def places(data_dir: Path, studies: int) -> dict[str, str]:
     name = Pseudonym(read_key(data_dir))(past_uid(studies // 2))
     return {
         "the list": "/studies",
+        "by state": "/studies?sort=state",
         "held, by reason": "/studies?state=held&sort=reason",
         "of one sender": "/studies?peer=MR_1",
-        "a text": f"/studies?text={name}",
+        "a name": f"/studies?text={name}",
+        "part of a UID": "/studies?text=1407.77",
+        "a word": "/studies?text=missing",
         "a study": f"/studies/{name}",
         "peers": "/peers",
     }
@@ -53,10 +57,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=100_000)
     parser.add_argument("--times", type=int, default=TIMES)
+    parser.add_argument("--past", type=Path, help="folder for the past, which stays there and is used again")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        Index(folder / "data").catch_up(write_past(folder / "data", options.studies))
+        folder = options.past or Path(temporary)
+        if not (folder / "data").exists():
+            write_past(folder / "data", options.studies)
+        Index(folder / "data").catch_up(Spool(folder / "data"))
         with site(folder) as pages:
             for name, place in places(folder / "data", options.studies).items():
                 asked(pages, place)

@@ -161,6 +161,33 @@ def test_a_disk_that_takes_nothing_stops_nothing(data_dir: Path, study: Study, c
     ]
 
 
+def test_those_who_wait_for_the_disk_share_what_it_does(data_dir: Path, study: Study, monkeypatch: pytest.MonkeyPatch):
+    """Each returns when its message is durable; eight at once take two fsyncs, not eight."""
+    synced, go_on = [], threading.Event()
+
+    def slowly(file: Path) -> None:
+        synced.append(file)
+        assert go_on.wait(60)
+
+    monkeypatch.setattr("dicom_node.watch.audit_trail.sync_file", slowly)
+    looking = [threading.Thread(target=audit.looked, args=((study.uid, study.folder),)) for _ in range(8)]
+    for each in looking:
+        each.start()
+    try:
+        wait_for(lambda: written_lines(data_dir) == 8, 60, "eight messages")
+        assert all(each.is_alive() for each in looking)
+    finally:
+        go_on.set()
+    for each in looking:
+        each.join(60)
+    assert 1 <= len(synced) <= 2
+    assert len(messages(data_dir)) == 8
+
+
+def written_lines(data_dir: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in (data_dir / "audit").glob("*.jsonl"))
+
+
 def test_a_file_that_is_damaged_or_gone_is_no_obstacle(data_dir: Path, study: Study):
     for file in study.instances():
         file.write_bytes(b"\0" * 200)

@@ -15,7 +15,7 @@ from dicom_node.cli.listed import print_studies
 from dicom_node.cli.settings import refusing
 from dicom_node.config import load
 from dicom_node.errors import CommandError, NodeError
-from dicom_node.studies.listing import Filters
+from dicom_node.studies.filters import Filters
 from dicom_node.studies.overview import Order
 from dicom_node.studies.spool import Spool
 from dicom_node.studies.timeline import Event, State

@@ -17,8 +17,10 @@ import pytest
 
 from dicom_node.cli.listed import moment
 from dicom_node.errors import CommandError, IndexUnavailable
+from dicom_node.log import Pseudonym, read_key
+from dicom_node.studies.filters import EVERYTHING, Filters
 from dicom_node.studies.index import FILE, Index, follow
-from dicom_node.studies.listing import EVERYTHING, Filters, count, find
+from dicom_node.studies.listing import count, find
 from dicom_node.studies.overview import Order, Overview, overview
 from dicom_node.studies.spool import Spool
 from dicom_node.studies.timeline import Event, State
@@ -243,6 +245,14 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spool, Index]:
         (Filters(text="1407.12"), lambda seen: "1407.12" in seen.study_uid),
         (Filters(text="mr_2"), lambda seen: "MR_2" in seen.senders),
         (Filters(text="100%"), lambda seen: False),
+        (Filters(text="LIVERED"), lambda seen: seen.state == "delivered"),
+        (Filters(text="unreach"), lambda seen: seen.trouble is not None),
+        (Filters(text="pac"), lambda seen: {"PACS", "pacs"} & {*seen.senders, *seen.destinations}),
+        (Filters(text=past_uid(12)), lambda seen: seen.study_uid == past_uid(12)),
+        (
+            Filters(text="1407.12", states=(State.HELD,)),
+            lambda seen: "1407.12" in seen.study_uid and seen.state == "held",
+        ),
         (Filters(troubled=True), lambda seen: seen.trouble is not None),
         (Filters(stored=False), lambda seen: False),
     ],
@@ -252,6 +262,54 @@ def test_filters(past: tuple[Spool, Index], filters: Filters, wanted):
     found = listed(index, filters)
     assert found == {uid: seen for uid, seen in in_truth(spool).items() if wanted(seen)}
     assert sum(count(index, filters).values()) == len(found)
+
+
+def test_many_are_found_like_few(past: tuple[Spool, Index], monkeypatch: pytest.MonkeyPatch):
+    _, index = past
+    texts = ("missing", "mr_2", "1407.12", "ab", "deliver", "pacs", "nothing")
+    few = [listed(index, Filters(text=text)) for text in texts]
+    monkeypatch.setattr("dicom_node.studies.filters.FEW", 5)
+    assert [listed(index, Filters(text=text)) for text in texts] == few
+    assert [bool(found) for found in few] == [True] * 6 + [False]
+
+
+def test_a_name_of_a_study_finds_it_and_a_part_of_it_too(past: tuple[Spool, Index]):
+    spool, index = past
+    name = Pseudonym(read_key(spool.data_dir))(past_uid(7))
+    assert set(listed(index, Filters(text=name.upper()))) == {past_uid(7)}
+    assert past_uid(7) in listed(index, Filters(text=name[3:8]))
+
+
+def test_lists_sort_nothing_and_read_no_row_for_a_name(past: tuple[Spool, Index]):
+    """What a list costs does not grow with the past: its order is that of an index."""
+    spool, _ = past
+    with sqlite3.connect(spool.data_dir / FILE) as database:
+        for order in ("changed_s", "received_last_s", "state", "code", "study_uid"):
+            plan = planned(database, f"SELECT * FROM indexed_studies ORDER BY {order} DESC, study_uid DESC LIMIT 51")
+            assert "TEMP B-TREE" not in plan, plan
+        for order in ("changed_s", "code"):
+            held = f"SELECT * FROM indexed_studies WHERE state = 'held' ORDER BY {order}, study_uid LIMIT 51"
+            assert "TEMP B-TREE" not in planned(database, held)
+        named = "SELECT study_uid FROM indexed_studies WHERE pseudonym LIKE '%a%' OR study_uid LIKE '%a%'"
+        assert "COVERING INDEX studies_by_pseudonym" in planned(database, named)
+
+
+def planned(database: sqlite3.Connection, query: str) -> str:
+    return str(database.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
+
+
+def test_a_connection_that_is_kept_follows_an_index_that_is_made_anew(index: Index, spool: Spool):
+    assert index.catch_up(write_past(spool.data_dir, 20))
+    url = None if index.url.startswith("sqlite") else index.url
+    kept = Index(spool.data_dir, url, keeps=2)
+    try:
+        everything = listed(kept)
+        assert everything
+        index.clear()
+        assert index.catch_up(spool)
+        assert listed(kept) == everything
+    finally:
+        kept.close()
 
 
 def test_filters_by_time(past: tuple[Spool, Index]):

@@ -14,8 +14,9 @@ from dicom_node.engine import workflow
 from dicom_node.engine.housekeeping import purge
 from dicom_node.engine.outbox import Outbox
 from dicom_node.engine.outbox_tables import Item
+from dicom_node.studies.filters import Filters
 from dicom_node.studies.index import Index
-from dicom_node.studies.listing import Filters, find
+from dicom_node.studies.listing import find
 from dicom_node.studies.retention import Expired, What, empty_trash, expired, remove, remove_images, remove_study
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import Event, State
