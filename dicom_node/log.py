@@ -106,6 +106,19 @@ def configure(stream: TextIO | None = None, key: bytes | None = None, level: int
     return pseudonym
 
 
+def also_to(handler: logging.Handler) -> None:
+    """Send the lines that go to stderr elsewhere too, as they are there.
+
+    Parameters
+    ----------
+    handler
+        Of the other place; `configure` was called before.
+    """
+    root = logging.getLogger()
+    handler.setFormatter(root.handlers[0].formatter)
+    root.addHandler(handler)
+
+
 def say(logger: logging.Logger, event: str, /, *, level: int = logging.INFO, **facts: object) -> None:
     """Log the constant `event` with `facts`; a fact named ``study`` is a Study Instance UID and is pseudonymised."""
     failed = sys.exc_info()[0] is not None and level >= logging.ERROR

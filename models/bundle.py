@@ -63,6 +63,7 @@ __all__ = [
     "Range",
     "Repeatability",
     "TwoSequences",
+    "bundle_folder",
     "open_bundle",
     "sha256",
     "shipped_bundles",
@@ -175,8 +176,7 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
         ``ensemble_weights_invalid``, ``bundle_invalid`` (the metadata cannot be right otherwise), ``weights_unfit`` (a
         file does not hold the networks' tensors) or ``feature_space_unfit``.
     """
-    shipped = SHIPPED / name_or_path
-    folder = shipped if shipped.is_dir() else Path(name_or_path)
+    folder = bundle_folder(name_or_path)
     if not (folder / METADATA).is_file():
         names = ", ".join(shipped_bundles())
         raise ModelError(
@@ -197,6 +197,12 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
         _require(folder, metadata.named_files)
         _check_feature_space(folder, metadata.range.features.file)
     return Bundle(folder, metadata, digest, file_digests)
+
+
+def bundle_folder(name_or_path: str | Path) -> Path:
+    """Return where the bundle of a name or a path lies, whether or not it is one."""
+    shipped = SHIPPED / name_or_path
+    return shipped if shipped.is_dir() else Path(name_or_path)
 
 
 def shipped_bundles() -> list[str]:

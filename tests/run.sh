@@ -12,7 +12,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s "${tools[@]}
 fi
 install_into_venv '.[test]'
 if ! { command -v npm >/dev/null && bash tests/viewers/install.sh; }; then
-  echo "OHIF could not be installed: the tests that need it will say so." >&2
+  echo "OHIF or axe-core could not be installed: the tests that need them will say so." >&2
 fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

@@ -16,6 +16,7 @@ from dicom_node.errors import CommandError, NodeError, StudyUnknown
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.watch import audit
 from dicom_node.watch.audit_syslog import forwarding
+from dicom_node.watch.last_lines import LastLines
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
@@ -108,6 +109,7 @@ def service(verb: str, file: Path | None) -> Iterator[tuple[Config, Path]]:
     config = load_config(file)
     Spool(config.node.data_dir)
     log.configure(key=log.read_key(config.node.data_dir))
+    log.also_to(LastLines(config.node.data_dir, verb))
     named = config_file(file).resolve()
     try:
         with forwarding(config), audit.application(verb, named):

@@ -74,15 +74,18 @@ def change(file: Path, data_dir: Path, who: str, what: str, edit: Callable[[Any]
     """
     with _alone(data_dir):
         before = _read(file)
-        try:
-            document = tomlkit.parse(before)
-            edit(document)
-            after = tomlkit.dumps(document)
-        except TOMLKitError as error:
-            raise ConfigError(
-                f"{file} cannot be changed ({type(error).__name__}): edit it by hand.", "config_not_written"
-            ) from None
-        return _put(file, data_dir, Change(_now(), who, what, before, after))
+        return _put(file, data_dir, Change(_now(), who, what, before, _edited(file, before, edit)))
+
+
+def tried(file: Path, edit: Callable[[Any], None]) -> Config:
+    """Return the configuration that a change would make; nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        As `change`.
+    """
+    return _parsed(file, _edited(file, _read(file), edit))
 
 
 def go_back(file: Path, data_dir: Path, who: str, name: str) -> Config:
@@ -132,8 +135,18 @@ def remove_peer(document: Any, name: str) -> None:
         del peers[place]
 
 
+def put_section(document: Any, name: str, values: Mapping[str, Any]) -> None:
+    """Give keys of a section new values; a section that is not there is added. None takes a key away."""
+    section = document.setdefault(name, tomlkit.table())
+    for key, value in values.items():
+        if value is None:
+            section.pop(key, None)
+        elif section.get(key) != value:
+            section[key] = value
+
+
 def _put(file: Path, data_dir: Path, made: Change) -> Config:
-    config = parse(made.after, source="The changed configuration", folder=file.resolve().parent)
+    config = _parsed(file, made.after)
     if made.after == made.before:
         return config
     try:
@@ -147,6 +160,21 @@ def _put(file: Path, data_dir: Path, made: Change) -> Config:
             "config_not_written",
         ) from None
     return config
+
+
+def _parsed(file: Path, text: str) -> Config:
+    return parse(text, source="The changed configuration", folder=file.resolve().parent)
+
+
+def _edited(file: Path, before: str, edit: Callable[[Any], None]) -> str:
+    try:
+        document = tomlkit.parse(before)
+        edit(document)
+        return tomlkit.dumps(document)
+    except TOMLKitError as error:
+        raise ConfigError(
+            f"{file} cannot be changed ({type(error).__name__}): edit it by hand.", "config_not_written"
+        ) from None
 
 
 def _read(file: Path) -> str:

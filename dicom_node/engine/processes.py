@@ -150,6 +150,7 @@ def _with_models(config: Config, spool: Spool, pulse: Beating) -> Reading:
 
     hands = worker.open_worker(config, spool, pulse.read)
     pulse.look_at_memory(hands.memory)
+    pulse.loaded(hands.loaded)
     return hands
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from dicom_node.studies import inputs
 from dicom_node.studies.routing import turned_away
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import HAS_SCORE, Event, State
-from dicom_node.watch.pulse import Memory
+from dicom_node.watch.pulse import Loaded, Memory
 from pipeline.report import Title
 from pipeline.result import Result
 from pipeline.select import Selection
@@ -142,6 +143,13 @@ class Worker:
     def memory(self) -> Memory | None:
         """Return how much memory of the device is in use; None of a CPU."""
         return gpu_memory(self._models.ensemble.device)
+
+    @property
+    def loaded(self) -> Loaded:
+        """The models that it reads with from now on."""
+        model, brain = self._models.identity, self._models.brain_weights
+        device = str(self._models.ensemble.device)
+        return Loaded(model.name, model.version, model.digest, brain.name, brain.digest, device, time.time())
 
     @property
     def _saliency(self) -> bool:

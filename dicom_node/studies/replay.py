@@ -75,7 +75,7 @@ class Replayed:
         return asdict(self) | {"selected": self.selected.isoformat()}
 
 
-def replay(spool: Spool, config: Config, last: int) -> Iterator[Replayed]:
+def replay(spool: Spool, config: Config, last: int, among: Iterable[Study] | None = None) -> Iterator[Replayed]:
     """Yield, newest first, whether the last studies would be filtered now, and what their selections would be.
 
     Parameters
@@ -86,8 +86,11 @@ def replay(spool: Spool, config: Config, last: int) -> Iterator[Replayed]:
         With the rules to judge by; choices of a human hold as they are stored now.
     last
         How many studies.
+    among
+        Those that are looked at; default all.
     """
-    judged = [(entry, study) for study in spool.studies() if (entry := study.timeline().last(*_JUDGED))]
+    everything = spool.studies() if among is None else among
+    judged = [(entry, study) for study in everything if (entry := study.timeline().last(*_JUDGED))]
     for entry, study in sorted(judged, key=lambda pair: pair[0].time, reverse=True)[:last]:
         yield _judged(study, entry, config)
 

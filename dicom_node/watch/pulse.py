@@ -74,6 +74,24 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """The models that a worker reads with, where, and since when it has read with these."""
+
+    model: str
+    version: str
+    digest: str
+    brain_weights: str
+    brain_digest: str
+    device: str
+    since_s: float
+
+    def since(self, before: Loaded | None) -> Loaded:
+        """Return these, in use for as long as before where those were the same."""
+        same = before is not None and replace(before, since_s=self.since_s) == self
+        return before if before is not None and same else self
+
+
+@dataclass(frozen=True, slots=True)
 class Pulse:
     """What a process last said of itself.
 
@@ -95,6 +113,8 @@ class Pulse:
         What it read, by day.
     memory
         Of its GPU, where it has one.
+    loaded
+        The models of a worker; they stay when it starts again with the same ones.
     """
 
     process: Process
@@ -108,6 +128,7 @@ class Pulse:
     steps: Mapping[str, Durations] = field(default_factory=dict)
     days: Mapping[str, Readings] = field(default_factory=dict)
     memory: Memory | None = None
+    loaded: Loaded | None = None
 
     def lives(self, now_s: float) -> bool:
         """Return whether it was heard of lately, and has not ended; what runs here is looked at itself."""
@@ -134,7 +155,7 @@ class Beating:
         before = _read(self._file)
         now_s = time.time()
         new = Pulse(process, name, here(), os.getpid(), now_s, now_s)
-        self._pulse = replace(new, steps=before.steps, days=before.days) if before else new
+        self._pulse = replace(new, steps=before.steps, days=before.days, loaded=before.loaded) if before else new
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def step(self, name: str, seconds: float) -> None:
@@ -156,6 +177,11 @@ class Beating:
     def look_at_memory(self, memory: Callable[[], Memory | None]) -> None:
         """Say from now on how much memory of its GPU is in use."""
         self._memory = memory
+
+    def loaded(self, loaded: Loaded) -> None:
+        """Say from now on which models are read with."""
+        with self._lock:
+            self._pulse = replace(self._pulse, loaded=loaded.since(self._pulse.loaded))
 
     def ready(self) -> None:
         """Say that the process does from now on what it is there for."""
@@ -237,5 +263,6 @@ def _pulse(said: Mapping[str, Any], touched_s: float) -> Pulse:
         "steps": {name: Durations(**{**one, "within": tuple(one["within"])}) for name, one in said["steps"].items()},
         "days": {day: Readings(**one) for day, one in said["days"].items()},
         "memory": Memory(**said["memory"]) if said["memory"] else None,
+        "loaded": Loaded(**said["loaded"]) if said.get("loaded") else None,
     }
     return Pulse(**{**said, **made})

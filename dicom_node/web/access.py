@@ -133,9 +133,10 @@ async def read_form(request: Request) -> dict[str, list[str]]:
 
 
 def session_of(request: Request) -> Session | None:
-    """Return the session of a browser, if it has one."""
+    """Return the session of a browser, if it has one; a live page that is left open does not keep it open."""
     token = request.cookies.get(COOKIE)
-    return site_of(request).sessions.of(token) if token else None
+    by_script = request.headers.get("sec-fetch-dest") == "empty"
+    return site_of(request).sessions.of(token, used=not by_script) if token else None
 
 
 def comes_from_here(request: Request) -> bool:

@@ -17,7 +17,19 @@ from starlette.staticfiles import StaticFiles
 
 from dicom_node.errors import CommandError, ConfigError, IndexUnavailable, NodeError, StudyUnknown
 from dicom_node.log import say
-from dicom_node.web import peers_page, probes, sign_in_page, studies_page, study_actions, study_page
+from dicom_node.web import (
+    live,
+    log_page,
+    models_page,
+    peers_page,
+    probes,
+    rules_page,
+    sign_in_page,
+    studies_page,
+    study_actions,
+    study_page,
+    system_page,
+)
 from dicom_node.web.access import AccessRefused, SignInNeeded
 from dicom_node.web.headers import SecureHeaders
 from dicom_node.web.page import page
@@ -38,9 +50,14 @@ _STATUSES: Final = {
 _ROUTERS: Final = (
     sign_in_page.router,
     studies_page.router,
+    live.router,
     study_page.router,
     study_actions.router,
     peers_page.router,
+    rules_page.router,
+    models_page.router,
+    system_page.router,
+    log_page.router,
     probes.router,
 )
 

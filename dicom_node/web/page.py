@@ -12,10 +12,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dicom_node.web.site import Site
+from dicom_node.web.users import Role
 from models.visible_text import visible
 
-PAGES: Final = (("Studies", "/studies"), ("Peers", "/peers"))
-"""Name and address of each page that the navigation leads to."""
+PAGES: Final = (
+    ("Studies", "/studies", Role.VISITOR),
+    ("Peers", "/peers", Role.VISITOR),
+    ("Rules", "/rules", Role.VISITOR),
+    ("Models", "/models", Role.VISITOR),
+    ("System", "/system", Role.VISITOR),
+    ("Log", "/log", Role.OPERATOR),
+)
+"""Name and address of each page that the navigation leads to, and for whom."""
 _LONGEST = 2000
 """Characters of a text; what a header says beyond them is cut off, visibly."""
 

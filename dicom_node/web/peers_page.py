@@ -95,7 +95,7 @@ def back(request: Request, form: AdministratorForm, when: Annotated[str, Path(pa
     """Put the configuration back as it was before a change."""
     site = site_of(request)
     site.take(go_back(site.config_file, site.config.node.data_dir, form.visit.name, when))
-    return RedirectResponse("/peers", HTTPStatus.SEE_OTHER)
+    return RedirectResponse("/rules" if form.text("from") == "/rules" else "/peers", HTTPStatus.SEE_OTHER)
 
 
 def _peer_page(request: Request, shown: Peer, rungs: list[Any] | None = None) -> HTMLResponse:

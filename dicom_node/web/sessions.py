@@ -67,14 +67,15 @@ class Sessions:
             self._open[token] = Session(name, role, secrets.token_urlsafe(_BYTES), now_s, now_s)
         return token
 
-    def of(self, token: str) -> Session | None:
-        """Return the session of a token, if it is open; it was used now."""
+    def of(self, token: str, *, used: bool = True) -> Session | None:
+        """Return the session of a token, if it is open; it is used now, unless a page only renews itself."""
         with self._lock:
             session = self._open.get(token)
             if session is None or not self._holds(session):
                 self._open.pop(token, None)
                 return None
-            session.seen_s = self._clock()
+            if used:
+                session.seen_s = self._clock()
             return session
 
     def close(self, token: str) -> None:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 
 from dicom_node.config import AlarmsSection, parse
 from dicom_node.engine.alarming import Watcher
@@ -31,6 +25,7 @@ from dicom_node.watch.facts import Certificate, Facts, Stopped, Studies, Undeliv
 from dicom_node.watch.pulse import Process, Pulse, Readings
 from tests.support.pasts import past_uid, write_past
 from tests.support.services import command, wait_for
+from tests.support.sinks import mail, smtp, webhook
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=datetime.now().astimezone().tzinfo)
 DAY_S = 86400.0
@@ -183,66 +178,6 @@ def test_an_address_that_apprise_does_not_know_is_refused_without_being_printed(
     assert "secret" not in str(refused.value)
 
 
-class Webhook:
-    """A web server that keeps what is posted to it."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.posted: list[dict[str, Any]] = []
-        keep = self.posted.append
-
-        class Taking(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                keep(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Taking)
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@contextmanager
-def webhook(port: int = 0) -> Iterator[Webhook]:
-    sink = Webhook(port)
-    try:
-        yield sink
-    finally:
-        sink.close()
-
-
-class Mails:
-    """Keeps the mails that an SMTP server takes."""
-
-    def __init__(self) -> None:
-        self.taken: list[str] = []
-
-    async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802
-        message = message_from_bytes(envelope.content)
-        parts = [part.get_payload(decode=True) for part in message.walk() if not part.is_multipart()]
-        self.taken.append(
-            f"{message['Subject']}\n" + "\n".join(part.decode() for part in parts if isinstance(part, bytes))
-        )
-        return "250 OK"
-
-
-@contextmanager
-def smtp() -> Iterator[tuple[int, Mails]]:
-    mails = Mails()
-    with held_port() as port:
-        server = Controller(mails, hostname="127.0.0.1", port=port)
-        server.start()
-        try:
-            yield port, mails
-        finally:
-            server.stop()
-
-
 SETTINGS = """
 [node]
 data_dir = "data"
@@ -259,10 +194,6 @@ pause_min = 0
 disk_gb = 0
 to = {to}
 """
-
-
-def mail(port: int) -> str:
-    return f"mailto://127.0.0.1:{port}?from=node@a.example&to=it@a.example&mode=insecure"
 
 
 def test_a_held_study_is_told_by_mail_and_webhook_and_resolved_while_another_address_is_away(tmp_path: Path):

@@ -32,6 +32,8 @@ ACCESS: dict[tuple[str, str], Role | None] = {
     ("GET", "/metrics"): OPEN,
     ("GET", "/studies"): V,
     ("GET", "/studies.csv"): L,
+    ("GET", "/studies/live"): V,
+    ("GET", "/studies/{name}/live"): V,
     ("GET", "/studies/{name}"): V,
     ("GET", "/studies/{name}/series/{row}.png"): L,
     ("GET", "/studies/{name}/result/{which}.png"): L,
@@ -46,6 +48,12 @@ ACCESS: dict[tuple[str, str], Role | None] = {
     ("POST", "/peers/{name}"): A,
     ("POST", "/peers/{name}/remove"): A,
     ("POST", "/callers/allow"): A,
+    ("GET", "/rules"): V,
+    ("POST", "/rules/rehearse"): OP,
+    ("POST", "/rules"): A,
+    ("GET", "/models"): V,
+    ("GET", "/system"): V,
+    ("GET", "/log"): OP,
     ("POST", "/changes/{when}/back"): A,
 }
 """The least role that each page and action needs."""

@@ -55,16 +55,18 @@ class Site:
         return self.ask("GET", path, None, **headers)
 
     def ask(self, method: str, path: str, fields: dict[str, str] | None, **headers: str) -> Answer:
-        """Send a form, or nothing."""
+        """Send a form, or nothing; of what has no end the first line is returned."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        body = urlencode(fields) if fields is not None else None
-        kind = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}
+        form = urlencode(fields) if fields is not None else None
+        kind = {"Content-Type": "application/x-www-form-urlencoded"} if form is not None else {}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            connection.request(method, path, body, self.headers | kind | named)
+            connection.request(method, path, form, self.headers | kind | named)
             answer = connection.getresponse()
             told = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, told, answer.read().decode("utf-8", "replace"))
+            endless = told.get("content-type", "").startswith("text/event-stream")
+            body = answer.readline() if endless else answer.read()
+            return Answer(answer.status, told, body.decode("utf-8", "replace"))
         finally:
             connection.close()
 
