@@ -47,6 +47,9 @@ def synthesize(
     signal: Annotated[str, typer.Option(help="Sequences that show the tubers, separated by commas.")] = "T1W,T2W,FLAIR",
     workers: Annotated[int, typer.Option(min=1, help="Patients made at the same time.")] = 1,
     drawn_heads: Annotated[int, typer.Option(min=0, help="Drawn heads besides those of the label maps.")] = 0,
+    hard_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of patients with faint tubers, lines, cysts, motion or shading.")
+    ] = 0,
 ) -> None:
     """Make a cohort of synthetic patients; it tests the machinery and says nothing about patients."""
     quiet()
@@ -56,8 +59,9 @@ def synthesize(
         from pipeline.synthetic.made_cohort import STATEMENT, synthesize_cohort
 
         labels = synthesize_cohort(
-            label_maps, patients, out, seed=seed, signal=shown, workers=workers, drawn_heads=drawn_heads, tell=tell
-        )
+            label_maps, patients, out, seed=seed, signal=shown, workers=workers, drawn_heads=drawn_heads,
+            hard_share=hard_share, tell=tell,
+        )  # fmt: skip
     print_line(f"Wrote {labels}. {STATEMENT}")
 
 
@@ -114,6 +118,10 @@ def build(
 def train(
     cohort: CohortArgument,
     out: Annotated[Path, typer.Option(help="Folder of the bundle; training goes on where it stopped.")],
+    *,
+    repeatability: Annotated[
+        bool, typer.Option(help="Score perturbed copies of test heads too, which takes minutes.")
+    ] = True,
     options: TrainingOptions,
 ) -> None:
     """Train a bundle on a cohort; the defaults are those of CN114170162A where it says them."""
@@ -129,7 +137,7 @@ def train(
         from pipeline.repeatability import of_cohort
 
         bound_threads()
-        bundle = run_training(opened, out, recipe, tell, of_cohort(opened))
+        bundle = run_training(opened, out, recipe, tell, of_cohort(opened) if repeatability else None)
     if first_process():
         print_line(f"Wrote {bundle}. Test it with `dicom-node evaluate {bundle} {cohort}`.")
 

@@ -41,7 +41,12 @@ class TrainingOptions:
     ] = True
     mr: Annotated[bool, typer.Option("--mr", help="Also draw bias fields, noise and gamma.")] = False
     copies: Annotated[int, typer.Option(help="Samples of each image in an epoch; the first is the original.")] = 4
-    loss_threshold: Annotated[float | None, typer.Option(help="End training at this mean loss.")] = None
+    network_loss: Annotated[
+        float | None, typer.Option(help="End the training of a network at this mean loss of its own.")
+    ] = None
+    loss_threshold: Annotated[
+        float | None, typer.Option(help="Claim 7: the card says whether the ensemble's log-loss is at most this.")
+    ] = None
     patience: Annotated[
         int | None, typer.Option(help="End training after so many epochs without progress on the fold left out.")
     ] = None

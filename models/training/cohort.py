@@ -91,6 +91,8 @@ class Case:
         Whether one was given before the T1W series, as far as the headers say; None where not known.
     content
         SHA-256 of its tensors, by which a copy under another pseudonym is known; empty where not known.
+    subgroup
+        What figures are reported apart for (a scanner, a sex, a difficulty); empty where nothing is given.
     """
 
     case: str
@@ -103,6 +105,7 @@ class Case:
     field_strength_t: float | None = None
     contrast_agent: bool | None = None
     content: str = ""
+    subgroup: str = ""
 
     @property
     def included(self) -> bool:
@@ -328,6 +331,7 @@ def _case(row: Mapping[str, str]) -> Case:
         field_strength_t=float(row["field_strength_t"]) if row["field_strength_t"] else None,
         contrast_agent=_ANSWERS[row["contrast_agent"]],
         content=row.get("content", ""),
+        subgroup=row.get("subgroup", ""),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -28,7 +29,7 @@ from models.perturbation import Variants
 from models.training.bundling.assemble import assemble
 from models.training.cohort import Case, Cohort, tensor_file
 from models.training.fit.folds import Split, split
-from models.training.fit.job import Job, fit, group_name
+from models.training.fit.job import Job, fit, group_name, steps_of
 from models.training.fit.job_result import finished, read_result
 from models.training.fit.recipe import Recipe
 from models.training.trained import Trained
@@ -250,10 +251,14 @@ def _fold_job(contrasts: tuple[Contrast, ...], fold: int, parts: Split, recipe: 
 
 
 def _refit_job(contrasts: tuple[Contrast, ...], done: list[Job], parts: Split, recipe: Recipe, work: Path) -> Job:
-    """Return a job on all development patients, for as many epochs as the folds needed in the median."""
-    needed = [read_result(work / job.name).epochs for job in done if job.contrasts == contrasts]
-    epochs = max(1, round(median(needed)))
-    return Job(f"{group_name(contrasts)}_refit", contrasts, recipe.folds, parts.development, (), epochs)
+    """Return a job on all development patients, for as many steps as the folds needed in the median.
+
+    As many epochs would be more steps on more patients, and a network that is surer of itself than those whose scores
+    chose weights and threshold.
+    """
+    steps = round(median(read_result(work / job.name).steps for job in done if job.contrasts == contrasts))
+    job = Job(f"{group_name(contrasts)}_refit", contrasts, recipe.folds, parts.development, (), 1, steps)
+    return replace(job, epochs=math.ceil(steps / steps_of(job, recipe)))
 
 
 def _await(jobs: Iterable[Job], work: Path, tell: Callable[[str], None]) -> None:

@@ -167,6 +167,7 @@ def _case(study: LabelledStudy, record: Record | None) -> Case:
         status=status,
         sentence=sentence,
         group=study.group,
+        subgroup=study.subgroup,
         age_years=age_years,
         field_strength_t=record.field_strength_t if record else None,
         contrast_agent=record.contrast_agent if record else None,

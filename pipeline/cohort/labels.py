@@ -22,6 +22,8 @@ SYNTHETIC = "synthetic.json"
 REQUIRED = ("patient", "study", "label")
 _OLDEST_YEARS: Final = 120.0
 """A greater age is a mistake."""
+_SUBGROUP_MAX: Final = 40
+"""Characters: it heads a row of a table."""
 _YES_NO = {"yes": True, "no": False, "1": True, "0": False}
 
 
@@ -54,7 +56,7 @@ CRITERIA: Mapping[str, Criterion] = {
 }
 FOLLOW_UP = "follow_up_months"
 CRITERIA_COLUMNS = (*CRITERIA, FOLLOW_UP)
-OPTIONAL = ("group", "age_years", *CRITERIA_COLUMNS)
+OPTIONAL = ("group", "subgroup", "age_years", *CRITERIA_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class LabelledStudy:
         Its number in the file, from 1.
     patient, group
         Pseudonyms of the research group; the group is the patient where none is given.
+    subgroup
+        What figures are reported apart for; empty where nothing is given.
     study
         Folder as it stands in the file; names the case.
     folder
@@ -87,6 +91,7 @@ class LabelledStudy:
     group: str = field(repr=False)
     age_years: float | None
     excluded: tuple[str, str] | None
+    subgroup: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +120,9 @@ def read_labels(file: Path) -> Labels:
     ----------
     file
         Columns ``patient``, ``study`` (folder, relative to the file) and ``label`` (0, 1, or empty: not known).
-        Optional: ``group``, ``age_years``, and the criteria ``tsc``, ``epilepsy``, ``resected``, ``mri_after_asm`` (yes
-        or no) and ``follow_up_months`` on medication, which is too short only where there was no event. A criterion
-        whose column is there and whose cell is empty counts as not met.
+        Optional: ``group``, ``subgroup``, ``age_years``, and the criteria ``tsc``, ``epilepsy``, ``resected``,
+        ``mri_after_asm`` (yes or no) and ``follow_up_months`` on medication, which is too short only where there was no
+        event. A criterion whose column is there and whose cell is empty counts as not met.
 
     Raises
     ------
@@ -181,7 +186,15 @@ def _study(file: Path, line: int, row: Mapping[str, str]) -> LabelledStudy:
         group=row.get("group") or row["patient"],
         age_years=_number(file, line, row, "age_years", _OLDEST_YEARS),
         excluded=_excluded(file, line, row),
+        subgroup=_subgroup(file, line, row),
     )
+
+
+def _subgroup(file: Path, line: int, row: Mapping[str, str]) -> str:
+    name = row.get("subgroup", "")
+    if len(name) > _SUBGROUP_MAX or not name.isprintable():
+        raise _invalid(file, line, f"subgroup is longer than {_SUBGROUP_MAX} characters or a line; shorten it")
+    return name
 
 
 def _excluded(file: Path, line: int, row: Mapping[str, str]) -> tuple[str, str] | None:

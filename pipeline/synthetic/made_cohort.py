@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from pydantic import TypeAdapter
 from threadpoolctl import threadpool_limits
 
 from models.bundle import ModelError
 from models.contrast import Contrast
 from models.whole_files import write_whole
 from pipeline.synthetic.dicom_series import write_series
+from pipeline.synthetic.hard_cases import Difficulty, difficulty_of, image_faults, made_hard
 from pipeline.synthetic.label_rule import RULE, achievable_auc, mean_burden_ml, probability, reached_auc
 from pipeline.synthetic.rendering import Plane, render
 from pipeline.synthetic.study_files import Acquisition
@@ -33,6 +36,8 @@ from pipeline.synthetic.warp import BaseAnatomy, base_anatomies, read_base, warp
 LABELS = "labels.csv"
 FACTS = "synthetic.json"
 STUDIES = "studies"
+UNDER_WAY = "under-way"
+"""Folder with what is known of the patients made so far; gone once all are there."""
 ALL_ROLES = tuple(Contrast)
 STATEMENT = (
     "Synthetic data, no patient: heads drawn from label maps or by procedure, with drawn tubers. The label follows "
@@ -83,6 +88,10 @@ class MadePatient:
     mean_burden_ml: float
     probability: float
     label: int
+    difficulty: Difficulty = Difficulty.PLAIN
+
+
+_MADE = TypeAdapter(MadePatient)
 
 
 def synthesize_cohort(
@@ -95,6 +104,7 @@ def synthesize_cohort(
     tell: Callable[[str], None] = lambda _: None,
     workers: int = 1,
     drawn_heads: int = 0,
+    hard_share: float = 0.0,
 ) -> Path:
     """Return the ``labels.csv`` of a new synthetic cohort.
 
@@ -106,7 +116,8 @@ def synthesize_cohort(
         How many. A patient does not depend on how many there are; two that follow each other share a base
         anatomy and have few tubers and many, so that the anatomy says nothing about the label.
     out
-        New or empty folder; gets ``labels.csv``, ``synthetic.json`` and ``studies/``.
+        New or empty folder, or one in which making the same cohort was cut off; gets ``labels.csv``,
+        ``synthetic.json`` and ``studies/``.
     seed
         The same seed and maps give the same bytes.
     signal
@@ -117,6 +128,8 @@ def synthesize_cohort(
         Processes; 1 computes in this one.
     drawn_heads
         Procedural heads besides those of the label maps.
+    hard_share
+        Of the pairs of patients that are hard in one of the ways of `Difficulty`.
 
     Returns
     -------
@@ -130,20 +143,29 @@ def synthesize_cohort(
         ``label_map_unknown``.
     """
     signal = tuple(role for role in Contrast if role in signal)
-    if patients < FEWEST_PATIENTS or not signal or workers < 1:
+    if patients < FEWEST_PATIENTS or not signal or workers < 1 or not 0 <= hard_share <= 1:
         raise ModelError("cohort_request_wrong", "A cohort needs two patients, a sequence with signal and a worker.")
-    if out.exists() and any(out.iterdir()):
-        raise ModelError("cohort_folder_not_empty", f"{out} is not empty: name a new folder for the cohort.")
     bases = base_anatomies(label_maps, seed, drawn_heads)
-    out.mkdir(parents=True, exist_ok=True)
-    orders = [_Order(index, base_of(index, bases), seed, signal, out) for index in range(patients)]
+    _claim(out, {"seed": seed, "signal": signal, "hard_share": hard_share, "bases": [base.group for base in bases]})
+    orders = [_Order(index, base_of(index, bases), seed, signal, out, hard_share) for index in range(patients)]
     made: list[MadePatient] = []
     for patient in _made_by(workers, sorted(orders, key=lambda order: (order.base.group, order.index))):
         made.append(patient)
         tell(f"{len(made)} of {patients} synthetic patients")
     made.sort(key=lambda patient: patient.patient)
     _write_facts(out / FACTS, made, bases, seed, signal)
-    return _write_labels(out / LABELS, made)
+    labels = _write_labels(out / LABELS, made)
+    shutil.rmtree(out / UNDER_WAY)
+    return labels
+
+
+def _claim(out: Path, request: dict[str, object]) -> None:
+    """Make the folder that of a request, or refuse it: what lies there may be another cohort, or something else."""
+    file, said = out / UNDER_WAY / "request.json", json.dumps(request)
+    if out.exists() and any(out.iterdir()) and not (file.is_file() and file.read_text("utf-8") == said):
+        raise ModelError("cohort_folder_not_empty", f"{out} is not empty: name a new folder for the cohort.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, said.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +177,20 @@ class _Order:
     seed: int
     signal: tuple[Contrast, ...]
     out: Path
+    hard_share: float
 
     @property
     def patient(self) -> str:
         return f"SYNTHETIC-{self.seed}-{self.index + 1:04d}"
+
+    @property
+    def difficulty(self) -> Difficulty:
+        return difficulty_of(self.index // 2, self.seed, self.hard_share)
+
+    @property
+    def record(self) -> Path:
+        """What is known of the patient, once it is made."""
+        return self.out / UNDER_WAY / f"{self.patient}.json"
 
 
 def base_of(index: int, bases: tuple[BaseAnatomy, ...]) -> BaseAnatomy:
@@ -211,10 +243,21 @@ def _made_by(workers: int, orders: list[_Order]) -> Iterator[MadePatient]:
 
 
 def _make(order: _Order) -> MadePatient:
+    """Return a patient whose study is written, now or before the making of the cohort was cut off."""
+    if order.record.is_file():
+        return _MADE.validate_json(order.record.read_bytes())
+    shutil.rmtree(order.out / STUDIES / order.patient, ignore_errors=True)
+    made = _made(order)
+    write_whole(order.record, _MADE.dump_json(made))
+    return made
+
+
+def _made(order: _Order) -> MadePatient:
     with _one_thread():
         head, age, scale = make_head(order.base, order.index, order.seed)
         load = MANY if _has_many(order) else FEW
         placed = place_tubers(head, load, np.random.default_rng([order.seed, order.index, 1]))
+        head, placed = made_hard(order.difficulty, head, placed, np.random.default_rng([order.seed, order.index, 6]))
         study = _study_tags(order, age)
         _write_study(order, study, head, placed)
     burden_ml = {role: placed.burden_ml(role) if role in order.signal else 0.0 for role in Contrast}
@@ -232,6 +275,7 @@ def _make(order: _Order) -> MadePatient:
         mean_burden_ml=burden,
         probability=chance,
         label=int(np.random.default_rng([order.seed, order.index, 2]).random() < chance),
+        difficulty=order.difficulty,
     )
 
 
@@ -242,7 +286,7 @@ def _has_many(order: _Order) -> bool:
 
 
 def _study_tags(order: _Order, age: int) -> StudyTags:
-    signal = "+".join(order.signal)
+    signal = "+".join(order.signal) + ("" if order.difficulty is Difficulty.PLAIN else f"+{order.difficulty}")
     return StudyTags(
         study_uid=derive_uid("synthetic cohort", order.seed, order.base.group, order.index, signal),
         patient_name=f"SYNTHETIC^{order.seed}-{order.index + 1:04d}",
@@ -259,6 +303,7 @@ def _write_study(order: _Order, study: StudyTags, head: sitk.Image, load: TuberL
         volume = render(
             head, role, spacing_xyz_mm=acquisition.spacing_xyz_mm, seed=noise_seed, plane=acquisition.plane,
             brain_slices=acquisition.plane is Plane.AXIAL, tubers=load.shares[role] if role in order.signal else None,
+            **image_faults(order.difficulty),
         )  # fmt: skip
         tags = replace(series_tags(role, plane=acquisition.plane), model="Synthetic cohort")
         write_series(volume, order.out / STUDIES / order.patient / role, study, tags)
@@ -271,9 +316,11 @@ def _shown(tuber: Tuber, signal: tuple[Contrast, ...]) -> Tuber:
 def _write_labels(file: Path, made: list[MadePatient]) -> Path:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["patient", "study", "label", "group", *_INCLUSION])
+    table.writerow(["patient", "study", "label", "group", "subgroup", *_INCLUSION])
     for one in made:
-        table.writerow([one.patient, f"{STUDIES}/{one.patient}", one.label, one.group, *_INCLUSION.values()])
+        table.writerow(
+            [one.patient, f"{STUDIES}/{one.patient}", one.label, one.group, one.difficulty, *_INCLUSION.values()]
+        )
     write_whole(file, text.getvalue().encode())
     return file
 
@@ -306,6 +353,7 @@ def _as_json(one: MadePatient) -> dict[str, object]:
         "age_years": one.age_years,
         "scale": round(one.scale, 4),
         "load": one.load.name,
+        "difficulty": one.difficulty,
         "tuber_count": len(one.tubers),
         "tuber_volume_ml": round(sum(tuber.volume_ml for tuber in one.tubers), 3),
         "burden_ml": {name: round(ml, 4) for name, ml in burden_ml.items()},

@@ -21,6 +21,10 @@ FAT_DEPTH_MM = 6.0
 """Soft tissue that lies nearer to the air is fat, deeper tissue is muscle with streaks of fat."""
 FAT_STREAKS = 1.1
 """Standard deviations of the texture of muscle above which it is fat: about one voxel in seven."""
+BIAS = 0.12
+"""Standard deviation of the logarithm of a coil's sensitivity."""
+GHOST_STEP = 4
+"""Ghosts lie a fourth of the field of view away, on both sides."""
 DARKEST_TISSUE = 0.02
 """Share of the signal that water can give; the scale of an image is set by what is brighter."""
 
@@ -124,7 +128,8 @@ def render(
     plane: Plane | str = Plane.AXIAL,
     brain_slices: bool = False,
     noise: float = 0.02,
-    bias: float = 0.12,
+    bias: float = BIAS,
+    motion: float = 0.0,
     tubers: sitk.Image | None = None,
 ) -> sitk.Image:
     """Return a head image in the contrast of a role.
@@ -148,6 +153,8 @@ def render(
         Standard deviation of the noise in either channel, as a share of full scale.
     bias
         Standard deviation of the logarithm of the coil's sensitivity.
+    motion
+        Share of the signal that stands in ghosts along the rows; every second slice is also moved by a voxel.
     tubers
         On the voxels of `labels`: how far a voxel goes from its tissue's signal to `TUBER_SIGNAL`, 0 to 1.
 
@@ -177,6 +184,8 @@ def render(
     cell = [min(90.0 / step, 1e6) for step in spacing_xyz_mm[::-1]]
     image *= np.exp(np.float32(bias) * smooth_field(random, image.shape, (cell[0], cell[1], cell[2])))
     image *= np.float32(FULL_SCALE / max(float(np.percentile(image[image > DARKEST_TISSUE], 99.5)), 1e-3))
+    if motion:
+        image = _with_motion(image, np.float32(motion))
     image = _receive(image, np.float32(noise * FULL_SCALE), random)
     volume: sitk.Image = sitk.GetImageFromArray(np.rint(np.clip(image, 0, 4095)).astype(np.int16))
     volume.SetSpacing(spacing_xyz_mm)
@@ -265,6 +274,15 @@ def _box_weights(size: int, from_mm: float, to_mm: float) -> tuple[Field, float]
     overlap = np.minimum(low + to_mm, edge + from_mm) - np.maximum(low, edge)
     weights = np.clip(overlap, 0, None)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32), (start_mm + to_mm / 2) / from_mm - 0.5
+
+
+def _with_motion(image: Field, share: np.float32) -> Field:
+    """Return the image of a head that moved: ghosts in each slice, and slices that do not fit together."""
+    step = image.shape[1] // GHOST_STEP
+    ghosts = (np.roll(image, step, axis=1) + np.roll(image, -step, axis=1)) / 2
+    moved = (1 - share) * image + share * ghosts
+    moved[1::2] = np.roll(moved[1::2], 1, axis=2)
+    return np.asarray(moved, np.float32)
 
 
 def _receive(image: Field, deviation: np.float32, random: np.random.Generator) -> Field:

@@ -144,7 +144,7 @@ def place_tubers(head: sitk.Image, load: Load, random: np.random.Generator) -> T
         if seat is None:
             continue
         placed.append((seat, float(radii_mm.mean()) / step_mm))
-        cut, share = _ellipsoid(label_zyx.shape, seat, radii_mm, step_mm)
+        cut, share = ellipsoid(label_zyx.shape, seat, radii_mm, step_mm)
         share *= tissue[cut]
         for role, shown in contrast.items():
             np.maximum(shares[role][cut], np.float32(shown) * share, out=shares[role][cut])
@@ -189,10 +189,20 @@ def _free_seat(
     return None
 
 
-def _ellipsoid(
+def ellipsoid(
     shape: tuple[int, ...], seat: np.ndarray, radii_mm: np.ndarray, step_mm: float
 ) -> tuple[tuple[slice, ...], Field]:
-    """Return a window around a seat and the share of every voxel of it that lies in the ellipsoid."""
+    """Return a window around a seat, and the share of every voxel of it that lies in the ellipsoid.
+
+    Parameters
+    ----------
+    shape
+        Of the whole, in voxels.
+    seat
+        Middle of the ellipsoid, z-y-x in voxels.
+    radii_mm, step_mm
+        Along z, y and x, and the edge of a voxel.
+    """
     reach = np.ceil((radii_mm + EDGE_MM) / step_mm).astype(int)
     cut = tuple(
         slice(max(0, at - far), min(size, at + far + 1)) for at, far, size in zip(seat, reach, shape, strict=True)

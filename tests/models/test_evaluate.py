@@ -30,6 +30,7 @@ from models.training.evaluation.held_out import (
     choose_evaluation_set,
     development_record,
 )
+from models.training.evaluation.looks import count_look
 from models.training.evaluation.page import evaluation_page
 from models.training.evaluation.plots import reliability_plot
 from models.training.evaluation.predictions import Predictions
@@ -250,10 +251,37 @@ def drawn(cohort: Cohort, studies: int = 60) -> Predictions:
     """Return made scores in which FLAIR alone follows the label."""
     random = np.random.default_rng(0)
     template = cohort.included[0]
-    cases = tuple(replace(template, case=f"{i:012x}", patient=f"T{i}", label=i % 2) for i in range(studies))
+    cases = tuple(
+        replace(template, case=f"{i:012x}", patient=f"T{i}", group=f"T{i}", label=i % 2) for i in range(studies)
+    )
     labels = np.array([case.label for case in cases])
     logit = {s: random.normal(size=studies) + (2.5 * labels if s == "FLAIR" else 0) for s in Contrast}
     return Predictions(cases, {s: 1 / (1 + np.exp(-z)) for s, z in logit.items()})
+
+
+def test_every_bundle_that_was_judged_on_a_patient_is_a_look(tmp_path: Path):
+    few = shadow(made_cohort(tmp_path / "cohort", patients=2, size_xyz=(32, 32, 32)), tmp_path / "cohort", [])
+    cases = [Case(f"{n:012x}", f"P{n}", n % 2, INCLUDED) for n in range(6)]
+    assert count_look(few, cases[:4], "one") == 1
+    assert count_look(few, cases[:4], "one") == 1  # the same again
+    assert count_look(few, cases[3:], "two") == 2
+    assert count_look(few, cases[4:], "three") == 2
+    assert count_look(shadow(few, tmp_path / "cohort" / "cohort.json", []), cases, "four") is None
+
+
+def test_subgroups_are_reported_apart(trained: Bundle, cohort: Cohort):
+    given = drawn(cohort)
+    names = ["plain", "plain", "motion", "", "", ""]
+    cases = tuple(replace(case, subgroup=names[n % 6]) for n, case in enumerate(given.cases))
+    chosen = EvaluationSet(cases, Basis.NOT_IN_DEVELOPMENT, 0)
+    found = judge(trained, cohort, chosen, replace(given, cases=cases), seed=0, resamples=20)
+    assert list(found.subgroups) == ["motion", "plain"]
+    assert (found.subgroups["plain"].studies, found.subgroups["plain"].events) == (20, 10)
+    assert found.subgroups["plain"].auc.low < found.subgroups["plain"].auc.value
+    assert found.subgroups["motion"].auc.value is None  # no events there
+    page = evaluation_page(found, {})
+    assert "<h2>Subgroups</h2>" in page
+    assert "looked at before is not known" in page
 
 
 def test_better_weights_show_in_the_paired_difference(trained: Bundle, cohort: Cohort):

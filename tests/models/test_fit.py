@@ -16,7 +16,7 @@ from models.bundle import ModelError
 from models.contrast import Contrast
 from models.training.cohort import Cohort
 from models.training.fit.augment import CROP_MIN, SHIFT_MAX_MM, augmented
-from models.training.fit.job import NETWORK, Job, autocast_dtype, fit
+from models.training.fit.job import NETWORK, Job, autocast_dtype, fit, steps_of
 from models.training.fit.job_result import JobResult, finished, read_result
 from models.training.fit.recipe import Recipe
 from models.training.fit.samples import Samples, divided
@@ -201,10 +201,18 @@ def test_the_same_seed_gives_the_same_weights_and_a_finished_job_is_left_alone(
     assert run(job, cohort, done)[1] == []
 
 
-def test_the_loss_threshold_ends_a_training(cohort: Cohort, job: Job, tmp_path: Path):
-    recipe = replace(QUICK, loss_threshold=50.0)
+def test_a_network_takes_exactly_the_steps_it_is_given_whatever_its_loss(cohort: Cohort, job: Job, tmp_path: Path):
+    recipe = replace(QUICK, batch=2, copies=1, network_loss=50.0)
+    assert steps_of(job, recipe) == 3
+    result, said = run(replace(job, validation=(), epochs=2, steps=4), cohort, tmp_path / "job", recipe)
+    assert (result.epochs, result.steps, result.ended) == (2, 4, "epochs")
+    assert len([line for line in said if "epoch" in line]) == 2
+
+
+def test_the_loss_of_a_network_ends_its_training(cohort: Cohort, job: Job, tmp_path: Path):
+    recipe = replace(QUICK, network_loss=50.0)
     result, said = run(job, cohort, tmp_path / "job", recipe)
-    assert (result.epochs, result.ended) == (1, "loss_threshold")
+    assert (result.epochs, result.ended) == (1, "network_loss")
     assert "AUC" in said[-1]
 
 
@@ -267,7 +275,7 @@ def test_the_defaults_are_those_of_the_patent():
         {"epochs": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"batch": 1}, {"folds": 1},
         {"folds": 6}, {"test_share": 0.0}, {"test_share": 0.6}, {"seed": -1}, {"first_block_stride": 3},
         {"members": "all"}, {"augmentation": ("mirror",)}, {"augmentation": ()}, {"augmentation": ("flip", "flip")},
-        {"copies": 0}, {"loss_threshold": -1.0}, {"patience": 0}, {"mixed_precision": "fp16"},
+        {"copies": 0}, {"network_loss": -1.0}, {"loss_threshold": 0.0}, {"patience": 0}, {"mixed_precision": "fp16"},
         {"calibrate": "isotonic"}, {"features_action": "hide"}, {"start": Path("none.safetensors")}, {"name": ""},
     ],
 )  # fmt: skip

@@ -7,9 +7,12 @@ import math
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from models.training.evaluation import intervals, roc_area
+from models.training.evaluation.figures import estimate_text
+from models.training.evaluation.intervals import Estimate
 from models.training.evaluation.metrics import (
     auc,
     bootstrap_interval,
@@ -82,6 +85,67 @@ def test_delong_refuses_where_it_knows_nothing(labels: list[int], scores: list[i
         delong_interval(labels, scores)
 
 
+def test_studies_of_a_block_count_as_a_whole():
+    labels, scores = drawn(40)
+    blocks = np.tile(np.arange(40), 3)
+    again = roc_area.auc_estimate(np.tile(labels, 3), np.tile(scores, 3), blocks)
+    once = roc_area.auc_estimate(labels, scores, np.arange(40))
+    assert again.value == pytest.approx(once.value)
+    assert (again.low, again.high) == pytest.approx((once.low, once.high), abs=0.01)
+
+
+def test_one_block_determines_nothing():
+    labels, scores = drawn(20)
+    assert roc_area.auc_estimate(labels, scores, np.zeros(20)).low is None
+    assert intervals.share_estimate(scores > 0.5, labels == 1, np.zeros(20)).low is None
+    assert intervals.bootstrap_estimate(auc, labels, scores, np.arange(20) % 9, 0, count=20).low is None
+
+
+def test_pairs_of_two_strata_are_not_compared():
+    labels, scores = np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.8, 0.9])
+    strata = [np.array([0, 1]), np.array([2, 3])]
+    assert roc_area.auc_estimate(labels, scores, np.arange(4), strata).value == 1
+    assert roc_area.auc_estimate(labels, scores, np.arange(4)).value == 0.75
+
+
+def test_a_gain_that_cannot_vary_has_no_interval():
+    labels, scores = drawn(40)
+    for others in (scores, 2 * scores, scores**2):
+        found = roc_area.gain_estimate(labels, scores, others, np.arange(40))
+        assert (found.value, found.low, found.high) == (0, None, None)
+    weaker = roc_area.gain_estimate(labels, scores, scores + np.random.default_rng(0).random(40), np.arange(40))
+    assert weaker.low < weaker.value < weaker.high
+
+
+@pytest.mark.parametrize(("hits", "total"), [(0, 7), (7, 7), (3, 4), (55, 80)])
+def test_wilson_agrees_with_scipy(hits: int, total: int):
+    theirs = binomtest(hits, total).proportion_ci(method="wilson")
+    assert intervals.wilson_interval(hits / total, total) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_a_share_of_alike_studies_is_wider_and_never_without_width():
+    patients, right = np.repeat(np.arange(10), 4), np.repeat(np.arange(10) < 7, 4)
+    everybody = np.ones(40, bool)
+    alike = intervals.share_estimate(right, everybody, patients)
+    single = intervals.share_estimate(right, everybody, np.arange(40))
+    assert alike.high - alike.low > 1.5 * (single.high - single.low)
+    for same in (right | True, np.tile([True, False], 20)):
+        found = intervals.share_estimate(same, everybody, patients)
+        assert found.high - found.low > 0.2
+
+
+def test_an_interval_is_written_so_that_its_width_is_seen():
+    assert estimate_text(Estimate(0.99997, 0.99996, 0.99999)) == "0.99997 (0.99996 to 0.99999)"
+    assert estimate_text(Estimate(0.9, 0.85, 0.95)) == "0.900 (0.850 to 0.950)"
+
+
+def test_the_area_that_would_go_unseen_is_where_newcombes_interval_begins_above_a_half():
+    area = roc_area.least_noticed_area(20, 20)
+    assert 0.65 < area < 0.75
+    assert roc_area.newcombe_interval(area, 20, 20)[0] == pytest.approx(0.5, abs=1e-6)
+    assert roc_area.least_noticed_area(4, 4) > 0.85
+
+
 def test_perfect_scores_are_not_certain():
     labels = np.arange(20) % 2
     summary = summarise(labels, np.where(labels, 0.9, 0.1), np.arange(20), 0.5, seed=0, count=50)
@@ -123,7 +187,8 @@ def test_repeating_each_study_does_not_make_the_interval_narrower():
         one, four = getattr(once, name), getattr(twice, name)
         assert one.value == pytest.approx(four.value)
         assert four.high - four.low > 0.8 * (one.high - one.low), name
-    assert twice.auc.method == "bootstrap by patient"
+    assert twice.auc.method.startswith("Obuchowski")
+    assert twice.sensitivity.method == "Wilson over blocks"
 
 
 def test_the_seed_decides_the_bootstrap():

@@ -36,11 +36,12 @@ from models.training.bundling.cross_validation import cross_validation
 from models.training.bundling.ensemble_weights import Choice, choose_weights
 from models.training.bundling.feature_limits import measure_feature_space
 from models.training.bundling.fit_calibration import fit_calibration
-from models.training.bundling.pairs import choose_pairs, dropped_pairs, tested_pairs
+from models.training.bundling.pairs import Pairs, choose_pairs
 from models.training.bundling.training_record import TrainingRecord, WeightSearch
 from models.training.bundling.write_bundle import intended_use, notice, software, with_monai_words, write_bundle
 from models.training.evaluation.evaluate import evaluate, predict
 from models.training.evaluation.evaluated import Evaluation
+from models.training.evaluation.looks import count_look
 from models.training.evaluation.metrics import youden_threshold
 from models.training.evaluation.predictions import Predictions
 from models.training.fit.job import Tell
@@ -76,22 +77,25 @@ def assemble(trained: Trained, out: Path, device: torch.device, tell: Tell, vari
     predictions = out_of_fold(trained)
     folder = _begin(trained)
     choice = choose_weights(predictions)
-    record = _record(trained, choice)
-    metadata = _metadata(trained, predictions, choice)
+    pairs = choose_pairs(predictions) if trained.recipe.two_sequences else Pairs((), {})
+    record = _record(trained, choice, pairs)
+    metadata = _metadata(trained, predictions, choice, pairs)
     write_bundle(folder, metadata, record, "")
     if trained.recipe.reproduce_patent_selection:
         tell("choosing the weights on the test patients, as the patent does")
         choice = choose_weights(predict(open_bundle(folder), trained.cohort, trained.parts.test, tell, device))
-        record, metadata = _record(trained, choice), _metadata(trained, predictions, choice)
+        if not trained.recipe.shuffle_labels:
+            count_look(trained.cohort, trained.parts.test, "choice of the weights")
+        record, metadata = _record(trained, choice, pairs), _metadata(trained, predictions, choice, pairs)
     tell("measuring the feature space of the development patients")
     measured = measure_feature_space(trained, device)
     save_axes(folder / FEATURES, measured.spaces)
     metadata = _with_features(metadata, measured.limits)
-    folds = cross_validation(predictions, choice.weights, trained.parts)
+    folds = cross_validation(predictions, choice.weights, metadata.threshold)
     record = replace(record, feature_space=measured.counts, cross_validation=folds)
     write_bundle(folder, metadata, record, "")
     evaluation = _tested(trained, folder, device, tell, variants)
-    record = replace(record, two_sequences_dropped=dropped_pairs(metadata, evaluation))
+    record = replace(record, test_looks=evaluation.looks)
     metadata = with_evidence(metadata, evaluation)
     write_whole(folder / "docs" / "training.png", _plot(trained, metadata), READABLE_BY_ALL)
     write_bundle(folder, metadata, record, model_card(metadata, record, evaluation))
@@ -114,7 +118,9 @@ def out_of_fold(trained: Trained) -> Predictions:
     for result in trained.results(trained.fold_jobs).values():
         for contrast, found in result.scores.items():
             scores[contrast] |= found
-    return Predictions(cases, {c: np.array([found[case.case] for case in cases]) for c, found in scores.items()})
+    folds = np.repeat(np.arange(len(trained.parts.folds)), [len(fold) for fold in trained.parts.folds])
+    by_contrast = {c: np.array([found[case.case] for case in cases]) for c, found in scores.items()}
+    return Predictions(cases, by_contrast, folds)
 
 
 def _begin(trained: Trained) -> Path:
@@ -132,11 +138,11 @@ def _tested(trained: Trained, folder: Path, device: torch.device, tell: Tell, va
     out, bundle = trained.work / "evaluation", open_bundle(folder)
     return evaluate(
         bundle, trained.cohort, out, tell, trained.parts.test,
-        device=device, seed=trained.recipe.seed, variants=variants,
+        device=device, seed=trained.recipe.seed, variants=variants, counted=not trained.recipe.shuffle_labels,
     )  # fmt: skip
 
 
-def _metadata(trained: Trained, predictions: Predictions, choice: Choice) -> Metadata:
+def _metadata(trained: Trained, predictions: Predictions, choice: Choice, pairs: Pairs) -> Metadata:
     recipe, description = trained.recipe, trained.cohort.description
     scores, labels = predictions.ensemble(choice.weights), predictions.labels
     patients = len({case.patient for case in trained.parts.development})
@@ -157,7 +163,7 @@ def _metadata(trained: Trained, predictions: Predictions, choice: Choice) -> Met
         },
         calibration=recipe.calibrate and fit_calibration(recipe.calibrate, scores, labels, predictions.patients),
         range=_range(trained),
-        two_sequences=choose_pairs(predictions) if recipe.two_sequences else (),
+        two_sequences=pairs.kept,
         evidence=Evidence(
             synthetic=trained.synthetic,
             development_patients=patients,
@@ -206,7 +212,7 @@ def _with_features(metadata: Metadata, limits: dict[Contrast, float]) -> Metadat
 
 
 def with_evidence(metadata: Metadata, evaluation: Evaluation) -> Metadata:
-    """Return metadata with the AUC on the test patients, and with those pairs alone that are better than chance there.
+    """Return metadata with the AUC on the test patients and the repeatability that was measured on them.
 
     Parameters
     ----------
@@ -220,11 +226,10 @@ def with_evidence(metadata: Metadata, evaluation: Evaluation) -> Metadata:
     interval = None if found.low is None or found.high is None else (found.low, found.high)
     evidence = metadata.evidence.model_copy(update={"auc": found.value, "auc_interval": interval})
     found_again = evaluation.repeatability.stated if evaluation.repeatability else None
-    pairs = tested_pairs(metadata, evaluation)
-    return metadata.model_copy(update={"evidence": evidence, "repeatability": found_again, "two_sequences": pairs})
+    return metadata.model_copy(update={"evidence": evidence, "repeatability": found_again})
 
 
-def _record(trained: Trained, choice: Choice) -> TrainingRecord:
+def _record(trained: Trained, choice: Choice, pairs: Pairs) -> TrainingRecord:
     return TrainingRecord(
         recipe=trained.recipe,
         cohort_digest=trained.cohort.digest,
@@ -233,6 +238,7 @@ def _record(trained: Trained, choice: Choice) -> TrainingRecord:
         networks=trained.results(trained.jobs),
         weight_search=WeightSearch(_chosen_on(trained.recipe), choice),
         software=software(),
+        two_sequences_dropped=pairs.dropped,
     )
 
 

@@ -16,7 +16,16 @@ from models.training.bundling.card_methods import NOT_STATED, Row, methods, part
 from models.training.bundling.training_record import TrainingRecord
 from models.training.evaluation.cautions import Caution, CautionKind, cautions, synthetic_caution
 from models.training.evaluation.evaluated import Evaluation
-from models.training.evaluation.figures import BASES, MEASURES, counts_text, estimate_text, measure_rows
+from models.training.evaluation.figures import (
+    BASES,
+    MEASURES,
+    counts_text,
+    estimate_text,
+    looks_text,
+    measure_rows,
+    repeatability_rows,
+    subgroup_rows,
+)
 from models.training.evaluation.held_out import Basis
 
 OUTCOME: Final = f"Label 1: {UNCONTROLLED}; label 0: {CONTROLLED}. {NOT_ILAE}"
@@ -80,8 +89,15 @@ def _performance(metadata: Metadata, evaluation: Evaluation | None) -> Iterator[
     yield (
         f"AUC with equal weights: {estimate_text(evaluation.equal_weights_auc)}; change by the bundle's weights: "
         f"{estimate_text(evaluation.gain_over_equal_weights)}. Threshold {metadata.threshold:.4g} on the "
-        "score, fixed before the evaluation. Figures are over studies, intervals over patients."
+        "score, fixed before the evaluation. Figures are over studies, intervals over patients, or over groups where "
+        "patients share one."
     )
+    yield looks_text(evaluation.looks)
+    if rows := subgroup_rows(evaluation):
+        yield _table(("Subgroup", "Studies", "With the event", "AUC (95 % interval)"), rows)
+    if evaluation.repeatability:
+        heads = f"SD of the scores of one head / largest difference, {evaluation.repeatability.heads} heads of the test"
+        yield _table((heads, *tuple(Contrast), "Ensemble"), repeatability_rows(evaluation.repeatability))
 
 
 def _evidence(metadata: Metadata) -> str:
@@ -109,8 +125,12 @@ def _rows(metadata: Metadata, training: TrainingRecord, evaluation: Evaluation |
 def _results(metadata: Metadata, training: TrainingRecord, evaluation: Evaluation | None) -> Iterator[Row]:
     tested = "not available" if evaluation is None else "see Performance"
     made = training.synthetic is not None
-    yield "12e", "Performance measures", "; ".join(MEASURES.values()) + "; all with 95 % intervals by patient"
-    yield "14", "Fairness", "Not examined: no subgroup was analysed"
+    yield (
+        "12e",
+        "Performance measures",
+        "; ".join(MEASURES.values()) + "; all with 95 % intervals by patient, or by group",
+    )
+    yield "14", "Fairness", _fairness(evaluation)
     yield "15", "Output", f"Score in [0, 1]; positive at or above {metadata.threshold:.4g}{_probability(metadata)}"
     yield "16", "Differences between training and evaluation data", _difference(evaluation)
     yield "17", "Ethical approval", "Not applicable: made data" if made else NOT_STATED
@@ -125,6 +145,14 @@ def _results(metadata: Metadata, training: TrainingRecord, evaluation: Evaluatio
     yield "CLAIM", "Robustness, failure analysis", _repeatability(metadata)
     yield "CLAIM", "Explainability", "Saliency maps (Grad-CAM) of each sequence on demand; not validated"
     yield "CLAIM", "External test", _difference(evaluation)
+
+
+def _fairness(evaluation: Evaluation | None) -> str:
+    if evaluation is None or not evaluation.subgroups:
+        return "Not examined: no subgroup was analysed"
+    return (
+        f"AUC by subgroup under Performance ({', '.join(evaluation.subgroups)}); of sex and ethnicity nothing is known"
+    )
 
 
 def _repeatability(metadata: Metadata) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 from models.bundle import ChosenOn, Metadata
 from models.contrast import Contrast
 from models.training.bundling.cohort_facts import CohortFacts, PartFacts
+from models.training.bundling.cross_validation import CrossValidation
 from models.training.bundling.feature_limits import FeatureCounts
 from models.training.bundling.training_record import DroppedPair, TrainingRecord
 from models.training.fit.recipe import Recipe
@@ -58,8 +59,9 @@ def methods(metadata: Metadata, training: TrainingRecord) -> Iterator[Row]:
     yield "12c", "Choice of the epoch", _epoch(training.recipe)
     yield "12c", "Choice of the ensemble's weights", _weights(metadata)
     yield "12c", "Cross-validation", training.cross_validation.sentence() if training.cross_validation else NOT_STATED
+    yield "12c", "Looks at the test patients", _looks(training.test_looks)
     yield "12c", "Claim 7: log-loss of the ensemble against the loss threshold", _claim_7(training)
-    yield "12c", "What was fixed on which scores", _fixed_on(metadata, training.recipe)
+    yield "12c", "What was fixed on which scores", _fixed_on(metadata, training.recipe, training.cross_validation)
     yield "12c", "Limits of the feature space", _feature_space(metadata, training.feature_space)
     yield "12c", "Pairs of sequences", _pairs_of_sequences(metadata, training.two_sequences_dropped or {})
     yield "12f", "Calibration", _calibration(metadata)
@@ -174,11 +176,16 @@ def _epoch(recipe: Recipe | None) -> str:
 def _weights(metadata: Metadata) -> str:
     weights = ", ".join(f"{contrast} {weight:g}" for contrast, weight in metadata.weights.items())
     basis: dict[ChosenOn, str] = {
-        "out_of_fold": "chosen by AUC, then log-loss, on out-of-fold predictions of development patients",
+        "out_of_fold": "chosen by AUC over pairs within a fold, then log-loss, on out-of-fold predictions of "
+        "development patients",
         "test": "chosen on the test patients (optimistic)",
         "nothing": "not chosen on data",
     }
     return f"{weights}; {basis[metadata.evidence.weights_chosen_on] if metadata.evidence else NOT_STATED}"
+
+
+def _looks(looks: int | None) -> str:
+    return NOT_STATED if looks is None else f"{looks}: so many bundles, this one included, were judged on any of them"
 
 
 def _claim_7(training: TrainingRecord) -> str:
@@ -193,16 +200,29 @@ def _claim_7(training: TrainingRecord) -> str:
     return f"{'Met' if search.choice.log_loss <= threshold else 'Not met'}: log-loss {found}, threshold {threshold:g}"
 
 
-def _fixed_on(metadata: Metadata, recipe: Recipe | None) -> str:
+def _fixed_on(metadata: Metadata, recipe: Recipe | None, found: CrossValidation | None) -> str:
     if recipe is None or metadata.network_files is None:
         return NOT_STATED
     on_test = metadata.evidence is not None and metadata.evidence.weights_chosen_on == "test"
     count = len(metadata.network_files[Contrast.T1W])
-    folds, refit = f"averages {count} networks", "uses one network, trained anew on all of them"
+    ships = {
+        "folds": f"averages {count} networks, whose mean varies less than the scores of one",
+        "refit": "uses one network, trained anew on all of them for as many steps as those of the folds in the median, "
+        "so that its scores are as sure of themselves",
+    }
     return (
         f"{'Threshold' if on_test else 'Threshold, weights'} and calibration come from out-of-fold scores of "
-        f"development patients, each of a single network; for each sequence the bundle "
-        f"{folds if recipe.members == 'folds' else refit}, whose scores may be distributed otherwise"
+        f"development patients, each of a single network; for each sequence the bundle {ships[recipe.members]}"
+        f"{_at_threshold(found)}"
+    )
+
+
+def _at_threshold(found: CrossValidation | None) -> str:
+    if found is None or found.sensitivity is None or found.specificity is None:
+        return ""
+    return (
+        f". At the threshold sensitivity {found.sensitivity:.3f} and specificity {found.specificity:.3f} out of fold: "
+        "those of the test, by the networks that ship, stand under Performance"
     )
 
 
@@ -226,8 +246,8 @@ def _pairs_of_sequences(metadata: Metadata, dropped: Mapping[str, DroppedPair]) 
         return "none"
     left = "; ".join(f"{name} ({_bound(pair)})" for name, pair in dropped.items()) or "none"
     return (
-        f"Kept: {', '.join(kept) or 'none'}; dropped, as the lower bound of the AUC on the test patients does not "
-        f"exceed 0.5: {left}"
+        f"Kept: {', '.join(kept) or 'none'}; dropped, as the lower bound of the out-of-fold AUC does not exceed 0.5: "
+        f"{left}"
     )
 
 

@@ -28,7 +28,8 @@ class Candidate:
     tenths
         Weights of T1W, T2W and FLAIR in tenths.
     concordance
-        Twice the number of pairs in the right order, an integer; it ranks as the AUC does.
+        Twice the number of pairs in the right order, an integer; it ranks as the AUC does. Pairs are those of one fold:
+        scores of two folds come from two networks and have no common scale.
     auc, log_loss
         Of the ensemble with these weights.
     """
@@ -76,8 +77,8 @@ def choose_weights(predictions: Predictions) -> Choice:
     Parameters
     ----------
     predictions
-        Out-of-fold scores of development patients; those of test patients (the patent's literal way) make the
-        result optimistic.
+        Out-of-fold scores of development patients, with their folds; those of test patients (the patent's literal
+        way) make the result optimistic.
 
     Raises
     ------
@@ -96,8 +97,9 @@ def _candidate(predictions: Predictions, exact: list[list[Fraction]], tenths: tu
         sum((t * s for t, s in zip(tenths, scores, strict=True)), Fraction()) for scores in zip(*exact, strict=True)
     ]
     order = {value: place for place, value in enumerate(sorted(set(sums)))}
-    concordant = concordance(positive, [order[value] for value in sums])
-    pairs = int(positive.sum()) * int((~positive).sum())
+    ranks = np.array([order[value] for value in sums])
+    concordant = sum(concordance(positive[rows], ranks[rows]) for rows in predictions.strata)
+    pairs = sum(int(positive[rows].sum()) * int((~positive[rows]).sum()) for rows in predictions.strata)
     ensemble = np.array([float(value / STEPS) for value in sums])
     loss = float(log_loss(positive, ensemble, labels=[False, True]))
     return Candidate(tenths, concordant, concordant / (2 * pairs), loss)

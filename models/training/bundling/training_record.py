@@ -19,12 +19,12 @@ from models.training.fit.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class DroppedPair:
-    """A pair of sequences that tells the test patients apart no better than chance.
+    """A pair of sequences that tells development patients apart no better than chance.
 
     Attributes
     ----------
     auc, low
-        On the test patients, and the lower bound of its interval; None where the data do not determine it.
+        Of out-of-fold scores within folds, and the lower bound of its interval; None where it is not determined.
     """
 
     auc: float | None
@@ -74,6 +74,8 @@ class TrainingRecord:
         What the folds found.
     two_sequences_dropped
         The pairs that a node must not score by, by name.
+    test_looks
+        How many bundles were judged on any of the test cases, this one included.
     """
 
     recipe: Recipe | None = None
@@ -86,6 +88,7 @@ class TrainingRecord:
     feature_space: FeatureCounts | None = None
     two_sequences_dropped: Mapping[str, DroppedPair] | None = None
     cross_validation: CrossValidation | None = None
+    test_looks: int | None = None
 
     @property
     def synthetic(self) -> str | None:
@@ -105,6 +108,7 @@ class TrainingRecord:
             "software": self.software,
             "feature_space": self.feature_space and asdict(self.feature_space),
             "two_sequences_dropped": self._dropped_json(),
+            "test_looks": self.test_looks,
             "cross_validation": self.cross_validation and asdict(self.cross_validation),
         }
         return {name: value for name, value in stated.items() if value is not None}

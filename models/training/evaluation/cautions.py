@@ -10,6 +10,7 @@ from typing import Final
 from models.training.evaluation.evaluated import Evaluation
 from models.training.evaluation.figures import BASES
 from models.training.evaluation.held_out import Basis
+from models.training.evaluation.intervals import BLOCKS_MIN
 
 SMALLER_CLASS_MIN: Final = 100
 """Events, and studies without: fewer do not validate a model (Vergouwe et al., J Clin Epidemiol 2005;58:475)."""
@@ -75,11 +76,7 @@ def _found(evaluation: Evaluation) -> Iterator[Caution]:
             "figures of a node that uses the latter may differ.",
         )
     if evaluation.groups < evaluation.ensemble.patients:
-        yield Caution(
-            CautionKind.GROUPS,
-            f"The {evaluation.ensemble.patients} patients are of {evaluation.groups} groups, within which they are "
-            "alike: intervals, which are over patients, are too narrow for patients of other groups.",
-        )
+        yield Caution(CautionKind.GROUPS, _groups_sentence(evaluation.groups, evaluation.ensemble.patients))
     smaller = min(evaluation.ensemble.events, evaluation.ensemble.studies - evaluation.ensemble.events)
     if smaller < SMALLER_CLASS_MIN:
         yield Caution(
@@ -87,3 +84,15 @@ def _found(evaluation: Evaluation) -> Iterator[Caution]:
             f"The smaller class has {smaller} studies; below about {SMALLER_CLASS_MIN} the figures, above all those of "
             "calibration, are uncertain: read the intervals.",
         )
+
+
+def _groups_sentence(groups: int, patients: int) -> str:
+    few = (
+        f" With fewer than {BLOCKS_MIN} groups only those of AUC and shares are determined, and they are wide."
+        if groups < BLOCKS_MIN
+        else ""
+    )
+    return (
+        f"The {patients} patients are of {groups} groups, within which they are alike: intervals take each group as a "
+        f"whole and hold for other groups of this kind.{few}"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,15 +18,16 @@ from models.calibration import calibrated
 from models.contrast import Contrast
 from models.perturbation import Variants
 from models.training.cohort import Case, Cohort
-from models.training.evaluation.evaluated import Evaluation
+from models.training.evaluation.evaluated import Evaluation, Subgroup
 from models.training.evaluation.held_out import EvaluationSet, choose_evaluation_set
-from models.training.evaluation.intervals import RESAMPLES, Estimate, bootstrap_estimate
-from models.training.evaluation.metrics import Summary, auc, summarise
+from models.training.evaluation.intervals import RESAMPLES, Estimate
+from models.training.evaluation.looks import count_look, judged_by
+from models.training.evaluation.metrics import Summary, summarise
 from models.training.evaluation.page import evaluation_page
 from models.training.evaluation.plots import reliability_plot, roc_plot
 from models.training.evaluation.predictions import Predictions
 from models.training.evaluation.repeatability import HEADS_MAX, Measured, measure_cases
-from models.training.evaluation.roc_area import auc_estimate
+from models.training.evaluation.roc_area import auc_estimate, gain_estimate
 from models.wae_net import WaeNet
 from models.whole_files import make_folder, write_json, write_whole
 
@@ -47,6 +48,7 @@ def evaluate(
     seed: int = 0,
     resamples: int = RESAMPLES,
     variants: Variants | None = None,
+    counted: bool = True,
 ) -> Evaluation:
     """Test a bundle and write ``evaluation.json``, ``predictions.csv``, the plots and ``evaluation.html``.
 
@@ -66,6 +68,8 @@ def evaluate(
         Of the bootstrap.
     variants
         Perturbs the images of a case, to measure repeatability; None: it is not measured.
+    counted
+        Whether this is a look at the test patients; one at exchanged labels is none.
 
     Raises
     ------
@@ -82,7 +86,9 @@ def evaluate(
     repeated = _repeated(networks, chosen, variants, tell) if variants else None
     tell(f"computing intervals for {len(chosen.cases)} studies")
     evaluation = replace(
-        judge(bundle, cohort, chosen, predictions, seed=seed, resamples=resamples), repeatability=repeated
+        judge(bundle, cohort, chosen, predictions, seed=seed, resamples=resamples),
+        repeatability=repeated,
+        looks=count_look(cohort, chosen.cases, judged_by(bundle)) if counted else None,
     )
     write_evaluation(out, evaluation, predictions, bundle.metadata)
     return evaluation
@@ -170,11 +176,11 @@ def judge(
     ValueError
         Unless both classes are there.
     """
-    metadata, labels = bundle.metadata, predictions.labels
+    metadata, labels, blocks = bundle.metadata, predictions.labels, predictions.blocks
     ensemble, equal = predictions.ensemble(metadata.weights), predictions.ensemble(EQUAL)
 
     def summary(scores: np.ndarray, threshold: float = metadata.threshold) -> Summary:
-        return summarise(labels, scores, predictions.patients, threshold, seed, count=resamples)
+        return summarise(labels, scores, predictions.patients, threshold, seed, blocks=blocks, count=resamples)
 
     probability = calibrated_scores(metadata, ensemble)
     return Evaluation(
@@ -198,8 +204,10 @@ def judge(
             " + ".join(mode.weights): summary(predictions.ensemble(mode.weights), mode.threshold)
             for mode in metadata.two_sequences
         },
-        equal_weights_auc=auc_estimate(labels, equal, predictions.patients, seed, resamples),
-        gain_over_equal_weights=_gain(predictions, ensemble, equal, seed, resamples),
+        equal_weights_auc=auc_estimate(labels, equal, blocks),
+        gain_over_equal_weights=gain_estimate(labels, ensemble, equal, blocks),
+        subgroups=dict(_subgroups(predictions, ensemble)),
+        looks=None,
         repeatability=None,
         resamples=resamples,
         seed=seed,
@@ -207,20 +215,22 @@ def judge(
     )
 
 
+def _subgroups(predictions: Predictions, ensemble: np.ndarray) -> Iterator[tuple[str, Subgroup]]:
+    names, labels, blocks = (
+        np.array([case.subgroup for case in predictions.cases]),
+        predictions.labels,
+        predictions.blocks,
+    )
+    for name in sorted({*names} - {""}):
+        rows = np.flatnonzero(names == name)
+        events = int(labels[rows].sum())
+        both = 0 < events < len(rows)
+        found = auc_estimate(labels[rows], ensemble[rows], blocks[rows]) if both else Estimate(None)
+        yield str(name), Subgroup(len(rows), events, found)
+
+
 def _calibrated_threshold(metadata: Metadata) -> float:
     return float(np.asarray(calibrated_scores(metadata, np.array([metadata.threshold])))[0])
-
-
-def _gain(predictions: Predictions, scores: np.ndarray, others: np.ndarray, seed: int, resamples: int) -> Estimate:
-    """Return by how much the AUC of some scores is greater than that of others, paired by patient."""
-    return bootstrap_estimate(
-        lambda labels, both: auc(labels, both[:, 0]) - auc(labels, both[:, 1]),
-        predictions.labels,
-        np.stack([scores, others], axis=1),
-        predictions.patients,
-        seed,
-        count=resamples,
-    )
 
 
 def calibrated_scores(metadata: Metadata, scores: np.ndarray) -> np.ndarray | None:

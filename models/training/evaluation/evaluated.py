@@ -14,6 +14,23 @@ from models.training.evaluation.repeatability import Measured
 
 
 @dataclass(frozen=True, slots=True)
+class Subgroup:
+    """The ensemble on studies that the table of the cohort names apart.
+
+    Attributes
+    ----------
+    studies, events
+        How many, and how many of them with the event.
+    auc
+        Without a value where one outcome is missing.
+    """
+
+    studies: int
+    events: int
+    auc: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Content of ``evaluation.json``.
 
@@ -39,6 +56,10 @@ class Evaluation:
         Of the modes with two sequences that the bundle has, at their own thresholds.
     equal_weights_auc, gain_over_equal_weights
         AUC with a third each, and by how much the bundle's weights differ from it, paired by patient.
+    subgroups
+        By name; empty where the table of the cohort names none.
+    looks
+        How many bundles were judged on any of these cases, this one included; None where that is not known.
     repeatability
         How far scores of one head lie apart; None where it was not measured.
     resamples, seed
@@ -66,6 +87,8 @@ class Evaluation:
     two_sequences: dict[str, Summary]
     equal_weights_auc: Estimate
     gain_over_equal_weights: Estimate
+    subgroups: dict[str, Subgroup]
+    looks: int | None
     repeatability: Measured | None
     resamples: int
     seed: int

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from models.perturbation import SENTENCES
+from models.training.evaluation.evaluated import Evaluation
 from models.training.evaluation.held_out import Basis
 from models.training.evaluation.intervals import Estimate
 from models.training.evaluation.metrics import Summary
@@ -22,6 +23,9 @@ MEASURES: Final[Mapping[str, str]] = {
     "calibration_slope": "Calibration slope",
 }
 """Fields of a `Summary` and what they are called."""
+
+_DIGITS_MAX: Final = 9
+"""Of a figure: as many as it takes to show that an interval has a width."""
 
 BASES: Final[Mapping[Basis, str]] = {
     Basis.HELD_OUT: "The cases are those set aside before training; no patient of theirs took part in it.",
@@ -43,7 +47,37 @@ def estimate_text(estimate: Estimate) -> str:
         return "not determined by these data"
     if estimate.low is None:
         return f"{estimate.value:.3f} (interval not determined)"
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+    assert estimate.high is not None
+    digits = next((n for n in range(3, _DIGITS_MAX) if round(estimate.low, n) < round(estimate.high, n)), _DIGITS_MAX)
+    return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
+
+
+def subgroup_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Return a row for each subgroup: its name, studies, events, and the AUC of the ensemble.
+
+    Parameters
+    ----------
+    evaluation
+        Of a bundle on labelled studies.
+    """
+    return [
+        [name, str(found.studies), str(found.events), estimate_text(found.auc)]
+        for name, found in evaluation.subgroups.items()
+    ]
+
+
+def looks_text(looks: int | None) -> str:
+    """Return how often the test patients were looked at.
+
+    Parameters
+    ----------
+    looks
+        By how many bundles, this one included; None where not known.
+    """
+    if looks is None:
+        return "How often these patients were looked at before is not known."
+    before = "no other bundle was" if looks == 1 else f"{looks - 1} other bundle{'s were' if looks > 2 else ' was'}"
+    return f"Look number {looks} at these patients: {before} judged on any of them in this cohort's folder."
 
 
 def repeatability_rows(found: Measured) -> list[list[str]]:

@@ -1,7 +1,8 @@
-"""How well scores tell labels apart, with intervals that take patients, not studies, as the unit.
+"""How well scores tell labels apart, with intervals that take blocks, not studies, as the unit.
 
-Point estimates are over studies. Where every patient has one study, intervals are DeLong's and Wilson's; otherwise
-patients are resampled with all their studies. An interval that the data do not determine is None, never a guess.
+Point estimates are over studies. Where all studies are independent, intervals are DeLong's and Wilson's; studies of a
+patient, and patients of a group, are blocks that count as a whole. An interval that the data do not determine is
+None, never a guess.
 """
 
 from __future__ import annotations
@@ -156,6 +157,7 @@ def summarise(
     threshold: float,
     seed: int,
     *,
+    blocks: ArrayLike | None = None,
     count: int = RESAMPLES,
 ) -> Summary:
     """Return the performance of scores in [0, 1] at a threshold fixed beforehand.
@@ -168,6 +170,8 @@ def summarise(
         At or above it a study is called positive.
     seed, count
         Of the bootstrap.
+    blocks
+        (n,): which studies are not independent; None: those of a patient.
 
     Raises
     ------
@@ -175,13 +179,13 @@ def summarise(
         Unless both classes are there.
     """
     positive, scores, patients = both_classes(labels), np.asarray(scores, float), np.asarray(patients)
-    called = scores >= threshold
+    called, units = scores >= threshold, patients if blocks is None else np.asarray(blocks)
 
     def share(right: np.ndarray, among: np.ndarray) -> Estimate:
-        return share_estimate(right, among, patients, positive, seed, count)
+        return share_estimate(right, among, units)
 
     def resampled(statistic: Statistic, times: int) -> Estimate:
-        return bootstrap_estimate(statistic, positive, scores, patients, seed, count=times, stratified=False)
+        return bootstrap_estimate(statistic, positive, scores, units, seed, count=times, stratified=False)
 
     return Summary(
         studies=len(scores),
@@ -192,7 +196,7 @@ def summarise(
         false_positives=int((called & ~positive).sum()),
         true_negatives=int((~called & ~positive).sum()),
         false_negatives=int((~called & positive).sum()),
-        auc=auc_estimate(positive, scores, patients, seed, count),
+        auc=auc_estimate(positive, scores, units),
         sensitivity=share(called, positive),
         specificity=share(~called, ~positive),
         ppv=share(positive, called),

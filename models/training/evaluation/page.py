@@ -11,7 +11,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from models.outcome import UNCONTROLLED
 from models.training.evaluation.cautions import cautions
 from models.training.evaluation.evaluated import Evaluation
-from models.training.evaluation.figures import BASES, counts_text, estimate_text, measure_rows, repeatability_rows
+from models.training.evaluation.figures import (
+    BASES,
+    counts_text,
+    estimate_text,
+    looks_text,
+    measure_rows,
+    repeatability_rows,
+    subgroup_rows,
+)
 
 _TEMPLATES: Final = Environment(
     loader=PackageLoader("models.training.evaluation", "."), autoescape=True, undefined=StrictUndefined,
@@ -41,6 +49,8 @@ def evaluation_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
         counts=counts_text(evaluation.ensemble),
         basis=BASES[evaluation.basis],
         summaries=summaries,
+        looks=looks_text(evaluation.looks),
+        subgroups=subgroup_rows(evaluation),
         measures=measure_rows(summaries.values()),
         estimate=estimate_text,
         outcome=UNCONTROLLED,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.contrast import Contrast
+from models.training.blocks import independent_blocks
 from models.training.cohort import Case
 
 
@@ -21,10 +22,13 @@ class Predictions:
         Labelled studies.
     scores
         float64 (n,) in [0, 1] for each contrast, in the order of `cases`.
+    folds
+        int (n,): which fold the network of each case had left out; None where the same networks scored all.
     """
 
     cases: tuple[Case, ...]
     scores: dict[Contrast, np.ndarray]
+    folds: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -35,6 +39,17 @@ class Predictions:
     def patients(self) -> np.ndarray:
         """Return the patients' pseudonyms, str (n,)."""
         return np.array([case.patient for case in self.cases], str)
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """Return which cases are not independent, int (n,): those linked by patients or groups."""
+        return independent_blocks(self.cases)
+
+    @property
+    def strata(self) -> tuple[np.ndarray, ...]:
+        """Return the rows whose scores have a common scale, int: those of a fold, or all."""
+        folds = np.zeros(len(self.cases), int) if self.folds is None else self.folds
+        return tuple(np.flatnonzero(folds == fold) for fold in np.unique(folds))
 
     def ensemble(self, weights: Mapping[Contrast, float]) -> np.ndarray:
         """Return the weighted sums of the scores, float64 (n,), at most 1; weights are never renormalised.

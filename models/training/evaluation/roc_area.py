@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
-from models.training.evaluation.intervals import Estimate, bootstrap_interval
+from models.training.evaluation.intervals import Estimate, block_quantile, block_variance
 
 _CLASS_MIN: Final = 2
 """A variance needs two studies."""
@@ -141,37 +142,118 @@ def newcombe_interval(area: float, events: int, others: int, level: float = 0.95
     return low, high
 
 
-def auc_estimate(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, seed: int, count: int) -> Estimate:
-    """Return the AUC with the interval that fits the data; the method says which.
+def area_influence(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
+    """Return by how much each study moves the area, float64 (n,); they sum to 0.
 
     Parameters
     ----------
-    labels, scores, patients
-        (n,) label (0 or 1), score and patient of each study.
-    seed, count
-        Of the bootstrap.
-
-    Returns
-    -------
-    Estimate
-        DeLong's interval for one study per patient, a bootstrap by patient for several, Newcombe's where neither
-        holds.
+    labels
+        (n,), 0 or 1.
+    scores
+        (n,), of any scale.
 
     Raises
     ------
     ValueError
         Unless both classes are there.
     """
-    area, patients = auc(labels, scores), np.asarray(patients)
-    single = len(np.unique(patients)) == len(patients)
-    if single and delong_variance(labels, scores) > 0:
-        return Estimate(area, *delong_interval(labels, scores), "DeLong on the logit scale")
-    found = None if single else bootstrap_interval(auc, labels, scores, patients, seed, count=count)
-    if found and found[0] < found[1]:
-        return Estimate(area, *found, "bootstrap by patient")
-    events = len(np.unique(patients[both_classes(labels)]))
-    others = max(1, len(np.unique(patients)) - events)
+    positive, scores = both_classes(labels), np.asarray(scores, float)
+    ranks, events, others = rankdata(scores), int(positive.sum()), int((~positive).sum())
+    area, moved = auc(positive, scores), np.empty(len(scores))
+    moved[positive] = ((ranks[positive] - rankdata(scores[positive])) / others - area) / events
+    moved[~positive] = (1 - (ranks[~positive] - rankdata(scores[~positive])) / events - area) / others
+    return moved
+
+
+def auc_estimate(
+    labels: ArrayLike, scores: ArrayLike, blocks: ArrayLike, strata: Sequence[np.ndarray] | None = None
+) -> Estimate:
+    """Return the AUC with the interval that fits the data; the method says which.
+
+    Parameters
+    ----------
+    labels, scores, blocks
+        (n,) label (0 or 1), score and block of each study; those of a patient, or of a group, are one block.
+    strata
+        Rows whose scores have a common scale, each of both classes: pairs are counted within them alone. None: all.
+
+    Returns
+    -------
+    Estimate
+        DeLong's interval for independent studies; for blocks Obuchowski's variance (Biometrics 1997;53:567) on the
+        logit scale with Student's quantile; Newcombe's where all pairs agree, with a block of either class for a
+        study. A single block determines none.
+
+    Raises
+    ------
+    ValueError
+        Unless both classes are there.
+    """
+    positive, scores, blocks = both_classes(labels), np.asarray(scores, float), np.asarray(blocks)
+    parts = [np.arange(len(scores))] if strata is None else list(strata)
+    areas = [auc(positive[rows], scores[rows]) for rows in parts]
+    pairs = [int(positive[rows].sum()) * int((~positive[rows]).sum()) for rows in parts]
+    area = areas[0] if len(parts) == 1 else float(np.average(areas, weights=pairs))
+    single = len(np.unique(blocks)) == len(blocks)
+    if single and len(parts) == 1 and delong_variance(positive, scores) > 0:
+        return Estimate(area, *delong_interval(positive, scores), "DeLong on the logit scale")
+    moved = np.zeros(len(scores))
+    for rows, share in zip(parts, np.array(pairs) / sum(pairs), strict=True):
+        moved[rows] = share * area_influence(positive[rows], scores[rows])
+    return _by_blocks(area, block_variance(moved, blocks), positive, blocks)
+
+
+def _by_blocks(area: float, variance: float, positive: np.ndarray, blocks: np.ndarray) -> Estimate:
+    if variance > 0 and _EDGE < area < 1 - _EDGE:
+        half = block_quantile(blocks) * math.sqrt(variance) / (area * (1 - area))
+        bounds = float(expit(logit(area) - half)), float(expit(logit(area) + half))
+        return Estimate(area, *bounds, "Obuchowski over blocks, on the logit scale")
+    if math.isnan(variance):
+        return Estimate(area)
+    events, others = (len(np.unique(blocks[rows])) for rows in (positive, ~positive))
     return Estimate(area, *newcombe_interval(area, events, others), "Newcombe's score interval")
+
+
+def gain_estimate(labels: ArrayLike, scores: ArrayLike, others: ArrayLike, blocks: ArrayLike) -> Estimate:
+    """Return by how much the AUC of some scores is greater than that of others, paired by study.
+
+    Parameters
+    ----------
+    labels, blocks
+        (n,) label (0 or 1) and block of each study.
+    scores, others
+        (n,), of any scale.
+
+    Returns
+    -------
+    Estimate
+        Without bounds where the gain cannot vary: equal scores, or scores that order all studies alike.
+
+    Raises
+    ------
+    ValueError
+        Unless both classes are there.
+    """
+    blocks, gain = np.asarray(blocks), auc(labels, scores) - auc(labels, others)
+    variance = block_variance(area_influence(labels, scores) - area_influence(labels, others), blocks)
+    if not variance > _EDGE**2:
+        return Estimate(gain)
+    half = block_quantile(blocks) * math.sqrt(variance)
+    return Estimate(gain, max(-1.0, gain - half), min(1.0, gain + half), "by blocks, paired")
+
+
+def least_noticed_area(events: int, others: int, level: float = 0.95) -> float:
+    """Return the AUC whose interval excludes 0.5 in half of the tests: what lies below it would mostly go unseen.
+
+    Parameters
+    ----------
+    events, others
+        Independent studies of either class.
+    level
+        Of the interval, Newcombe's.
+    """
+    z, spread = float(norm.ppf((1 + level) / 2)), (events + others) / 2 - 1
+    return min(1.0, 0.5 + z * math.sqrt(0.25 * (1 + 2 * spread / 3) / (events * others)))
 
 
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:

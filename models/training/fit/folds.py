@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from models.bundle import ModelError
+from models.training.blocks import independent_blocks
 from models.training.cohort import Case
 
 OUTCOMES: Final = (0, 1)
@@ -81,7 +80,7 @@ def split(cases: Sequence[Case], *, test_share: float, folds: int, seed: int) ->
 
 def _partition(cases: tuple[Case, ...], parts: int, seed: int, purpose: str) -> tuple[tuple[Case, ...], ...]:
     """Return the first of several drawn partitions in which every part has both labels."""
-    blocks, labels = _blocks(cases), np.array([case.label for case in cases])
+    blocks, labels = independent_blocks(cases), np.array([case.label for case in cases])
     if min(len(set(blocks[labels == label])) for label in OUTCOMES) >= parts:
         for attempt in range(_PARTITIONS_TRIED):
             drawn = np.random.SeedSequence([seed, parts, attempt]).generate_state(1)[0]
@@ -94,18 +93,3 @@ def _partition(cases: tuple[Case, ...], parts: int, seed: int, purpose: str) -> 
         f"{len(cases)} cases in {len(set(blocks))} independent groups do not suffice for {purpose} with both outcomes "
         "in every part: use fewer folds or a larger cohort.",
     )
-
-
-def _blocks(cases: tuple[Case, ...]) -> np.ndarray:
-    """Return which cases must stay together, int (n,): those linked by patients or groups, directly or by others."""
-    linked = [_numbered(cases, lambda case: case.patient), _numbered(cases, lambda case: case.group or case.patient)]
-    rows = np.tile(np.arange(len(cases)), 2)
-    nodes = np.concatenate([linked[0], linked[1] + linked[0].max() + 1]) + len(cases)
-    size = int(nodes.max()) + 1
-    graph = coo_array((np.ones(len(rows)), (rows, nodes)), shape=(size, size))
-    blocks: np.ndarray = connected_components(graph, directed=False)[1][: len(cases)]
-    return blocks
-
-
-def _numbered(cases: tuple[Case, ...], key: Callable[[Case], str]) -> np.ndarray:
-    return np.unique([key(case) for case in cases], return_inverse=True)[1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ from models.training.cohort import Case, Cohort
 from models.training.fit.checkpoint import Progress, load_progress, save_network, save_progress
 from models.training.fit.job_result import Ended, JobResult, finished, write_result
 from models.training.fit.recipe import Recipe
-from models.training.fit.samples import Batch, Samples
+from models.training.fit.samples import Batch, Samples, divided
 from models.training.fit.training_log import Epoch, write_log
 from models.wae_net import load_network
 from models.whole_files import drop_unfinished, make_folder
@@ -59,6 +60,9 @@ class Job:
         Cases that train, and cases of the fold left out; the latter are empty where none is.
     epochs
         At most so many.
+    steps
+        Exactly so many, in the last epoch over a part of the samples; None: all of the epochs, unless the losses end
+        them before.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Job:
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
     epochs: int
+    steps: int | None = None
 
     @property
     def group(self) -> str:
@@ -156,9 +161,11 @@ class _Training:
     @property
     def ended(self) -> Ended | None:
         """What ended the training; None while it goes on."""
-        threshold, patience = self.recipe.loss_threshold, self.recipe.patience
+        if self.job.steps is not None:
+            return Ended.EPOCHS if self.epoch >= self.job.epochs else None
+        threshold, patience = self.recipe.network_loss, self.recipe.patience
         if self.history and threshold is not None and self.history[-1].training_loss <= threshold:
-            return Ended.LOSS_THRESHOLD
+            return Ended.NETWORK_LOSS
         if self.history and patience is not None and self.epoch - self.kept_epoch >= patience:
             return Ended.PATIENCE
         return Ended.EPOCHS if self.epoch >= self.job.epochs else None
@@ -170,7 +177,9 @@ class _Training:
         drawn = np.random.default_rng([self.recipe.seed, self.job.fold, _index(self.job), number])
         torch.manual_seed(int(drawn.integers(2**63)))
         samples = self._samples(self.job.training, number, self.recipe.copies)
-        loss = self._descend(samples.batches(drawn.permutation(len(samples)), self._workers))
+        done = number * steps_of(self.job, self.recipe)
+        batches = samples.batches(drawn.permutation(len(samples)), self._workers)
+        loss = self._descend(islice(batches, None if self.job.steps is None else self.job.steps - done))
         self.history.append(Epoch(number + 1, loss, None, None, 0.0))
         validation_loss, auc = self._judge() if self.ended or self._due(number) else (None, None)
         self.history[-1] = Epoch(number + 1, loss, validation_loss, auc, time.monotonic() - began)
@@ -291,6 +300,18 @@ class _Training:
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
 
+def steps_of(job: Job, recipe: Recipe) -> int:
+    """Return how many steps an epoch has.
+
+    Parameters
+    ----------
+    job, recipe
+        What is trained, and how.
+    """
+    samples = len(job.training) * len(job.contrasts) * recipe.copies
+    return len(divided(np.arange(samples), recipe.batch))
+
+
 def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     """Return the type that passes are computed in besides float32; None for float32 alone.
 
@@ -335,6 +356,7 @@ def _finish(training: _Training, folder: Path) -> None:
     # The scores are those of the weights that the bundle will hold, after rounding.
     stored = load_network(folder / NETWORK, recipe.first_block_stride).to(training.device)
     assert training.ended is not None
-    result = JobResult(training.kept_epoch, training.ended, tuple(training.history), training.scores(stored))
+    steps = training.job.steps or training.kept_epoch * steps_of(training.job, recipe)
+    result = JobResult(training.kept_epoch, training.ended, tuple(training.history), training.scores(stored), steps)
     write_result(folder, result)
     (folder / CHECKPOINT).unlink(missing_ok=True)

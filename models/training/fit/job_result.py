@@ -20,7 +20,7 @@ class Ended(StrEnum):
     """What ends the training of a network: all epochs done, a loss small enough, or no progress for too long."""
 
     EPOCHS = "epochs"
-    LOSS_THRESHOLD = "loss_threshold"
+    NETWORK_LOSS = "network_loss"
     PATIENCE = "patience"
 
 
@@ -36,6 +36,8 @@ class JobResult:
         What ended the training.
     history
         Every epoch; read from a file, they do not state their seconds.
+    steps
+        Of the optimiser that the weights were trained for.
     scores
         In [0, 1], of the fold left out: for each contrast by the names of the cases.
     """
@@ -44,6 +46,7 @@ class JobResult:
     ended: Ended
     history: tuple[Epoch, ...]
     scores: Mapping[Contrast, Mapping[str, float]]
+    steps: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON values; they depend on the seed alone."""
@@ -52,7 +55,7 @@ class JobResult:
     def training_json(self) -> dict[str, Any]:
         """Return what a bundle states of the training, as JSON values: all but the scores."""
         history = [epoch.as_json() for epoch in self.history]
-        return {"epochs": self.epochs, "ended": self.ended, "history": history}
+        return {"epochs": self.epochs, "steps": self.steps, "ended": self.ended, "history": history}
 
 
 def finished(folder: Path) -> bool:
@@ -77,7 +80,7 @@ def read_result(folder: Path) -> JobResult:
     content = json.loads((folder / RESULT).read_text("utf-8"))
     history = tuple(Epoch(**epoch) for epoch in content["history"])
     scores = {Contrast(name): found for name, found in content["scores"].items()}
-    return JobResult(content["epochs"], Ended(content["ended"]), history, scores)
+    return JobResult(content["epochs"], Ended(content["ended"]), history, scores, content["steps"])
 
 
 def write_result(folder: Path, result: JobResult) -> None:

@@ -23,8 +23,11 @@ TEST_SHARE_MAX: Final = 0.5
 """Beyond it more patients would test than train."""
 # What is only decided once the networks are trained; it may change without training again.
 _AFTERWARDS: Final = frozenset(
-    {"calibrate", "features_action", "members", "name", "reproduce_patent_selection", "two_sequences", "version"}
-)
+    {
+        "calibrate", "features_action", "loss_threshold", "members", "name", "reproduce_patent_selection",
+        "two_sequences", "version",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Recipe:
         One network for all sequences ([0065]) instead of one for each.
     members
         ``folds``: the bundle holds the network of every fold and averages them; ``refit``: one network, trained anew
-        on all development patients for the median of the folds' epochs.
+        on all development patients for the median of the folds' steps.
     start
         Weights to begin with, as `models.inflate` writes them; None: random.
     augmentation
@@ -61,8 +64,11 @@ class Recipe:
     copies
         Samples of each image in an epoch: the original, and copies that each had one of the augmentations. Four are
         the patent's.
+    network_loss
+        Training of a network ends once its mean loss of an epoch is at most this; None: never. The last networks,
+        trained on all, then take as many steps as the others did, whatever their loss.
     loss_threshold
-        Training ends once the mean loss of an epoch is at most this (claim 7); None: never.
+        Of the ensemble (claim 7): the record says whether its log-loss is at most this. It ends nothing.
     patience
         Training ends after so many epochs without a smaller loss on the fold left out, and the best epoch is kept;
         None: all epochs, and the last is kept.
@@ -74,8 +80,8 @@ class Recipe:
     calibrate
         Fit a calibration of the score on out-of-fold scores.
     two_sequences
-        Also weigh every pair of sequences, for studies that lack the third; those that tell the test patients apart no
-        better than by chance are dropped.
+        Also weigh every pair of sequences, for studies that lack the third; those that tell development patients
+        apart no better than by chance are dropped.
     reproduce_patent_selection
         Choose the weights on the test patients, as [0085] does it; the test result is optimistic then.
     shuffle_labels
@@ -105,6 +111,7 @@ class Recipe:
     placement: bool = True
     mr: bool = False
     copies: int = 4
+    network_loss: float | None = None
     loss_threshold: float | None = None
     patience: int | None = None
     mixed_precision: Literal["auto", "on", "off"] = "auto"
@@ -140,7 +147,7 @@ class Recipe:
                 yield f"{name} is {getattr(self, name)}, and {lowest} is the least"
         if self.folds > MEMBERS_MAX:
             yield f"folds is {self.folds}, and {MEMBERS_MAX} is the most"
-        for name in ("learning_rate", "loss_threshold"):
+        for name in ("learning_rate", "network_loss", "loss_threshold"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 yield f"{name} is {value}, and must be above 0"
