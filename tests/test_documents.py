@@ -51,6 +51,7 @@ from dicom_node.watch.metrics import METRICS
 from dicom_node.web.probes import PROBES
 from models.contrast import Contrast
 from models.training.cohort import INCLUDED
+from models.training.evaluation.simulated_coverage import coverage_rows
 from models.training.fit.recipe import Recipe
 from pipeline.cohort import labels
 from pipeline.cohort.build import FULL, SMALL
@@ -375,6 +376,10 @@ def test_the_table_of_the_patent_says_the_defaults_of_a_training():
     assert not recipe.reproduce_patent_selection
     assert "out-of-fold" in said["[0085]"]
     assert {"[0056]", "[0057]", "[0061]", "[0065]", "[0068]", "[0078]", "[0081]", "[0085]", "claim 7"} <= set(said)
+
+
+def test_the_simulated_coverage_is_that_of_the_card():
+    assert [list(row.values()) for row in table(TRAINING, "design", "AUC", "sensitivity")] == coverage_rows()
 
 
 def test_the_table_of_labels_is_documented():

@@ -122,6 +122,9 @@ def train(
     repeatability: Annotated[
         bool, typer.Option(help="Score perturbed copies of test heads too, which takes minutes.")
     ] = True,
+    controls: Annotated[
+        str, typer.Option(help="A sentence for the card on what exchanged labels reached on this cohort.")
+    ] = "",
     options: TrainingOptions,
 ) -> None:
     """Train a bundle on a cohort; the defaults are those of CN114170162A where it says them."""
@@ -137,7 +140,7 @@ def train(
         from pipeline.repeatability import of_cohort
 
         bound_threads()
-        bundle = run_training(opened, out, recipe, tell, of_cohort(opened) if repeatability else None)
+        bundle = run_training(opened, out, recipe, tell, of_cohort(opened) if repeatability else None, controls)
     if first_process():
         print_line(f"Wrote {bundle}. Test it with `dicom-node evaluate {bundle} {cohort}`.")
 
@@ -210,7 +213,7 @@ def tensors_of(grid: GridName | None, bundle: str | None) -> Tensors:
 
 def _print_evaluation(evaluation: Evaluation, out: Path) -> None:
     from models.training.evaluation.cautions import cautions
-    from models.training.evaluation.figures import counts_text, estimate_text
+    from models.training.evaluation.figures import counts_text, estimate_text, looks_text, subgroup_rows
 
     print_lines(caution.sentence for caution in cautions(evaluation))
     rows: list[tuple[str, Summary]] = [("ensemble", evaluation.ensemble), *evaluation.sequences.items()]
@@ -224,6 +227,9 @@ def _print_evaluation(evaluation: Evaluation, out: Path) -> None:
     if evaluation.repeatability:
         found = evaluation.repeatability.stated
         print_line(f"Repeatability: SD {found.sd:.3f}, largest difference {found.largest:.3f} ({found.heads} heads)")
+    if subgroups := subgroup_rows(evaluation):
+        print_table(("subgroup", "studies", "with the event", "AUC"), subgroups)
+    print_line(looks_text(evaluation.looks))
     print_line(f"Equal weights: AUC {estimate_text(evaluation.equal_weights_auc)}")
     print_line(f"{out / 'evaluation.html'} has the rest.")
 

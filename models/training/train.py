@@ -44,7 +44,12 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _NEVER = -1, -3, 2**31 - 1
 
 
 def train(
-    cohort: Cohort, out: Path, recipe: Recipe, tell: Callable[[str], None], variants: Variants | None = None
+    cohort: Cohort,
+    out: Path,
+    recipe: Recipe,
+    tell: Callable[[str], None],
+    variants: Variants | None = None,
+    controls: str = "",
 ) -> Path:
     """Train, or go on training, and write a bundle; what is unfinished lies in ``<out>.work``.
 
@@ -60,6 +65,8 @@ def train(
         Takes a line about the progress.
     variants
         Perturbs the images of a case, to measure repeatability; None: the bundle states none.
+    controls
+        A sentence for record and card on what exchanged labels reached on this cohort.
 
     Returns
     -------
@@ -94,7 +101,7 @@ def train(
     if _rank() != 0:
         return out
     _await([*fold_jobs, *member_jobs], work, tell)
-    trained = Trained(cohort, parts, recipe, tuple(fold_jobs), tuple(member_jobs), work)
+    trained = Trained(cohort, parts, recipe, tuple(fold_jobs), tuple(member_jobs), work, controls)
     return assemble(trained, out, device, tell, variants)
 
 

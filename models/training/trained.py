@@ -26,6 +26,8 @@ class Trained:
         Whose networks the bundle holds.
     work
         Folder with a folder of each job's name.
+    controls
+        A sentence on what exchanged labels reached on this cohort; empty where no control was made.
     """
 
     cohort: Cohort
@@ -34,6 +36,7 @@ class Trained:
     fold_jobs: tuple[Job, ...]
     member_jobs: tuple[Job, ...]
     work: Path
+    controls: str = ""
 
     @property
     def jobs(self) -> tuple[Job, ...]:

@@ -108,7 +108,8 @@ def _resliced(file: Path, shift: tuple[float, float, float], folder: Path) -> Pa
 
 def resliced(ensemble: WaeNet, grid, out: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Return SD and largest difference of the scores of each real head over its grids, by sequence and ensemble."""
-    metadata, extractors = ensemble.bundle.metadata, []
+    metadata = ensemble.bundle.metadata
+    extractors: list[BrainExtractor] = []
     table = {}
     for head, studies in resliced_studies(out):
         heads = [prepared(study, out, extractors) for study in studies]

@@ -14,11 +14,14 @@ expected. It says nothing about patients.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +34,7 @@ from models.contrast import Contrast
 from models.training.cohort import open_cohort
 from models.wae_net import WaeNet
 from tests.benchmarks.experiment import runs
-from tests.benchmarks.experiment.runs import HEAD_S, MADE_S, PROCESSES, TENSORS_S, Run
+from tests.benchmarks.experiment.runs import HEAD_S, MADE_S, PROCESSES, PYTHON, TENSORS_S, Run
 from tests.benchmarks.experiment.stages import Stage, Tell, carry_out, plan
 from tests.benchmarks.experiment.tables import tables
 from tests.support.services import DATA
@@ -54,7 +57,7 @@ class Sizes:
     coverage_runs: int = 2000
 
 
-QUICK = Sizes(patients=16, drawn_heads=0, epochs=1, heads=1, permutations=20, coverage_runs=50)
+QUICK = Sizes(patients=24, drawn_heads=0, epochs=1, heads=1, permutations=20, coverage_runs=50)
 
 
 def trainings(sizes: Sizes) -> tuple[Run, ...]:
@@ -64,7 +67,7 @@ def trainings(sizes: Sizes) -> tuple[Run, ...]:
     return (
         full,
         replace(full, name="shuffled", options=(*full.options, "--shuffle-labels", *once)),
-        replace(full, name="flair-only", signal="FLAIR", patients=max(16, sizes.patients // 2), options=once),
+        replace(full, name="flair-only", signal="FLAIR", patients=max(24, sizes.patients // 2), options=once),
     )
 
 
@@ -106,7 +109,7 @@ def measure(out: Path, name: str, command: list[str], tell: Tell) -> None:
         return
     module, *arguments = command
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments, "--json"],
+        [*PYTHON, "-m", f"tests.benchmarks.{module}", *arguments, "--json"],
         stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     try:
@@ -193,6 +196,17 @@ def claim(out: Path, choices: dict[str, Any]) -> None:
     file.write_text(said, "utf-8")
 
 
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep every other call out of the folder until this one ends, in whatever way."""
+    with (out / "experiment.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SystemExit(f"another call is at work in {out}") from None
+        yield
+
+
 def _read(out: Path, name: str) -> Any:
     return json.loads((out / f"{name}.json").read_text("utf-8"))
 
@@ -221,7 +235,8 @@ def main() -> None:
         print("\n".join(plan(known)))
         return
     claim(out, asdict(sizes) | {"seed": arguments.seed})
-    carry_out(known, lambda line: print(line, file=sys.stderr, flush=True))
+    with alone(out):
+        carry_out(known, lambda line: print(line, file=sys.stderr, flush=True))
     print((out / "tables.md").read_text("utf-8"))
     met = all(json.loads((out / "results.json").read_text("utf-8"))["verdicts"].values())
     sys.exit(0 if met or arguments.quick else 1)

@@ -18,7 +18,7 @@ from models.training.bundling.feature_limits import FeatureCounts
 from models.training.bundling.training_record import DroppedPair, TrainingRecord
 from models.training.cohort import INCLUDED, Case, Cohort, CohortDescription
 from models.training.evaluation.evaluate import judge
-from models.training.evaluation.evaluated import Evaluation
+from models.training.evaluation.evaluated import Evaluation, Subgroup
 from models.training.evaluation.held_out import Basis, EvaluationSet
 from models.training.evaluation.predictions import Predictions
 from models.training.fit.recipe import Recipe
@@ -200,10 +200,25 @@ def test_every_row_of_a_table_has_its_columns(training, evaluation):
 
 
 def test_items_stand_in_their_order(training):
-    items = re.findall(r"^\| (\d+|CLAIM)", model_card(metadata(), training, None), re.MULTILINE)
+    asked = model_card(metadata(), training, None).partition("## What TRIPOD+AI and CLAIM ask")[2]
+    items = re.findall(r"^\| (\d+|CLAIM)", asked, re.MULTILINE)
     numbers = [int(item) for item in items if item != "CLAIM"]
     assert numbers == sorted(numbers)
     assert set(items[len(numbers) :]) == {"CLAIM"}
+
+
+def test_controls_looks_subgroups_and_coverage_are_in_the_card(training, evaluation):
+    area = evaluation.ensemble.auc
+    said = replace(evaluation, looks=3, subgroups={"motion": Subgroup(4, 2, area)})
+    card = model_card(metadata(), replace(training, controls="No sign of a leak", test_looks=3), said)
+    assert cell(card, "Controls with exchanged labels") == "No sign of a leak"
+    assert cell(card, "Looks at the test patients").startswith("3: ")
+    assert "Look number 3 at these patients: 2 other bundles were judged" in card
+    assert f"| motion | 4 | 2 | {area.value:.3f} (" in card
+    assert cell(card, "Fairness").startswith("AUC by subgroup under Performance (motion)")
+    assert "| 60 patients of 3 groups | 95.4 % | 99.6 % |" in card
+    plain = model_card(metadata(), training, None)
+    assert cell(plain, "Controls with exchanged labels") == cell(plain, "Looks at the test patients") == "not stated"
 
 
 def test_the_start_is_named_without_its_folder(training, tmp_path: Path):

@@ -239,6 +239,7 @@ def _record(trained: Trained, choice: Choice, pairs: Pairs) -> TrainingRecord:
         weight_search=WeightSearch(_chosen_on(trained.recipe), choice),
         software=software(),
         two_sequences_dropped=pairs.dropped,
+        controls=trained.controls,
     )
 
 

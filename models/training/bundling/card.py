@@ -27,6 +27,7 @@ from models.training.evaluation.figures import (
     subgroup_rows,
 )
 from models.training.evaluation.held_out import Basis
+from models.training.evaluation.simulated_coverage import DRAWS, coverage_rows
 
 OUTCOME: Final = f"Label 1: {UNCONTROLLED}; label 0: {CONTROLLED}. {NOT_ILAE}"
 _CLAIM_ALONE: Final = 100
@@ -51,6 +52,8 @@ def model_card(metadata: Metadata, training: TrainingRecord, evaluation: Evaluat
         _plain(metadata.intended_use),
         "## Performance",
         *_performance(metadata, evaluation),
+        f"## How often intervals hold the truth, in {DRAWS} simulations",
+        _table(("Design", "AUC", "Sensitivity"), coverage_rows()),
         "## What TRIPOD+AI and CLAIM ask",
         "Items are those of TRIPOD+AI; those of CLAIM without a counterpart there bear its name.",
         _table(("Item", "Subject", "This model"), rows),

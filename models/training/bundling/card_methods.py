@@ -60,6 +60,7 @@ def methods(metadata: Metadata, training: TrainingRecord) -> Iterator[Row]:
     yield "12c", "Choice of the ensemble's weights", _weights(metadata)
     yield "12c", "Cross-validation", training.cross_validation.sentence() if training.cross_validation else NOT_STATED
     yield "12c", "Looks at the test patients", _looks(training.test_looks)
+    yield "12d", "Controls with exchanged labels", training.controls or NOT_STATED
     yield "12c", "Claim 7: log-loss of the ensemble against the loss threshold", _claim_7(training)
     yield "12c", "What was fixed on which scores", _fixed_on(metadata, training.recipe, training.cross_validation)
     yield "12c", "Limits of the feature space", _feature_space(metadata, training.feature_space)

@@ -74,6 +74,8 @@ class TrainingRecord:
         What the folds found.
     two_sequences_dropped
         The pairs that a node must not score by, by name.
+    controls
+        A sentence on what exchanged labels reached; empty where no control was made.
     test_looks
         How many bundles were judged on any of the test cases, this one included.
     """
@@ -88,6 +90,7 @@ class TrainingRecord:
     feature_space: FeatureCounts | None = None
     two_sequences_dropped: Mapping[str, DroppedPair] | None = None
     cross_validation: CrossValidation | None = None
+    controls: str = ""
     test_looks: int | None = None
 
     @property
@@ -108,6 +111,7 @@ class TrainingRecord:
             "software": self.software,
             "feature_space": self.feature_space and asdict(self.feature_space),
             "two_sequences_dropped": self._dropped_json(),
+            "controls": self.controls or None,
             "test_looks": self.test_looks,
             "cross_validation": self.cross_validation and asdict(self.cross_validation),
         }

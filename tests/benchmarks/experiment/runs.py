@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from models.training.cohort import open_cohort
@@ -27,6 +28,9 @@ SAMPLE_S, SETTLED_S, READING_S = 0.35, 0.09, 0.03
 """Seconds of one core for a training step's image with its placement, an image for batch normalisation, a reading."""
 MADE_S, TENSORS_S, HEAD_S = 1.2, 6.0, 16.0
 """Seconds of one core for a patient's studies, its masks and tensors, and the perturbed copies of one head."""
+PYTHON = (*("setpriv", "--pdeathsig", "KILL", "--") * bool(which("setpriv")), sys.executable, "-P")
+"""A process that ends with the experiment, however that ends: no second call meets the processes of the first."""
+NODE = (*PYTHON, "-m", "dicom_node")
 _POLL_S, _TOLD_EVERY_S = 1.0, 60.0
 
 
@@ -85,15 +89,18 @@ def build(run: Run, out: Path) -> None:
         dicom_node(["cohort", "build", "--labels", f"{labels}", "--out", f"{cohort}", *choice])
 
 
-def train(run: Run, out: Path, seed: int, tell: Tell) -> None:
+def train(run: Run, out: Path, seed: int, tell: Tell, processes: int = PROCESSES) -> None:
     """Train in several processes, as torchrun would on several GPUs; what was cut off goes on."""
     bundle = out / run.name
     if bundle.exists():
         return
     recipe = ["--epochs", f"{run.epochs}", *RECIPE, "--seed", f"{seed}", "--averaged", f"{AVERAGED}", *run.options]
+    control = out / "permutations.json"
+    if control.exists():
+        recipe += ["--controls", json.loads(control.read_text("utf-8"))["permutations"]["sentence"]]
     arguments = ["train", f"{out / f'cohort-{run.cohort}'}", "--out", f"{bundle}", "--name", run.name, *recipe]
     networks = 3 * (FOLDS + run.refit)
-    _together([arguments] * PROCESSES, lambda: tell(f"{epochs_done(bundle)} epochs of at most {networks * run.epochs}"))
+    _together([arguments] * processes, lambda: tell(f"{epochs_done(bundle)} epochs of at most {networks * run.epochs}"))
 
 
 def epochs_done(bundle: Path) -> int:
@@ -139,14 +146,14 @@ def split(training: dict[str, Any], cohort: Path) -> dict[str, Any]:
 
 def dicom_node(arguments: list[str]) -> None:
     """Run a verb; the experiment ends with it if it fails."""
-    subprocess.run([sys.executable, "-P", "-m", "dicom_node", *arguments], check=True, stdout=sys.stderr)
+    subprocess.run([*NODE, *arguments], check=True, stdout=sys.stderr)
 
 
 def _together(commands: list[list[str]], tell: Callable[[], None]) -> None:
     """Run verbs side by side, each with one thread and a rank of its own."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "dicom_node", *arguments],
+            [*NODE, *arguments],
             env={**os.environ, "RANK": f"{rank}", "WORLD_SIZE": f"{len(commands)}", "OMP_NUM_THREADS": "1"},
             stdout=sys.stderr,
         )

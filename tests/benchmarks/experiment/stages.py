@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 Tell = Callable[[str], None]
 
@@ -41,11 +42,15 @@ def carry_out(stages: Iterable[Stage], tell: Tell, now: Callable[[], float] = ti
         Seconds from any start.
     """
     known, began = tuple(stages), now()
+
+    def told(head: str, line: str) -> None:
+        tell(f"{head}: {line}; {_minutes(now() - began)} gone")
+
     for number, stage in enumerate(known):
         left_s = sum(later.expected_s for later in known[number:])
         head = f"stage {number + 1} of {len(known)}, {stage.name}"
         tell(f"{head}: {_minutes(now() - began)} gone, about {_minutes(left_s)} left on two quiet cores")
-        stage.do(lambda line, head=head: tell(f"{head}: {line}; {_minutes(now() - began)} gone"))
+        stage.do(partial(told, head))
     tell(f"done after {_minutes(now() - began)}")
 
 
