@@ -267,6 +267,8 @@ def test_every_bundle_that_was_judged_on_a_patient_is_a_look(tmp_path: Path):
     assert count_look(few, cases[3:], "two") == 2
     assert count_look(few, cases[4:], "three") == 2
     assert count_look(shadow(few, tmp_path / "cohort" / "cohort.json", []), cases, "four") is None
+    (tmp_path / "cohort" / "looks" / "cut.json").write_text("[1")
+    assert count_look(few, cases, "five") is None
 
 
 def test_subgroups_are_reported_apart(trained: Bundle, cohort: Cohort):

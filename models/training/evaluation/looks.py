@@ -37,7 +37,7 @@ def judged_by(bundle: Bundle) -> str:
 
 
 def count_look(cohort: Cohort, cases: Iterable[Case], judged: str) -> int | None:
-    """Note a look at cases, and return how many there were at any of them; None where the folder cannot be written.
+    """Note a look at cases, and return how many there were at any of them; None where looks cannot be kept or read.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def count_look(cohort: Cohort, cases: Iterable[Case], judged: str) -> int | None
         make_folder(cohort.folder / LOOKS)
         write_json(cohort.folder / LOOKS / f"{digest}.json", {"judged": judged, "cases": names})
         return len({judged for judged, seen in _looks(cohort.folder / LOOKS) if seen & set(names)})
-    except OSError:
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -28,9 +28,9 @@ SAMPLE_S, SETTLED_S, READING_S = 0.35, 0.09, 0.03
 """Seconds of one core for a training step's image with its placement, an image for batch normalisation, a reading."""
 MADE_S, TENSORS_S, HEAD_S = 1.2, 6.0, 16.0
 """Seconds of one core for a patient's studies, its masks and tensors, and the perturbed copies of one head."""
-PYTHON = (*("setpriv", "--pdeathsig", "KILL", "--") * bool(which("setpriv")), sys.executable, "-P")
+PYTHON = (*("setpriv", "--pdeathsig", "KILL", "--") * bool(which("setpriv")), sys.executable)
 """A process that ends with the experiment, however that ends: no second call meets the processes of the first."""
-NODE = (*PYTHON, "-m", "dicom_node")
+NODE = (*PYTHON, "-P", "-m", "dicom_node")
 _POLL_S, _TOLD_EVERY_S = 1.0, 60.0
 
 
