@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
+from pipeline.mirrored import Likeness, mirror_likeness
 from pipeline.skull import skull_share
 
 _BLOCK_MM = 3.0
@@ -32,6 +33,8 @@ _SKULL_PERCENTILE = 25
 """Of the depths at the rim of a mask, the one that skull and scalp have: below the brain the head is deeper, and where
 it is cut it has no end."""
 
+_FEWEST_BLOCKS = 100
+"""Of a mask that has a shape."""
 _REGION_MM = 30.0
 """Edge of the cubes in which contrast is looked for: a brain shows several tissues in each."""
 _REGION_BLOCKS = 50
@@ -72,6 +75,10 @@ class MaskMeasures:
         everywhere. Noise has no neighbours, and bottles of one fluid are even, but for inserts here and there.
     skull_share
         Share of the directions upwards and to all sides in which skull and scalp lie around the mask.
+    roundness
+        Dice of the mask and the ellipsoid of the same volume moments: a brain is flat below, and ends in a stem.
+    likeness
+        Of the image inside the mask and its mirror images: a brain is alike left and right alone.
     """
 
     volume_ml: float
@@ -85,6 +92,8 @@ class MaskMeasures:
     symmetry: float
     contrast: float
     skull_share: float
+    roundness: float
+    likeness: Likeness
 
 
 def measure_mask(volume: sitk.Image, mask: sitk.Image, main_share: float) -> MaskMeasures:
@@ -122,6 +131,8 @@ def measure_mask(volume: sitk.Image, mask: sitk.Image, main_share: float) -> Mas
         symmetry=_symmetry(mask_zyx),
         contrast=_contrast(blocks, inside_zyx & head_zyx),
         skull_share=skull_share(volume, mask),
+        roundness=_roundness(inside_zyx, blocks.GetSpacing()[::-1]),
+        likeness=mirror_likeness(blocks, inside),
     )
 
 
@@ -189,6 +200,17 @@ def _symmetry(mask_zyx: NDArray[np.bool_]) -> float:
     there = (mirrored >= 0) & (mirrored < columns.size)
     shared = np.count_nonzero(mask_zyx[:, :, there] & mask_zyx[:, :, mirrored[there]])
     return shared / float(columns.sum())
+
+
+def _roundness(inside_zyx: NDArray[np.bool_], spacing_zyx_mm: tuple[float, ...]) -> float:
+    points = np.argwhere(inside_zyx) * spacing_zyx_mm
+    if len(points) < _FEWEST_BLOCKS:
+        return 0.0
+    everywhere = np.indices(inside_zyx.shape).reshape(inside_zyx.ndim, -1).T * spacing_zyx_mm - points.mean(axis=0)
+    distance = np.einsum("ij,jk,ik->i", everywhere, np.linalg.pinv(np.cov(points.T)), everywhere)
+    # A solid ellipsoid varies along each axis by a fifth of its radius squared.
+    ellipsoid = (distance <= inside_zyx.ndim + 2).reshape(inside_zyx.shape)
+    return 2 * np.count_nonzero(ellipsoid & inside_zyx) / float(ellipsoid.sum() + inside_zyx.sum())
 
 
 def _contrast(blocks: sitk.Image, inside_zyx: NDArray[np.bool_]) -> float:

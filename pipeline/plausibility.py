@@ -40,6 +40,16 @@ _ODD_HEAD_SHARES = 0.15, 0.65
 _ODD_SKULL_SHARE = 0.15
 """Nine real heads: 0.64 (voxels of 2 mm) to 0.98; made ones 0.49 to 1.0, children with a thin skull in thick T2W 0.18.
 Real heads whose skull was removed: 0.01 to 0.1."""
+_ODD_OTHER_LIKENESS = 0.85
+"""Nine real heads, turned by 25 degrees and with noise of a quarter too: 0.29 to 0.60; with a lesion of 113 ml on one
+side, drawn in: up to 0.64; half of the brain gone: 0.78 to 0.92. Made heads: up to 0.73. Coconuts: 0.83 and more; rods
+in a bottle: 0.87 to 0.98."""
+_ODD_SIDES_LIKENESS, _LITTLE_SKULL_SHARE = 0.5, 0.5
+"""One of the two may be low: real heads have 0.64 and more of both, with that lesion 0.47 and more likeness, made FLAIR
+of 60 tubers 0.24; made T2W of children 0.2 of the skull. Leaves, cubes, folded strands: 0.2 to 0.5, and 0.2 to 0.5."""
+_ROUND, _ODD_DIFFERENCE = 0.926, 0.25
+"""Real heads: 0.90 to 0.92, and 0.19 to 0.46; made ones: 0.87 to 0.924, and 0.04 to 0.5. Melons, coconuts and other
+fruit: 0.93 to 0.98, and up to 0.22."""
 
 _GROWTH_YEARS = (0.25, 2.0, 5.0, 15.0)
 _GIRLS_ML = (600.0, 1000.0, 1200.0, 1300.0)
@@ -82,6 +92,15 @@ class MaskFlag(StrEnum):
     LITTLE_OF_THE_HEAD = "little_of_the_head", "the mask is less than 15 % of what the images show"
     MUCH_OF_THE_HEAD = "much_of_the_head", "it is more than 65 %: little or no skull around it"
     NO_SKULL = "no_skull", "skull and scalp lie around less than 15 % of it: removed, not imaged, or no head"
+    ROUND = "round", "the mask is an ellipsoid, and inside it left and right are hardly more alike than other sides"
+    HALVES_DIFFER = (
+        "halves_differ",
+        "left and right are not alike inside, and little skull is seen around it: much is missing, or it is no head",
+    )
+    ALIKE_ALL_WAYS = (
+        "alike_all_ways",
+        "upside down or front to back it looks as it did: no brain does, unless half of it is missing",
+    )
     SMALL_FOR_AGE = "small_for_age", "the volume is unusual at the age in the header; without one, nothing is said"
     LARGE_FOR_AGE = "large_for_age", "the volume is unusual at the age in the header; without one, nothing is said"
     UNLIKE_OTHERS = "unlike_others", "shape or volume differs from those of the other two sequences"
@@ -114,6 +133,7 @@ def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[Mask
     _refuse_size(measures, age_years)
     _refuse_shape(measures)
     low_ml, high_ml = _usual_ml(age_years)
+    likeness = measures.likeness
     odd: Mapping[MaskFlag, bool] = {
         MaskFlag.FRAGMENTED: measures.main_share < _ODD_MAIN_SHARE,
         MaskFlag.TOUCHES_BORDER: measures.border_share > _ODD_BORDER_SHARE,
@@ -122,6 +142,9 @@ def doubts(measures: MaskMeasures, age_years: float | None = None) -> tuple[Mask
         MaskFlag.LITTLE_OF_THE_HEAD: measures.head_share < _ODD_HEAD_SHARES[0],
         MaskFlag.MUCH_OF_THE_HEAD: measures.head_share > _ODD_HEAD_SHARES[1],
         MaskFlag.NO_SKULL: measures.skull_share < _ODD_SKULL_SHARE,
+        MaskFlag.ROUND: measures.roundness > _ROUND and likeness.sides - likeness.other < _ODD_DIFFERENCE,
+        MaskFlag.HALVES_DIFFER: likeness.sides < _ODD_SIDES_LIKENESS and measures.skull_share < _LITTLE_SKULL_SHARE,
+        MaskFlag.ALIKE_ALL_WAYS: likeness.other > _ODD_OTHER_LIKENESS,
         MaskFlag.SMALL_FOR_AGE: measures.volume_ml < low_ml,
         MaskFlag.LARGE_FOR_AGE: measures.volume_ml > high_ml,
     }

@@ -31,10 +31,12 @@ class Drawn:
 
 
 def head(middle_xyz_mm=(0.0, 0.0, 0.0), brain_zyx: np.ndarray | None = None) -> sitk.Image:
-    """Return a round head of tissue in patches of 12 mm, with a dark skull around the brain."""
+    """Return a round head, its tissue in patches of 12 mm alike left and right, a dark skull around the brain."""
     brain_zyx = ball(65, middle_xyz_mm) if brain_zyx is None else brain_zyx
     skull_zyx = binary_dilation(brain_zyx, np.ones((3, 3, 3))) & ~brain_zyx
-    patches_zyx = np.kron(np.random.default_rng(0).uniform(80, 120, (14, 20, 17)), np.ones((3, 3, 3)))[:40, :60, :50]
+    z, y, x = np.indices(SIZE_XYZ[::-1])
+    aside = np.abs(x - (SIZE_XYZ[0] - 1) / 2 - middle_xyz_mm[0] / SPACING_XYZ_MM[0]).astype(int)
+    patches_zyx = np.random.default_rng(0).uniform(80, 120, (14, 20, 17))[z // 3, y // 3, aside // 3]
     image = sitk.GetImageFromArray((patches_zyx * (ball(88, middle_xyz_mm) & ~skull_zyx)).astype(np.float32))
     image.SetSpacing(SPACING_XYZ_MM)
     image.SetOrigin((90.0, 110.0, -80.0))
@@ -224,9 +226,45 @@ def test_a_made_head_has_a_skull(role: Contrast):
     assert extract_brain(volume, Drawn(sitk.GetArrayFromImage(brain)))[1].flags == ()
 
 
+def painted(paint_zyx: np.ndarray) -> sitk.Image:
+    """Return a round head whose brain is painted over."""
+    return like(np.where(ball(65), paint_zyx, sitk.GetArrayFromImage(head())), head())
+
+
+def like(array_zyx: np.ndarray, image: sitk.Image) -> sitk.Image:
+    volume = sitk.GetImageFromArray(array_zyx.astype(np.float32))
+    volume.CopyInformation(image)
+    return volume
+
+
+def test_halves_that_differ_are_told_where_no_skull_is_seen():
+    patches = np.kron(np.random.default_rng(1).uniform(60, 140, (14, 20, 17)), np.ones((3, 3, 3)))[:40, :60, :50]
+    assert extract_brain(painted(patches), Drawn(ball(65)))[1].flags == ("round",)
+    bare = painted(patches)
+    stripped = sitk.Mask(bare, sitk.Cast(like(ball(65), bare), sitk.sitkUInt8))
+    assert "halves_differ" in extract_brain(stripped, Drawn(ball(65)))[1].flags
+
+
+def test_a_ball_of_shells_is_told():
+    z, y, x = ((np.indices(SIZE_XYZ[::-1])[a] - (SIZE_XYZ[2 - a] - 1) / 2) * SPACING_XYZ_MM[2 - a] for a in range(3))
+    shells = 100 + 40 * np.sin(np.sqrt(z**2 + y**2 + x**2) / 6)
+    assert extract_brain(painted(shells), Drawn(ball(65)))[1].flags == ("round", "alike_all_ways")
+
+
+@pytest.mark.parametrize("role", Contrast)
+def test_a_made_head_is_no_other_thing_however_it_lies_and_however_many_tubers_it_has(role: Contrast):
+    labels = procedural_head(3, spacing_mm=2.0, tubers=60)
+    turn = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.0, np.deg2rad(15), np.deg2rad(25))
+    turned = sitk.Resample(labels, labels, turn, sitk.sitkNearestNeighbor)
+    volume = canonical(sitk.Cast(render(turned, role, spacing_xyz_mm=(2.0, 2.0, 5.0), seed=3), sitk.sitkFloat32))
+    brain = sitk.Resample(brain_mask(turned), volume, sitk.Transform(), sitk.sitkNearestNeighbor)
+    flags = set(extract_brain(volume, Drawn(sitk.GetArrayFromImage(brain)))[1].flags)
+    assert not flags & {"round", "halves_differ", "alike_all_ways"}
+
+
 def test_a_lopsided_mask_is_told():
     brain = ball(62, (-12, 0, 0)) | ball(30, (50, 40, 30)) | ball(30, (50, -40, -30))
-    assert extract_brain(head(), Drawn(brain))[1].flags == ("asymmetric",)
+    assert extract_brain(head(brain_zyx=brain), Drawn(brain))[1].flags == ("asymmetric",)
 
 
 def test_a_mask_beside_the_head_is_held():

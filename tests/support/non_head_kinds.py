@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from pipeline.synthetic.noise import smooth_field, wave_field
 from pipeline.synthetic.rendering import FAT, FLUID, MUSCLE, Tissue
@@ -310,6 +311,71 @@ def sponge(drawing: Drawing) -> None:
     drawing.paint((depth < 1) & (np.abs(folds) < drawing.between(0.05, 0.4)), JUICE)
 
 
+def pelvis(drawing: Drawing) -> None:
+    """Alike left and right: hips with their joints, muscles, bladder and rectum, fat and skin."""
+    depth = drawing.rod((drawing.between(84, 94), drawing.between(55, 75))) + 0.02 * drawing.wobble()
+    drawing.paint(depth < 1, SKIN)
+    drawing.paint(depth < 0.96, FAT)
+    drawing.paint(depth < drawing.between(0.75, 0.9), MUSCLE)
+    joint_mm = drawing.between(18, 24)
+    for side in (-1, 1):
+        drawing.paint(drawing.ball((26, 14, 60), (side * 45, -25, 20)) < 1, MARROW)
+        drawing.paint(drawing.ball((joint_mm + 3,) * 3, (side * 52, 5, -20)) < 1, JUICE)
+        drawing.paint(drawing.ball((joint_mm,) * 3, (side * 52, 5, -20)) < 1, MARROW)
+    drawing.paint(drawing.ball((30, 26, drawing.between(18, 34)), (0, 22, -5)) < 1, FLUID)
+    drawing.paint(drawing.ball((15, 13, 50), (0, -30, -10)) < 1, ORGAN)
+    drawing.paint(drawing.ball((8, 7, 45), (0, -30, -10)) < 1, VOID)
+
+
+def legs(drawing: Drawing) -> None:
+    """Two calves side by side."""
+    radius_mm = drawing.between(34, 44)
+    for side in (-1, 1):
+        depth = drawing.rod((radius_mm, radius_mm), (side * (radius_mm + 2), 0)) + 0.03 * drawing.wobble()
+        drawing.paint(depth < 1, SKIN)
+        drawing.paint(depth < 0.95, FAT)
+        drawing.paint(depth < drawing.between(0.75, 0.88), MUSCLE)
+        drawing.paint(drawing.rod((11, 11), (side * (radius_mm + 2), 8)) < 1, BONE)
+        drawing.paint(drawing.rod((7, 7), (side * (radius_mm + 2), 8)) < 1, FAT)
+
+
+def cauliflower(drawing: Drawing) -> None:
+    """A dome of florets on a branching stalk, within leaves."""
+    middle, radii_mm = (0.0, 0.0, drawing.between(0, 15)), drawing.radii(58, 82)
+    depth = drawing.ball(radii_mm, middle)
+    florets = wave_field(drawing.random, drawing.points, drawing.between(12, 26))
+    drawing.paint((depth < 1) & (drawing.z > -20), PULP)
+    drawing.paint((depth < 0.97) & (florets > drawing.between(0.4, 0.9)) & (drawing.z > -20), VOID)
+    drawing.paint((depth < drawing.between(0.5, 0.7)) & (drawing.z > -40), ORGAN)
+    drawing.paint((drawing.rod((18, 18)) < 1) & (drawing.z < 10) & (drawing.z > -75), PITH)
+    leaves = (depth < 1.1) & (depth > 1.03) & (drawing.z < 0)
+    drawing.paint(leaves, SKIN)
+
+
+def grapes(drawing: Drawing) -> None:
+    """A bunch of berries with seeds, air between them."""
+    ways = drawing.random.standard_normal((220, 3))
+    depths = 75 * drawing.random.random((220, 1)) ** (1 / 3)
+    berries = cKDTree(ways / np.linalg.norm(ways, axis=1, keepdims=True) * depths)
+    distance = berries.query(np.stack(drawing.points, axis=-1))[0]
+    berry_mm = drawing.between(9, 14)
+    drawing.paint(distance < berry_mm, SKIN)
+    drawing.paint(distance < berry_mm - 1.5, JUICE)
+    drawing.paint(distance < 3, SEED)
+
+
+def walnut(drawing: Drawing) -> None:
+    """Alike left and right: a hard shell, two folded halves in it, air and a wall between."""
+    depth = drawing.ball(drawing.radii(65, 90)) + 0.02 * drawing.wobble()
+    drawing.paint(depth < 1, BONE)
+    drawing.paint(depth < drawing.between(0.86, 0.93), VOID)
+    folds = wave_field(drawing.random, (np.abs(drawing.x), drawing.y, drawing.z), drawing.between(18, 40))
+    kernel = (depth < 0.82) & (np.abs(folds) > drawing.between(0.1, 0.4)) & (np.abs(drawing.x) > 4)
+    drawing.paint(kernel, OIL)
+    drawing.paint(kernel & (folds > 0.6), PULP)
+    drawing.paint((np.abs(drawing.x) < 1.5) & (depth < 0.9), PITH)
+
+
 Draw = Callable[[Drawing], None]
 
 
@@ -327,7 +393,9 @@ class Kind:
 
 
 FITTED: tuple[Draw, ...] = (
-    bottle, sphere, melon, inserts, thigh, noise, checker, kiwi, abdomen, coconut, cabbage,
+    bottle, sphere, melon, inserts, thigh, noise, checker, kiwi, abdomen, coconut, cabbage, onion, sponge,
 )  # fmt: skip
-UNREAD: tuple[Draw, ...] = (citrus, knee, neck, gradient, onion, jars, helmet, sponge)
+UNREAD: tuple[Draw, ...] = (
+    citrus, knee, neck, gradient, jars, helmet, pelvis, legs, cauliflower, grapes, walnut,
+)  # fmt: skip
 KINDS = {draw.__name__: Kind(draw, draw in FITTED) for draw in (*FITTED, *UNREAD)}

@@ -28,6 +28,7 @@ from pipeline.headers import Foreign, Frame, Headers, Identity, Problem, Problem
 from pipeline.intensity import standardise
 from pipeline.mask_agreement import compare_masks
 from pipeline.mask_measures import MaskMeasures
+from pipeline.mirrored import Likeness
 from pipeline.out_of_range import check_brain_weights, check_features, check_headers
 from pipeline.pixels import read_pixels
 from pipeline.plausibility import doubts
@@ -166,7 +167,7 @@ PROVOKED: dict[HoldReason, Callable[[], object]] = {
     HoldReason.GEOMETRY_BRAIN_OUTSIDE_GRID: lambda: brain_centred(box((28, 18, 16), 10.0), FULL),
     HoldReason.BRAIN_MASK_EMPTY: find_no_brain,
     HoldReason.BRAIN_MASK_IMPLAUSIBLE: lambda: doubts(
-        MaskMeasures(210.0, 1.0, 100.0, 0.0, 0.0, 0.0, 0.4, 1.0, 1.0, 0.3, 1.0)
+        MaskMeasures(210.0, 1.0, 100.0, 0.0, 0.0, 0.0, 0.4, 1.0, 1.0, 0.3, 1.0, 0.9, Likeness(0.9, 0.4))
     ),
     HoldReason.BRAIN_MASKS_DISAGREE: disagree,
     HoldReason.INTENSITY_CONSTANT: lambda: standardise(np.ones((2, 2, 2)), np.ones((2, 2, 2))),
