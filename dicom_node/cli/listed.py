@@ -42,11 +42,11 @@ def print_studies(config: Config, filters: Filters, order: Order, last: int, *, 
     audit.listed(f"studies, {filters}, sorted by {order}, at most {last}", len(page.studies))
     if not whole:
         print_problem("The index is being made: the list is not whole yet.")
+    pseudonym = pseudonyms(config) if page.studies else str
     if as_json:
-        pseudonym = pseudonyms(config) if page.studies else str
         print_json([as_row(seen, pseudonym, _sentence(spool, seen)) for seen in page.studies])
         return
-    print_table(_COLUMNS, [_cells(seen) for seen in page.studies])
+    print_table(_COLUMNS, [_cells(seen, pseudonym(seen.study_uid)) for seen in page.studies])
     if page.cursor:
         print_line(f"{last} of {sum(count(index, filters).values())} studies; --last N prints more.")
 
@@ -125,10 +125,10 @@ def _sentence(spool: Spool, seen: Overview) -> str:
     return turn.sentence if turn else ""
 
 
-_COLUMNS = ("received", "from", "images", "state", "reason", "delivery", "study")
+_COLUMNS = ("received", "from", "images", "state", "reason", "delivery", "in the log", "study")
 
 
-def _cells(seen: Overview) -> tuple[str, ...]:
+def _cells(seen: Overview, pseudonym: str) -> tuple[str, ...]:
     more = f" +{len(seen.senders) - 1}" if len(seen.senders) > 1 else ""
     return (
         f"{seen.received_last.astimezone():%Y-%m-%d %H:%M}",
@@ -137,6 +137,7 @@ def _cells(seen: Overview) -> tuple[str, ...]:
         seen.state,
         seen.code,
         _delivery(seen),
+        pseudonym,
         seen.study_uid,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -19,17 +20,27 @@ from models.whole_files import READABLE_BY_ALL, make_folder, write_whole
 def init(
     file: Annotated[Path, typer.Argument(help="File to write.")] = Path("node.toml"),
     force: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
+    ask: Annotated[
+        bool | None, typer.Option("--ask/--no-ask", help="Ask for AE titles, port and peers; default on a terminal.")
+    ] = None,
 ) -> None:
-    """Write a commented configuration."""
+    """Write a commented configuration; on a terminal it asks for AE titles, port and peers."""
     from dicom_node.config import with_first_password
     from dicom_node.web.users import FIRST, make_password
 
     if file.exists() and not force:
         raise CommandError(f"{file} is there already: name another file, or pass --force.", "config_exists")
     password, hashed = make_password()
-    write_whole(file, with_first_password(hashed).encode(), READABLE_BY_ALL)
+    text = with_first_password(hashed)
+    if ask is None:
+        ask = sys.stdin.isatty() and sys.stdout.isatty()
+    if ask:
+        from dicom_node.cli.interview import interview
+
+        text = interview(text)
+    write_whole(file, text.encode(), READABLE_BY_ALL)
     print_line(f"Password of the user {FIRST} at the web pages, printed this once: {password}")
-    print_line(f"Wrote {file}. Set the AE titles, then run `dicom-node check`.")
+    print_line(f"Wrote {file}. {'Run' if ask else 'Set the AE titles, then run'} `dicom-node check`.")
 
 
 def check_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
