@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from pydicom.uid import UID
+from pynetdicom import build_context
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    EnhancedSRStorage,
+    ParametricMapStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from dicom_node.config import Config, Peer, PeerRole
-from dicom_node.errors import NodeError
+from dicom_node.errors import DeliveryError, NodeError
 from dicom_node.net import scu
-from dicom_node.net.association import CONNECT_TIMEOUT_S
+from dicom_node.net.association import CONNECT_TIMEOUT_S, associated
 from dicom_node.net.commitment_trial import try_commitment
 from dicom_node.net.expiry import expiry_of
 from dicom_node.net.tls import greet
 from dicom_node.net.tls_faults import fault_of
 from dicom_node.net.tls_sentences import REFUSED
 
+_REPORT = (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, BasicTextSRStorage)
+CLASSES: Final[Mapping[str, Mapping[str, Sequence[UID]]]] = {
+    "sr": {"Structured Report": _REPORT},
+    "summary": {"Secondary Capture": (SecondaryCaptureImageStorage,)},
+    "pdf": {"Encapsulated PDF": (EncapsulatedPDFStorage,)},
+    "saliency": {"Secondary Capture": (SecondaryCaptureImageStorage,), "Parametric Map": (ParametricMapStorage,)},
+}
+"""What is sent in which SOP classes, by the kinds of `report.send`; of several one is enough, the best comes first."""
 _NOWHERE = "2.25.1"
 """A study that nobody has."""
 
@@ -84,6 +105,7 @@ def _rungs(config: Config, peer: Peer) -> Iterator[tuple[str, Callable[[], str]]
         yield "TLS certificate", lambda: _certificate(config, peer)
     yield "association and C-ECHO", lambda: _echo(config, peer)
     if PeerRole.DESTINATION in peer.roles:
+        yield "SOP classes", lambda: _classes(config, peer)
         if peer.verify == "find":
             yield "C-FIND", lambda: _find(config, peer)
         if peer.verify == "commitment":
@@ -108,6 +130,23 @@ def _certificate(config: Config, peer: Peer) -> str:
 
 def _echo(config: Config, peer: Peer) -> str:
     return f"{peer.ae_title} accepts {config.node.ae_title}; C-ECHO in {1000 * scu.echo(config, peer):.0f} ms"
+
+
+def _classes(config: Config, peer: Peer) -> str:
+    """Say which of the classes it takes, of what it is sent; an association that only proposes stores nothing."""
+    kinds = {**CLASSES["sr"]} if config.report.held == "sr" else {}
+    for kind in config.sent_to(peer):
+        kinds |= CLASSES.get(kind, {})
+    asked = list(dict.fromkeys(uid for classes in kinds.values() for uid in classes))
+    with associated(config, peer, [build_context(uid, list(scu.PLAIN)) for uid in asked]) as association:
+        taken = {context.abstract_syntax for context in association.accepted_contexts}
+    missing = [kind for kind, classes in kinds.items() if not taken.intersection(classes)]
+    if missing:
+        raise DeliveryError(
+            f'Peer "{peer.name}" takes no {", no ".join(missing)}: enable it there, or leave it out of send.',
+            "sop_class_refused",
+        )
+    return f"takes {', '.join(uid.name.removesuffix(' Storage') for uid in asked if uid in taken)}"
 
 
 def _find(config: Config, peer: Peer) -> str:

@@ -36,7 +36,8 @@ from dicom_node.net.commitments import write_commitment
 # A PACS that reports a commitment on the association of the request does so at once.
 COMMITMENT_WAIT_S = 1.0
 
-_PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+PLAIN: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+"""The transfer syntaxes of results."""
 _DUPLICATE = 0x0111
 _SOP_CLASS_NOT_SUPPORTED = 0x0122
 REMARKS: Final = {
@@ -283,7 +284,7 @@ def _contexts(instances: Sequence[Dataset]) -> list[PresentationContext]:
     wanted: dict[tuple[str, tuple[UID, ...]], None] = {}
     for instance in instances:
         syntax = instance.file_meta.TransferSyntaxUID
-        wanted[instance.SOPClassUID, _PLAIN if syntax in _PLAIN else (syntax,)] = None
+        wanted[instance.SOPClassUID, PLAIN if syntax in PLAIN else (syntax,)] = None
     return [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in wanted]
 
 
