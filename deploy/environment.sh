@@ -1,4 +1,5 @@
-# Sourced by deploy/demo.sh and tests/run.sh: one environment, .venv in the checkout, set up the same way.
+# shellcheck shell=bash
+# Sourced by deploy/demo.sh, deploy/install.sh and tests/run.sh: one environment, .venv in the checkout, set up the same way.
 
 # install_into_venv WHAT: install the checkout, with the extras that WHAT names, unless that is already done.
 install_into_venv() {
