@@ -507,6 +507,7 @@ def test_implementations_and_series_are_those_written():
     kinds = {
         ("Structured Report", "summary page"): (result_header.REPORT, result_header.SUMMARY_PAGE),
         ("document", "report of a held study"): (result_header.DOCUMENT, result_header.HELD),
+        ("key object",): (result_header.KEY_OBJECT,),
         ("saliency page", "saliency map T1W"): (result_header.SALIENCY_PAGE, result_header.SALIENCY_MAPS[Contrast.T1W]),
     }
     for columns, written in kinds.items():

@@ -55,6 +55,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "user": node.user,
     "run": study.run,
     "explain": study.explain_,
+    "air-sample": study.air_sample,
     "demo": node.demo,
     "studies": study.studies,
     "show": study.show,

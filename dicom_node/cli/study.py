@@ -65,6 +65,26 @@ def run(
     raise typer.Exit(HELD if result.held else 0)
 
 
+def air_sample(
+    out: Annotated[Path, typer.Argument(help="New folder for source images, result objects and screenshots.")],
+    config: ConfigOption = None,
+) -> None:
+    """Write the sample package of an IHE AIR Evidence Creator from a synthetic study; exit 3 if it is held."""
+    quiet()
+    settings = load_config(config, offline=True)
+    with progress() as tell:
+        tell("loading the models")
+        from dicom_node.cli.air_sample import write_sample
+        from dicom_node.engine.installed import open_models
+        from pipeline.report import Title
+
+        result = write_sample(out, open_models(settings), Title.IMAGING_MEASUREMENT_REPORT, tell)
+    if result.held:
+        print_problem(f"{result.held.code}: {result.held.sentence}")
+        raise typer.Exit(HELD)
+    print_line(f"Wrote {out}: see README.txt there.")
+
+
 def explain_(
     folder: Annotated[Path | None, typer.Argument(help="Folder with the DICOM files of one study.")] = None,
     replay: Annotated[

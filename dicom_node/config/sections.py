@@ -17,7 +17,7 @@ from dicom_node.config.values import AETitle, Days, Fingerprint, Port, Reporter,
 from dicom_node.config.web_section import WebSection
 from dicom_node.errors import ConfigError
 
-SentKind = Literal["sr", "summary", "pdf", "saliency"]
+SentKind = Literal["sr", "summary", "pdf", "key", "saliency"]
 
 
 class PeerRole(StrEnum):
@@ -194,7 +194,7 @@ class ReportSection(Section):
         default=("sr", "summary"),
         min_length=1,
         description='Objects to deliver: "sr" structured report, "summary" page as an image, "pdf" page as a document, '
-        '"saliency" maps of what the scores depend on.',
+        '"key" key object that points to report and page, "saliency" maps of what the scores depend on.',
     )
     title: Literal["private", "126000"] = Field(
         default="private", description='Document title: "private" code, or "126000" (Imaging Measurement Report, DCM).'
@@ -294,6 +294,9 @@ class Config(Section):
                 'receive.accept is "peers" but no peer has the role "source": add "source" to the roles of the '
                 'sending PACS, or set accept = "any" for a first test'
             )
+        for sent in (self.report.send, *(peer.send for peer in self.peers)):
+            if "key" in sent and not {"sr", "summary"} <= set(sent):
+                raise ValueError('a send with "key" lacks what it points to: name "sr" and "summary" too')
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ import random
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ _JITTER = 0.15
 _MOST_DOUBLINGS = 32
 _DENIALS = 2
 """How often a peer denies to hold what it took before it is sent again: many list an object only after a while."""
+_AFTER_REPORT_S = 2.0
+"""Pause of what points to a report that is still on its way."""
 _STRAY_S = 86400
 """How long a result that nobody asked for is kept: `check` asks too, and reads its result itself."""
 
@@ -83,6 +86,8 @@ class Deliveries:
         elif due.asked:
             timeout = unanswered(peer.name, self._config.delivery.commitment_timeout_s)
             self._failed(due, study, Event.VERIFY_FAILED, timeout)
+        elif due.left_s > 0 and _comes_before_its_report(study, due.item):
+            self._wait_for_report(due, study, peer)
         elif self._stage(due, study, peer, Event.SEND_FAILED):
             self._stage(due, study, peer, Event.VERIFY_FAILED)
 
@@ -94,6 +99,20 @@ class Deliveries:
                 self._result(file, request.item, request.sop_instance_uid)
             if request is not None or _age_s(file) > _STRAY_S:
                 file.unlink(missing_ok=True)
+
+    def _wait_for_report(self, due: Due, study: Study, peer: Peer) -> None:
+        """Have what points to a report wait for it; who was to look whether the peer is back does so all the same."""
+        try:
+            if due.probe:
+                scu.echo(self._config, peer)
+                self._back(due)
+        except PeerAway as error:
+            self._away(due, study, Event.SEND_FAILED, error)
+        except PeerError:
+            self._back(due)
+            self._outbox.again(due, pause_s(_AFTER_REPORT_S, due.failures, due.left_s))
+        else:
+            self._outbox.again(due, pause_s(_AFTER_REPORT_S, due.failures, due.left_s))
 
     def _stage(self, due: Due, study: Study, peer: Peer, failure: Event) -> bool:
         """Send or prove; return whether that went well."""
@@ -117,7 +136,7 @@ class Deliveries:
         return False
 
     def _send(self, due: Due, study: Study, peer: Peer) -> None:
-        item, objects = due.item, identified(study.run_folder(due.item.input_digest), Kind(due.item.kind))
+        item, objects = due.item, _objects(study, due.item)
         if not objects:
             raise ObjectMissing(f"The run has no object of the kind {item.kind}: compare the data folder.")
         standing = _standing(study, item)
@@ -264,6 +283,24 @@ def _find(config: Config, peer: Peer, file: Path) -> None:
     found = scu.find_instances(config, peer, str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
     if str(header.SOPInstanceUID) not in found:
         raise ObjectDenied(f'Peer "{peer.name}" does not list the object it accepted: look at its log.', "not_found")
+
+
+def _objects(study: Study, item: Item) -> dict[str, Path]:
+    """Return the files that may be sent; a key object points to the report in the one SOP class that the peer took."""
+    folder = study.run_folder(item.input_digest)
+    objects = identified(folder, Kind(item.kind))
+    if item.kind != Kind.KEY:
+        return objects
+    pairs = zip(identified(folder, Kind.SR), objects.items(), strict=True)
+    return dict(key for report, key in pairs if report == _report(study, item).taken)
+
+
+def _comes_before_its_report(study: Study, item: Item) -> bool:
+    return item.kind == Kind.KEY and not _report(study, item).taken
+
+
+def _report(study: Study, item: Item) -> Standing:
+    return _standing(study, replace(item, kind=Kind.SR))
 
 
 def _standing(study: Study, item: Item) -> Standing:

@@ -27,10 +27,9 @@ def objects(folder: Path, kind: Kind) -> list[Path]:
 
 
 def saliency_kinds(folder: Path | None) -> tuple[Kind, ...]:
-    """Return the page and the map of each sequence that a run used; of every sequence where no result says it."""
-    stored = read_result(folder) if folder else None
-    used = stored.sequences if stored else tuple(Contrast)
-    return (Kind.SALIENCY, *(Kind(f"saliency_{role}") for role in used))
+    """Return the page, and the maps that a run left: of a sequence that it used, and fine enough to be one."""
+    maps = [Kind(f"saliency_{role}") for role in Contrast]
+    return (Kind.SALIENCY, *(kind for kind in maps if folder and objects(folder, kind)))
 
 
 def recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
@@ -58,9 +57,10 @@ def recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
 
 def is_scored(folder: Path, models: Models, *, saliency: bool = False) -> bool:
     """Return whether a run has a score of these models and all its objects, saliency too where it is asked for."""
-    maps = [name for kind in saliency_kinds(folder) for name in FILES[kind]] if saliency else []
+    # The page is written last: where it is, the maps are.
+    page = FILES[Kind.SALIENCY] if saliency else ()
     stored = read_result(folder)
-    if stored is None or not all((folder / name).exists() for name in (*OBJECTS, *maps)):
+    if stored is None or not all((folder / name).exists() for name in (*OBJECTS, *page)):
         return False
     made_by = (stored.model_digest, stored.brain_weights_digest)
     return stored.outcome is Outcome.SCORED and made_by == (models.bundle.digest, models.brain_weights.digest)

@@ -16,6 +16,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     ComprehensiveSRStorage,
     EncapsulatedPDFStorage,
     EnhancedSRStorage,
+    KeyObjectSelectionDocumentStorage,
     ParametricMapStorage,
     SecondaryCaptureImageStorage,
 )
@@ -35,6 +36,7 @@ CLASSES: Final[Mapping[str, Mapping[str, Sequence[UID]]]] = {
     "sr": {"Structured Report": _REPORT},
     "summary": {"Secondary Capture": (SecondaryCaptureImageStorage,)},
     "pdf": {"Encapsulated PDF": (EncapsulatedPDFStorage,)},
+    "key": {"Key Object Selection": (KeyObjectSelectionDocumentStorage,)},
     "saliency": {"Secondary Capture": (SecondaryCaptureImageStorage,), "Parametric Map": (ParametricMapStorage,)},
 }
 """What is sent in which SOP classes, by the kinds of `report.send`; of several one is enough, the best comes first."""

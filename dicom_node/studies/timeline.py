@@ -104,6 +104,8 @@ class Kind(StrEnum):
     SR = "sr"
     SUMMARY = "summary"
     PDF = "pdf"
+    KEY = "key"
+    """What points to report and page."""
     SALIENCY = "saliency"
     SALIENCY_T1W = "saliency_T1W"
     SALIENCY_T2W = "saliency_T2W"

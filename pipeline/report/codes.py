@@ -137,6 +137,11 @@ SUMMARY: Final = Code("121111", "DCM", "Summary")
 COMMENT: Final = Code("121106", "DCM", "Comment")
 IMAGE_REGION: Final = Code("111030", "DCM", "Image Region")
 
+BEST_IN_SET: Final = Code("113013", "DCM", "Best In Set")
+DOCUMENT_TITLE_MODIFIER: Final = Code("113011", "DCM", "Document Title Modifier")
+STUDY: Final = Code("113014", "DCM", "Study")
+KEY_OBJECT_DESCRIPTION: Final = Code("113012", "DCM", "Key Object Description")
+
 IMAGE_LIBRARY: Final = Code("111028", "DCM", "Image Library")
 IMAGE_LIBRARY_GROUP: Final = Code("126200", "DCM", "Image Library Group")
 MODALITY: Final = Code("121139", "DCM", "Modality")

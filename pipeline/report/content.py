@@ -85,8 +85,8 @@ def content_tree(run: ScoredRun, title: Title) -> ContainerContentItem:
     return container(name, children, template="1500", relation=None)
 
 
-def observation_context(run: Run) -> Iterator[ContentItem]:
-    """Yield who speaks of what: TID 1204 (language), TID 1004 (this software with this model), procedure reported.
+def observer(run: Run) -> Iterator[ContentItem]:
+    """Yield in which language who speaks: TID 1204, TID 1004 (this software with this model).
 
     Parameters
     ----------
@@ -101,6 +101,17 @@ def observation_context(run: Run) -> Iterator[ContentItem]:
     yield text(codes.DEVICE_MANUFACTURER, MANUFACTURER, OBSERVATION)
     yield text(codes.DEVICE_MODEL, f"{model.name} {model.version}", OBSERVATION)
     yield text(codes.DEVICE_SERIAL, model.digest, OBSERVATION)
+
+
+def observation_context(run: Run) -> Iterator[ContentItem]:
+    """Yield who speaks of what: the observer, and the procedure reported.
+
+    Parameters
+    ----------
+    run
+        With a score or without.
+    """
+    yield from observer(run)
     yield code(codes.PROCEDURE_REPORTED, _procedure(run.header), MODIFIER)
 
 

@@ -17,11 +17,12 @@ from models.whole_files import write_whole
 from pipeline.errors import StudyHeld
 from pipeline.report.encapsulated_pdf import build_document
 from pipeline.report.held import build_held_reports
+from pipeline.report.key_object import build_key_object
 from pipeline.report.page import draw_page
 from pipeline.report.pen import Sheet
 from pipeline.report.result_header import SALIENCY_PAGE
 from pipeline.report.run import Run, ScoredRun
-from pipeline.report.saliency import build_saliency, draw_saliency
+from pipeline.report.saliency import build_saliency, draw_saliency, fine_enough
 from pipeline.report.structured_report import build_reports
 from pipeline.report.summary_page import build_summary
 from pipeline.report.views import Views, draw_overlay
@@ -30,6 +31,8 @@ from pipeline.select import Candidate
 
 REPORT_FILES: Final = ("report.dcm", "report.comprehensive.dcm", "report.enhanced.dcm", "report.basic.dcm")
 """The same report in the order of preference: Comprehensive 3D, Comprehensive, Enhanced, Basic Text SR."""
+KEY_FILES: Final = tuple(name.replace("report", "key") for name in REPORT_FILES)
+"""Key objects, each for the report that it points to."""
 HELD_FILES: Final = tuple(name.replace("report", "held") for name in REPORT_FILES)
 """The same where a study has no score."""
 SUMMARY_FILE: Final = "summary.dcm"
@@ -38,7 +41,9 @@ SUMMARY_PICTURE, OVERLAY_PICTURE = "summary.png", "overlay.png"
 
 SALIENCY_FILE, SALIENCY_PICTURE = "saliency.dcm", "saliency.png"
 
-OBJECT_FILES: Final = MappingProxyType({"sr": REPORT_FILES, "summary": (SUMMARY_FILE,), "pdf": (DOCUMENT_FILE,)})
+OBJECT_FILES: Final = MappingProxyType(
+    {"sr": REPORT_FILES, "summary": (SUMMARY_FILE,), "pdf": (DOCUMENT_FILE,), "key": KEY_FILES}
+)
 """Files of each kind of object that a scored study has; of several a peer gets the first that it takes."""
 SALIENCY_FILES: Final = MappingProxyType(
     {"saliency": (SALIENCY_FILE,)} | {f"saliency_{role}": (f"saliency_{role}.dcm",) for role in Contrast}
@@ -58,10 +63,12 @@ def write_results(run: ScoredRun, views: Views, out: Path) -> None:
     out
         Folder that exists. Every kind of object but saliency is written, whichever is sent.
     """
-    for name, report in zip(REPORT_FILES, build_reports(run).values(), strict=True):
-        write_dataset(report, out / name)
     page = draw_page(run, views).picture
-    write_dataset(build_summary(run, page), out / SUMMARY_FILE)
+    summary = build_summary(run, page)
+    write_dataset(summary, out / SUMMARY_FILE)
+    for name, key_name, report in zip(REPORT_FILES, KEY_FILES, build_reports(run).values(), strict=True):
+        write_dataset(report, out / name)
+        write_dataset(build_key_object(run, report, summary), out / key_name)
     write_dataset(build_document(run, document_pages(run, views)), out / DOCUMENT_FILE)
     _write_picture(page, out / SUMMARY_PICTURE)
     _write_picture(draw_overlay(views, notice_line(run.model)).picture, out / OVERLAY_PICTURE)
@@ -80,7 +87,7 @@ def document_pages(run: ScoredRun, views: Views) -> list[Sheet]:
 
 
 def write_saliency(run: ScoredRun, activations: Mapping[Contrast, sitk.Image], views: Views, out: Path) -> None:
-    """Write a scored study's saliency: a map of each sequence, the page, and the page as PNG.
+    """Write a scored study's saliency: a map of each sequence unless it is too coarse, the page, and the page as PNG.
 
     Parameters
     ----------
@@ -94,6 +101,8 @@ def write_saliency(run: ScoredRun, activations: Mapping[Contrast, sitk.Image], v
         Folder that exists.
     """
     for role, activation in activations.items():
+        if not fine_enough(activation):
+            continue
         (name,) = SALIENCY_FILES[f"saliency_{role}"]
         write_dataset(build_saliency(run, role, activation), out / name)
     page = draw_saliency(run, views, next(iter(activations.values())).GetSpacing())

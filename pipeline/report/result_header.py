@@ -57,6 +57,7 @@ SUMMARY_PAGE: Final = Kind("summary", "OT", 9902, f"AED-refractory score page - 
 HELD: Final = Kind("held", "SR", 9904, f"No AED-refractory score SR - {RESEARCH_ONLY}")
 DOCUMENT: Final = Kind("document", "DOC", 9903, f"AED-refractory score PDF - {RESEARCH_ONLY}")
 SALIENCY_PAGE: Final = Kind("saliency page", "OT", 9905, f"Saliency page - {RESEARCH_ONLY}")
+KEY_OBJECT: Final = Kind("key object", "KO", 9909, f"AED-refractory score key object - {RESEARCH_ONLY}")
 # Not MR: no viewer shall hang a map of what a network reacts to among the images of the scanner.
 SALIENCY_MAPS: Final = {
     role: Kind(f"saliency {role}", "OT", number, f"Saliency map {role} - {RESEARCH_ONLY}")

@@ -28,6 +28,9 @@ NO_LOCALISATION: Final = (
     "This is no localisation of disease: it shows what the network reacts to, right or wrong, not where anything is."
 )
 
+COARSEST_MM: Final = 50.0
+"""Longest side of a voxel of a Parametric Map, a third of a brain: a coarser one would be taken for a localisation."""
+
 _WIDTH, _HEIGHT, _TILE, _ROW = 1024, 1024, 230, 264
 _ROWS_TOP = 228
 _DIRECTION: Final = "LPS"
@@ -72,6 +75,17 @@ def build_saliency(run: ScoredRun, role: Contrast, activation: sitk.Image) -> Da
     return settled(target)
 
 
+def fine_enough(activation: sitk.Image) -> bool:
+    """Return whether a map may be written as values in patient space.
+
+    Parameters
+    ----------
+    activation
+        As for `build_saliency`.
+    """
+    return bool(max(activation.GetSpacing()) <= COARSEST_MM)
+
+
 def draw_saliency(run: ScoredRun, views: Views, spacing_xyz_mm: tuple[float, ...]) -> Image.Image:
     """Return the page: a row of planes for each role, with the map in colours over the image.
 
@@ -95,9 +109,7 @@ def draw_saliency(run: ScoredRun, views: Views, spacing_xyz_mm: tuple[float, ...
     pen.text(MARGIN, 102, "What the score of each network depends on (Grad-CAM)", 24)
     pen.text(MARGIN, 135, NO_LOCALISATION, 18)
     size = " x ".join(f"{length:.0f}" for length in spacing_xyz_mm)
-    pen.text(
-        MARGIN, 159, f"One value stands for {size} mm and gathers from far beyond; between, colours are smooth.", 18
-    )
+    pen.text(MARGIN, 159, f"One value stands for {size} mm and gathers from beyond; colours between are made up.", 18)
     pen.text(MARGIN, 182, "raises the score", 18, RAISES)
     pen.text(MARGIN + 170, 182, "lowers the score", 18, LOWERS)
     pen.text(MARGIN + 340, 182, "relative to the greatest value of the same network", 18, MUTED)

@@ -34,6 +34,8 @@ _GAP: Final = 8
 _TILE: Final = (SIDE - BANNER - 16) // len(Contrast) - 36
 _HEADING, _AFTER_ROW = 26, 10
 """Side of a plane on the overlay, height of a row's heading and what lies below its planes, in points."""
+_LARGE = 400
+"""Pixels from which on an outline is two pixels wide, so that it is seen on a page that is shown smaller."""
 _HALF = 128
 """From here on a grey value is white."""
 _DARK = 1e-6
@@ -86,7 +88,8 @@ def tri_planar(
     mask
         On the voxels of `volume`, above 0 inside the brain, not empty.
     activation
-        A map in patient space, of any size; interpolated, and shown relative to its greatest absolute value.
+        A map in patient space, of any size; interpolated, and shown inside of the brain, relative to its greatest
+        absolute value there.
 
     Raises
     ------
@@ -102,7 +105,8 @@ def tri_planar(
     box, middle = _box(inside_zyx, spacing_zyx_mm)
     grey_zyx = _windowed(sitk.GetArrayViewFromImage(volume)[box], inside_zyx[box])
     mask_zyx = inside_zyx[box].astype(np.uint8)
-    heat_zyx = None if activation is None else _relative(activation, volume)[box]
+    # What lies outside of the brain is 0 in the network's input: no score depends on it.
+    heat_zyx = None if activation is None else _relative(activation, volume, inside_zyx)[box]
     field_mm = float(max(np.array(grey_zyx.shape) * spacing_zyx_mm))
 
     def plane(name: str, axis: int, left: str) -> Plane:
@@ -196,12 +200,12 @@ def _box(inside_zyx: npt.NDArray[np.bool_], spacing_zyx_mm: np.ndarray) -> tuple
     return tuple(slices), middle
 
 
-def _relative(activation: sitk.Image, volume: sitk.Image) -> npt.NDArray[np.float32]:
-    """Return a map on the voxels of `volume`, from -1 to 1; beyond its outermost values these go on."""
+def _relative(activation: sitk.Image, volume: sitk.Image, inside_zyx: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Return a map on the voxels of `volume`, from -1 to 1, 0 outside of the brain; its outermost values go on."""
     interpolated = (sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
     image = sitk.Resample(activation, volume, *interpolated, useNearestNeighborExtrapolator=True)
-    greatest = float(np.abs(sitk.GetArrayViewFromImage(activation)).max())
-    return np.asarray(sitk.GetArrayFromImage(image) / max(greatest, _NOTHING), dtype=np.float32)
+    values_zyx = sitk.GetArrayFromImage(image) * inside_zyx
+    return np.asarray(values_zyx / max(float(np.abs(values_zyx).max()), _NOTHING), dtype=np.float32)
 
 
 def _windowed(values_zyx: np.ndarray, inside_zyx: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
@@ -216,4 +220,5 @@ def _outline(plane: Plane, size: tuple[int, int]) -> Image.Image:
     """Return a picture in which the pixels around the mask are white: its cortex stays visible."""
     inside = Image.fromarray(np.ascontiguousarray(255 * plane.mask)).resize(size, Image.Resampling.BILINEAR)
     inside = inside.point(lambda value: 255 if value >= _HALF else 0)
-    return ImageChops.subtract(inside.filter(ImageFilter.MaxFilter(3)), inside)
+    thick = 3 if max(size) < _LARGE else 5
+    return ImageChops.subtract(inside.filter(ImageFilter.MaxFilter(thick)), inside)

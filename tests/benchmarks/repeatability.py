@@ -51,12 +51,17 @@ def made_studies(count: int, out: Path) -> list[Path]:
     return sorted(folder for folder in (made / STUDIES).iterdir())
 
 
+def embedded_extractor() -> BrainExtractor:
+    """Return the brain weights that the project contains."""
+    return BrainExtractor(open_brain_weights("embedded", EMBEDDED), torch.device("cpu"))
+
+
 def prepared(study: Path, out: Path, extractors: list[BrainExtractor]) -> dict[Contrast, Head]:
     """Return the sequences of a study with their masks; what was found before is read from its folder."""
     work = out / "heads" / "-".join(study.parts[-3:])
     if not (heads := read_heads(work)):
         if not extractors:
-            extractors.append(BrainExtractor(open_brain_weights("embedded", EMBEDDED), torch.device("cpu")))
+            extractors.append(embedded_extractor())
         selection = select_study([path for path in study.rglob("*") if path.is_file()])
         if selection.held:
             raise selection.held

@@ -18,7 +18,7 @@ from pydicom.uid import UID
 from dicom_node.net.held_port import held_port
 from models.contrast import Contrast
 from pipeline.report import codes
-from tests.support.reports import check_round_trip, named
+from tests.support.reports import check_round_trip, named, pointed_at
 from tests.support.services import (
     DSRDUMP,
     SEEDED,
@@ -48,7 +48,12 @@ class Storescp:
     def running(cls, folder: Path, name: str, classes: tuple[str, ...]) -> Iterator[Self]:
         require(STORESCP)
         (folder / "sent" / name).mkdir(parents=True)
-        contexts = [*classes, "SecondaryCaptureImageStorage", "EncapsulatedPDFStorage"]
+        contexts = [
+            *classes,
+            "SecondaryCaptureImageStorage",
+            "EncapsulatedPDFStorage",
+            "KeyObjectSelectionDocumentStorage",
+        ]
         numbered = "\n".join(f"PresentationContext{n} = {c}\\Plain" for n, c in enumerate(contexts, start=1))
         configuration = folder / f"{name}.cfg"
         configuration.write_text(
@@ -87,7 +92,7 @@ class Hospital:
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     folder = tmp_path_factory.mktemp("ladder")
-    report = '[report]\nsend = ["sr", "summary", "pdf"]\nheld = "sr"\n'
+    report = '[report]\nsend = ["sr", "summary", "pdf", "key"]\nheld = "sr"\n'
     with ExitStack() as running:
         peers = {
             name: running.enter_context(Storescp.running(folder, name, classes)) for name, classes in PEERS.items()
@@ -127,6 +132,9 @@ def test_each_destination_gets_the_best_that_it_takes(hospital: Hospital, quick_
     for name, peer in hospital.peers.items():
         (reports[name],) = peer.stored(study_uid, "SR")
         assert [len(peer.stored(study_uid, modality)) for modality in ("OT", "DOC")] == [1, 1]
+        (key,) = peer.stored(study_uid, "KO")
+        (page,) = peer.stored(study_uid, "OT")
+        assert pointed_at(key) == [reports[name].SOPInstanceUID, page.SOPInstanceUID], "the report that this peer took"
     kinds = {name: UID(report.SOPClassUID).name for name, report in reports.items()}
     assert kinds == {"pacs": UPPER[0], "archive": UPPER[2], "texts": "Basic Text SR Storage"}
     for report in reports.values():
@@ -135,7 +143,7 @@ def test_each_destination_gets_the_best_that_it_takes(hospital: Hospital, quick_
     for file in hospital.peers["texts"].folder.glob("SR*"):
         dump = subprocess.run([DSRDUMP, file], capture_output=True, text=True, check=True).stdout
         assert "AED-refractory score (ensemble)" in dump
-    assert [len(hospital.pacs.instances(study_uid, modality)) for modality in ("OT", "DOC")] == [1, 1]
+    assert [len(hospital.pacs.instances(study_uid, modality)) for modality in ("OT", "DOC", "KO")] == [1, 1, 1]
 
 
 def test_a_held_study_tells_every_destination_once(hospital: Hospital, quick_study, sent: Path, tmp_path: Path):

@@ -25,7 +25,7 @@ from tests.support.studies import SECOND_T2W, TRIPLET, receive_study, series_uid
 
 VERBS = {
     "init", "check", "status", "alarms", "watch", "callers", "user",
-    "serve", "receive", "work", "web", "run", "explain", "demo",
+    "serve", "receive", "work", "web", "run", "explain", "air-sample", "demo",
     "studies", "show", "retry", "release", "reindex", "echo", "models", "purge", "backup", "restore",
     "synthesize", "cohort", "train", "evaluate",
 }  # fmt: skip

@@ -18,7 +18,7 @@ from dicom_node.engine.outbox_tables import Item
 from dicom_node.engine.waking import wake
 from dicom_node.errors import DeliveryError, PeerAway
 from dicom_node.studies.timeline import Event, State
-from tests.support.delivering import RUN, Sender, leave_objects, scored_study, sender
+from tests.support.delivering import RUN, Sender, leave_keys, leave_objects, scored_study, sender
 from tests.support.destinations import SUCCESS
 from tests.support.services import wait_for
 
@@ -108,6 +108,31 @@ def test_an_answer_without_what_was_asked_for_is_the_peers_fault(node: Sender):
     standing = node.standing(UID, "pacs")
     assert standing.code == "find_incomplete"
     assert "without SOPInstanceUID" in standing.sentence
+
+
+def test_a_key_object_waits_for_the_report_that_it_points_to(tmp_path: Path):
+    """It is offered first, the peer takes the report in a class of its own, and only then the key object goes."""
+    lines = 'verify = "find"\nsend = ["sr", "summary", "key"]'
+    with sender(tmp_path, "pacs", peers={"pacs": lines}) as node:
+        study = scored_study(node.spool, UID)
+        folder = study.run_folder(RUN)
+        keys = leave_keys(folder, UID)
+        with Outbox(node.config.node.engine_url) as outbox:
+            deliveries = Deliveries(node.config, node.spool, outbox)
+            item = Item(UID, RUN, "key", "pacs")
+            for probe in (False, True):
+                outbox.put(item, 1000)
+                outbox.wake([item], 1000)
+                due = outbox.take("pacs", "worker")
+                assert due
+                deliveries.attempt(replace(due, probe=probe))
+            assert node.destinations["pacs"].stored.total() == 0
+            assert Event.SEND_FAILED not in node.events(UID), "waiting is no failure"
+        for _ in range(2):  # The first time the key object may come before its report.
+            attempt(node)
+        taken = node.standing(UID, "pacs", "sr").taken
+        assert node.standing(UID, "pacs", "key").taken == keys[node.uids(UID).index(taken)]
+        assert node.state(UID) == "delivered"
 
 
 @pytest.mark.parametrize(("status", "remark"), [(0xB007, "does not match its SOP class"), (0x0111, "held the object")])

@@ -142,17 +142,17 @@ def test_a_destination_may_get_objects_of_its_own(tmp_path: Path, study: Study):
     config = settings(tmp_path, "sr")
     page = config.peers[1].model_copy(update={"send": ("summary", "saliency")})
     config = config.model_copy(update={"peers": (config.peers[0], page)})
-    maps = [("archive", f"saliency{of}") for of in ("", "_T1W", "_T2W", "_FLAIR")]
+    maps = [("archive", "saliency")]  # and the maps that a run leaves
     assert owes(config, study, "scored") == [("pacs", "sr"), ("pacs", "pdf"), ("archive", "summary"), *maps]
     assert config.sent == {"sr", "pdf", "summary", "saliency"}
     # Who gets no reports is not told why there is none.
     assert owes(config, study, "held") == [("pacs", "held")]
 
 
-def test_saliency_is_four_objects_that_an_earlier_run_may_lack(tmp_path: Path, study: Study):
+def test_saliency_is_a_page_that_an_earlier_run_may_lack(tmp_path: Path, study: Study):
     config = settings(tmp_path, "none")
     asked = config.model_copy(update={"report": config.report.model_copy(update={"send": ("sr", "saliency")})})
-    kinds = ["sr", "saliency", "saliency_T1W", "saliency_T2W", "saliency_FLAIR"]
+    kinds = ["sr", "saliency"]
     assert owes(asked, study, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]
     assert set(kinds) <= set(run_folder.FILES)
     models = SimpleNamespace(bundle=SimpleNamespace(digest="aa"), brain_weights=WeightsIdentity("embedded", "bb"))
@@ -162,8 +162,7 @@ def test_saliency_is_four_objects_that_an_earlier_run_may_lack(tmp_path: Path, s
         (tmp_path / name).write_bytes(b"object")
     assert run_folder.is_scored(tmp_path, models)  # type: ignore[arg-type]
     assert not run_folder.is_scored(tmp_path, models, saliency=True)  # type: ignore[arg-type]
-    for name in run_folder.SALIENCY:
-        (tmp_path / name).write_bytes(b"object")
+    (tmp_path / "saliency.dcm").write_bytes(b"object")
     assert run_folder.is_scored(tmp_path, models, saliency=True)  # type: ignore[arg-type]
 
 
@@ -189,12 +188,13 @@ def test_a_late_bystander_selects_the_same_run_of_two_sequences(tmp_path: Path, 
     assert row.outcome == "unchanged"
 
 
-def test_a_study_of_two_sequences_owes_no_map_of_the_third(tmp_path: Path, study: Study):
+def test_a_study_owes_the_maps_that_its_run_left(tmp_path: Path, study: Study):
     config = settings(tmp_path, "none")
     asked = config.model_copy(update={"report": config.report.model_copy(update={"send": ("saliency",)})})
     folder = study.run_folder("ab" * 32)
     folder.mkdir(parents=True)
-    (folder / RESULT_FILE).write_text(json.dumps({"sequences_used": ["T2W", "FLAIR"]}))
+    for name in ("saliency_T2W.dcm", "saliency_FLAIR.dcm"):
+        (folder / name).write_bytes(b"object")
     study.note(Event.READ, State.SCORED, input_digest="ab" * 32)
     kinds = ["saliency", "saliency_T2W", "saliency_FLAIR"]
     assert owes(asked, study, "scored") == [(peer, kind) for peer in ("pacs", "archive") for kind in kinds]

@@ -296,7 +296,8 @@ def test_every_file_of_a_run_is_written(inputs, tmp_path):
     out.mkdir()
     write_results(run_of(inputs), views_of(), out)
     assert sorted(path.name for path in out.iterdir()) == [
-        "document.dcm", "overlay.png", "report.basic.dcm", "report.comprehensive.dcm", "report.dcm",
+        "document.dcm", "key.basic.dcm", "key.comprehensive.dcm", "key.dcm", "key.enhanced.dcm", "overlay.png",
+        "report.basic.dcm", "report.comprehensive.dcm", "report.dcm",
         "report.enhanced.dcm", "summary.dcm", "summary.png",
     ]  # fmt: skip
     assert np.array_equal(

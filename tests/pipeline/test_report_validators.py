@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
-from pipeline.report import Predecessor, Title, build_reports
+from pipeline.report import Predecessor, Title, build_reports, render_tree
+from pipeline.report.key_object import build_key_object
 from pipeline.report.structured_report import SOP_CLASSES
 from tests.support.reports import (
+    NOTICE,
     PROVENANCE,
     WITH_LIBRARY,
     check_object,
@@ -18,6 +20,7 @@ from tests.support.reports import (
     complaints,
     document_of,
     held_of,
+    pointed_at,
     predecessors,
     report_of,
     run_of,
@@ -50,6 +53,31 @@ def test_a_revision_is_valid_and_names_its_predecessor(inputs, tmp_path):
     check_report(written(second, tmp_path))
     again = report_of(inputs, dataclasses.replace(PROVENANCE, predecessors=(predecessor,)))
     assert "PredecessorDocumentsSequence" not in again, "a report that is written again revises itself"
+
+
+def test_key_objects_are_valid_and_point_to_the_report_of_their_class(inputs, tmp_path):
+    run = run_of(inputs)
+    page = summary_of(inputs)
+    keys = {uid: build_key_object(run, report, page) for uid, report in build_reports(run).items()}
+    for uid, report in build_reports(run).items():
+        assert pointed_at(keys[uid]) == [report.SOPInstanceUID, page.SOPInstanceUID]
+        check_object(written(keys[uid], tmp_path))
+        (study,) = keys[uid].CurrentRequestedProcedureEvidenceSequence
+        assert len(study.ReferencedSeriesSequence) == 2
+    assert len({key.SOPInstanceUID for key in keys.values()}) == len(SOP_CLASSES)
+
+
+def test_the_key_object_of_a_revision_is_another_one_and_says_what_it_replaces(inputs):
+    first = report_of(inputs)
+    predecessor = Predecessor(first.SeriesInstanceUID, first.SOPClassUID, first.SOPInstanceUID)
+    revised = run_of(inputs, dataclasses.replace(PROVENANCE, input_digest="0e" * 32, predecessors=(predecessor,)))
+    old = build_key_object(run_of(inputs), first, summary_of(inputs))
+    new = build_key_object(revised, build_reports(revised)[SOP_CLASSES[0]], summary_of(inputs))
+    assert old.SOPInstanceUID != new.SOPInstanceUID
+    words = render_tree(new)
+    assert f"Key Object Description: {NOTICE}" in words
+    assert "replaces an earlier one of this study, which gave a score" in words
+    assert "replaces" not in render_tree(old)
 
 
 @pytest.mark.parametrize("build", [summary_of, document_of])

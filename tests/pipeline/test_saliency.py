@@ -220,6 +220,26 @@ def test_all_files_are_written_and_the_page_is_valid(inputs, tmp_path):
     assert len({dcmread(out / name).SeriesNumber for name in objects}) == len(objects)
 
 
+def test_a_coarse_map_is_drawn_and_not_written(inputs, tmp_path):
+    """A voxel of a third of a brain would be taken for a place."""
+    coarse = sitk.Image((4, 4, 2), sitk.sitkFloat32) + 1
+    coarse.SetSpacing((64.0, 64.0, 96.0))
+    views = {role: tri_planar(*made_volume(), coarse) for role in Contrast}
+    write_saliency(run_of(inputs), dict.fromkeys(Contrast, coarse), views, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("saliency*")) == ["saliency.dcm", "saliency.png"]
+
+
+def test_nothing_is_coloured_outside_of_the_brain():
+    volume, mask = made_volume()
+    everywhere = sitk.Image((8, 8, 4), sitk.sitkFloat32) + 1
+    everywhere.SetSpacing((32.0, 32.0, 48.0))
+    everywhere.SetOrigin((-112.0, -112.0, -96.0))
+    for plane in tri_planar(volume, mask, everywhere):
+        assert plane.heat is not None
+        assert (plane.heat[plane.mask == 0] == 0).all()
+        assert (plane.heat[plane.mask == 1] != 0).any()
+
+
 def test_a_pacs_takes_page_and_maps(inputs, tmp_path):
     """pynetdicom's default contexts lack Parametric Map: the node proposes what it sends."""
     from dicom_node.config import parse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
     ExplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
     SecondaryCaptureImageStorage,
     generate_uid,
 )
@@ -50,10 +51,19 @@ def scored_study(spool: Spool, study_uid: str, run: str = RUN, size_bytes: int =
     return study
 
 
-def leave_objects(folder: Path, study_uid: str, size_bytes: int = 200_000) -> None:
-    """Write the objects of a run, with UIDs of their own."""
+def leave_keys(folder: Path, study_uid: str) -> list[str]:
+    """Write what points to each report of a run, and return the UIDs in the order of the reports."""
+    kinds = dict.fromkeys(("key.dcm", "key.comprehensive.dcm"), KeyObjectSelectionDocumentStorage)
+    return leave_objects(folder, study_uid, files=kinds)
+
+
+def leave_objects(
+    folder: Path, study_uid: str, size_bytes: int = 200_000, files: Mapping[str, str] = _FILES
+) -> list[str]:
+    """Write the objects of a run, and return the UIDs of their own."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, kind in _FILES.items():
+    uids = []
+    for name, kind in files.items():
         instance = Dataset()
         instance.file_meta = FileMetaDataset()
         instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -63,6 +73,8 @@ def leave_objects(folder: Path, study_uid: str, size_bytes: int = 200_000) -> No
         # Longer than a PDU, so that a connection can be cut inside of one.
         instance.EncapsulatedDocument = bytes(size_bytes)
         instance.save_as(folder / name, enforce_file_format=True)
+        uids.append(str(instance.SOPInstanceUID))
+    return uids
 
 
 @dataclass

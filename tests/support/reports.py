@@ -326,6 +326,12 @@ def _value_of(item: Dataset) -> str:
     return str(item.get("TextValue", item.get("UID", "")))
 
 
+def pointed_at(key: Dataset) -> list[str]:
+    """Return the SOP Instance UIDs that a key object selects."""
+    references = [item for item in key.ContentSequence if item.ValueType in {"COMPOSITE", "IMAGE"}]
+    return [item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in references]
+
+
 def predecessors(report: Dataset) -> list[str]:
     """Return the SOP Instance UIDs of the reports that a report revises."""
     return [
