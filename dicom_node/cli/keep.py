@@ -59,12 +59,13 @@ def _purge_study(settings: Config, study: Study, *, dry_run: bool, yes: bool, fo
     from dicom_node.engine import housekeeping
 
     spool, state = Spool(settings.node.data_dir), study.state()
-    if not force:
-        housekeeping.refuse_busy(spool, study)
     what = f"study {study.uid}, {state}, with {len(study.instances())} images and its results"
     if dry_run:
-        print_line(f"Would remove {what}.")
+        only = ", but only with --force" if not force and housekeeping.is_busy(spool, study) else ""
+        print_line(f"Would remove {what}{only}.")
         return
+    if not force:
+        housekeeping.refuse_busy(spool, study)
     if not (yes or _confirmed(what)):
         raise CommandError("Nothing was removed: pass --yes, or answer y.")
     if not housekeeping.purge(settings, spool, study):

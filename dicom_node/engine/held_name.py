@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from dicom_node.errors import AlreadyRunningError
+from dicom_node.errors import AlreadyRunningError, SpoolError
+from dicom_node.studies.data_folder import unusable
 from models.whole_files import make_folder, open_own
 
 PATIENCE_S = 2.0
@@ -30,9 +31,18 @@ def held_name(folder: Path, name: str, taken: AlreadyRunningError) -> Iterator[N
         Of a worker or a receiver.
     taken
         Raised if another process holds the name.
+
+    Raises
+    ------
+    SpoolError
+        If the folder cannot be used (``spool_unusable``).
     """
-    make_folder(folder)
-    with os.fdopen(open_own(folder / f"{name}.lock", os.O_WRONLY), "w") as file:
+    try:
+        make_folder(folder)
+        lock = open_own(folder / f"{name}.lock", os.O_WRONLY)
+    except OSError as error:
+        raise SpoolError(unusable(folder, error), "spool_unusable") from None
+    with os.fdopen(lock, "w") as file:
         if not _locked(file):
             raise taken
         yield

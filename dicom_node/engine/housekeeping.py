@@ -94,6 +94,11 @@ def remove_expired(config: Config, spool: Spool, index: Index, stop: threading.E
     return gone
 
 
+def is_busy(spool: Spool, study: Study) -> bool:
+    """Return whether a study still arrives, is read or is delivered."""
+    return study.state() in _BUSY or study.uid in spool.unfinished
+
+
 def refuse_busy(spool: Spool, study: Study) -> None:
     """Refuse to remove a study that still arrives, is read or is delivered.
 
@@ -102,9 +107,8 @@ def refuse_busy(spool: Spool, study: Study) -> None:
     SpoolError
         ``study_busy``.
     """
-    state = study.state()
-    if state in _BUSY or study.uid in spool.unfinished:
-        raise SpoolError(f"The study is {state}: wait until it is done, or pass --force.", "study_busy")
+    if is_busy(spool, study):
+        raise SpoolError(f"The study is {study.state()}: wait until it is done, or pass --force.", "study_busy")
 
 
 def purge(config: Config, spool: Spool, study: Study) -> bool:

@@ -30,7 +30,7 @@ from typing import Final, Protocol
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from dicom_node.config import Config
-from dicom_node.errors import ConfigError
+from dicom_node.errors import ConfigError, SpoolError
 from dicom_node.log import say
 from dicom_node.net.accepted import AcceptedAssociation, Conversation, Operation
 from dicom_node.net.addresses import Addresses
@@ -142,12 +142,14 @@ class Receiver:
         return next(int(port.socket.getsockname()[1]) for port in self._ports if wanted(port))
 
     def start(self) -> None:
-        """Remove what a crash left half-written, then listen.
+        """Put in place, or remove, what a crash left, then listen.
 
         Raises
         ------
         ConfigError
             If a port cannot be opened (``port_unavailable``), or a file of TLS cannot be used.
+        SpoolError
+            If the disk refuses.
         """
         self._spool.clean()
         _allow_files()
@@ -246,10 +248,17 @@ class Receiver:
         self._open[association] = transfer
         try:
             transfer.send(admitted.answer())
-            ending = self._converse(association, conversation, transfer)
-            self._closed(association, ending)
+            self._closed(association, self._converse(association, conversation, transfer))
         finally:
             del self._open[association]
+            self._rest()
+
+    def _rest(self) -> None:
+        try:
+            if not self._open:
+                self._spool.rest()
+        except SpoolError as error:
+            say(logger, "instances keep their slots", level=logging.ERROR, sentence=str(error))
 
     def _converse(self, association: AcceptedAssociation, conversation: Conversation, transfer: Transfer) -> Ending:
         facts = {"ae_title": association.caller.ae_title, "address": association.caller.address}

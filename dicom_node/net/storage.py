@@ -17,6 +17,7 @@ from dicom_node.net.contexts import AcceptedContext
 from dicom_node.net.dimse import Request, Status
 from dicom_node.net.study_uid import find_study_uid
 from dicom_node.studies.incoming import IncomingInstance
+from dicom_node.studies.seal import ROOM
 from dicom_node.studies.spool import Outcome, Spool
 from models.uid import is_uid
 
@@ -83,7 +84,7 @@ class StoreOperation:
         self._bytes = 0
         try:
             self._incoming = storage.spool.receive()
-            self._incoming.write(file_meta(context, request))
+            self._incoming.write_meta(file_meta(context, request))
         except Exception as error:
             self._refuse(error)
 
@@ -178,6 +179,7 @@ def file_meta(context: AcceptedContext, request: Request) -> bytes:
             _element(0x0010, b"UI", context.transfer_syntax),
             _element(0x0012, b"UI", PYNETDICOM_IMPLEMENTATION_UID),
             _element(0x0013, b"SH", PYNETDICOM_IMPLEMENTATION_VERSION),
+            ROOM,
         )
     )
     return bytes(128) + b"DICM" + _SHORT_VR.pack(2, 0, b"UL", 4) + len(elements).to_bytes(4, "little") + elements

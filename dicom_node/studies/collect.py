@@ -339,6 +339,7 @@ class Collector:
 
     def _complete(self, uid: str, arrivals: Arrivals, decision: Complete) -> None:
         study, latest = self._spool.study(uid), self._spool.unfinished.latest(uid)
+        self._spool.settle()
         digest = study.digest()
         timeline, instances = study.timeline(), len(study.instances())
         if 0 < instances < timeline.expired_instances:

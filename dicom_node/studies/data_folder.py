@@ -29,6 +29,10 @@ def unusable(data_dir: Path, error: OSError) -> str:
     what = f"The data folder {data_dir} cannot be used ({error.strerror}): "
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"{what}a file is in its place, so name another folder in node.data_dir."
+    if error.errno == errno.EROFS:
+        return f"{what}mount its disk for writing."
+    if error.errno in _NO_SPACE:
+        return f"{what}free space on its disk."
     if isinstance(error, PermissionError) and data_dir.is_dir():
         return f"{what}give it to this user."
     return f"{what}make it for this user, or name another folder in node.data_dir."

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from models.whole_files import open_own
+from dicom_node.studies.seal import META_START, ROOM, SEAL_BYTES, Seal, data_set_start
 
 _LOOK_BYTES = 2**24
 """After so many bytes the free space is looked at anew."""
 _PIECE_BYTES = 2**20
-_META_START = 144
-"""Preamble, DICM and the group length element of the File Meta Information (PS3.10 7.1)."""
 
 
 class IncomingInstance:
@@ -24,8 +22,8 @@ class IncomingInstance:
 
     Parameters
     ----------
-    folder
-        On the disk of the spool.
+    path, file
+        On the disk of the spool, and its descriptor, which is closed with this object.
     require_space
         Raises if so many bytes more would touch the reserve.
     disk_errors
@@ -34,23 +32,44 @@ class IncomingInstance:
 
     def __init__(
         self,
-        folder: Path,
+        path: Path,
+        file: int,
         require_space: Callable[[int], None],
         disk_errors: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._require_space = require_space
         self._disk_errors = disk_errors
-        self._path = folder / f"{os.getpid()}-{secrets.token_hex(8)}.part"
-        self._file = open_own(self._path, os.O_RDWR | os.O_EXCL)
+        self.path = path
+        self._file = file
         self._looked_at_bytes = 0
         self._is_synced = False
-        self.size_bytes = 0
+        self._meta_bytes = 0
+        self._checksum = 0
+        self._is_kept = False
+        self.size_bytes = os.fstat(file).st_size
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.discard()
+
+    def write_meta(self, meta: bytes) -> None:
+        """Write preamble and File Meta Information, with the room of a seal at the end; raises as `write` does."""
+        self.write(meta)
+        if meta.endswith(ROOM):
+            self._meta_bytes, self._checksum = len(meta), 0
+
+    def seal(self, study_uid: str, sop_instance_uid: str) -> bool:
+        """Write down, before it is fsynced, that it is whole; return whether there is room for that."""
+        if self._meta_bytes:
+            seal = Seal(study_uid, sop_instance_uid, self.size_bytes - self._meta_bytes, self._checksum)
+            os.pwrite(self._file, seal.encode(), self._meta_bytes - SEAL_BYTES)
+        return self._meta_bytes > 0
+
+    def keep_slot(self) -> None:
+        """Leave the file where it was written when this object is discarded: it is durable by that name."""
+        self._is_kept = True
 
     def write(self, piece: bytes | memoryview) -> None:
         """Append a piece.
@@ -68,11 +87,12 @@ class IncomingInstance:
                 self._require_space(len(piece))
                 self._looked_at_bytes = self.size_bytes
             _write_all(self._file, piece)
+        self._checksum = zlib.crc32(piece, self._checksum)
 
     def data_set(self) -> BinaryIO:
         """Return the data set, for reading; it is closed with this object."""
         reader = open(self._file, "rb", buffering=2**14, closefd=False)  # noqa: SIM115
-        reader.seek(_data_set_start(os.pread(self._file, _META_START, 0)))
+        reader.seek(data_set_start(os.pread(self._file, META_START, 0)))
         return reader
 
     def link(self, name: Path) -> bool:
@@ -87,7 +107,7 @@ class IncomingInstance:
             os.fsync(self._file)
             self._is_synced = True
         try:
-            os.link(self._path, name)
+            os.link(self.path, name)
         except FileExistsError:
             return False
         return True
@@ -95,7 +115,7 @@ class IncomingInstance:
     def holds_the_same_as(self, file: Path) -> bool:
         """Return whether the data sets are the same, whatever the File Meta Information."""
         with file.open("rb") as other, self.data_set() as ours:
-            start = _data_set_start(other.read(_META_START))
+            start = data_set_start(other.read(META_START))
             if file.stat().st_size - start != self.size_bytes - ours.tell():
                 return False
             other.seek(start)
@@ -114,7 +134,8 @@ class IncomingInstance:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-            self._path.unlink(missing_ok=True)
+            if not self._is_kept:
+                self.path.unlink(missing_ok=True)
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -126,10 +147,3 @@ def _write_all(file: int, piece: bytes | memoryview) -> None:
     written = os.write(file, piece)
     while written < len(piece):
         written += os.write(file, piece[written:])
-
-
-def _data_set_start(start: bytes) -> int:
-    """Return where the data set begins behind the File Meta Information, whose group length stands first."""
-    if start[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
-        return 0
-    return _META_START + int.from_bytes(start[140:144], "little")

@@ -186,6 +186,7 @@ def is_settled(timeline: Timeline) -> bool:
 
 def _remove(spool: Spool, study: Study, folder: Path) -> bool:
     marked = study.uid in spool.unfinished
+    spool.settle_study(study)
     trash = spool.data_dir / TRASH
     make_folder(trash)
     aside = trash / f"{study.uid}~{time.time_ns()}"
@@ -214,5 +215,6 @@ def _put_back(aside: Path, folder: Path) -> None:
         else:
             with suppress(FileExistsError):
                 os.link(path, target)
-    sync_folder(folder)
+    for made in (folder, *filter(Path.is_dir, folder.rglob("*"))):
+        sync_folder(made)
     shutil.rmtree(aside, ignore_errors=True)

@@ -4,7 +4,7 @@
 
     <data_dir>/                                    0700
       collecting/, changed/                                          see `unfinished` and `changes`
-      spool/incoming/                              what is being received; emptied at a start
+      spool/incoming/                              what is being received; empty at rest
       spool/<study_uid>/instances/<sop_instance_uid>.dcm
                                   <sop_instance_uid>~<sha256>.dcm    same UID, other bytes: both are kept
                         copies.txt                 in which order copies of an instance came; absent if none did
@@ -15,164 +15,33 @@
 
 An instance appears under its name complete and fsynced, or not at all: it is written in ``incoming``, piece by piece as
 it comes, fsynced and then linked. A link fails where a name exists, so two associations never overwrite each other.
+
+One fsync keeps an instance: the name that it has in ``incoming`` is durable before it comes (see `slots`), and it says
+itself whose it is and that it is whole (see `seal`). The folder of its study is fsynced for many at once, before the
+study is read or removed, and when nothing is being received; then the first names go. A start puts in place what a
+power failure left in ``incoming`` alone.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Final
 
 from dicom_node.errors import SpoolError, SpoolFull, StudyUnknown
-from dicom_node.studies import changes, timeline
-from dicom_node.studies.audited_events import audit_event
-from dicom_node.studies.copies import note_receipt, received
+from dicom_node.studies import changes
 from dicom_node.studies.data_folder import disk_error, make_private, unusable
 from dicom_node.studies.incoming import IncomingInstance
-from dicom_node.studies.timeline import Entry, Event, State, Timeline
+from dicom_node.studies.keeping import Outcome, Stored, is_kept, keep
+from dicom_node.studies.received_study import TIMELINE, Study
+from dicom_node.studies.seal import Seal, read_seal
+from dicom_node.studies.slots import Slots
 from dicom_node.studies.unfinished import Unfinished
-from models.contrast import Contrast
 from models.uid import is_uid
-from models.whole_files import drop_unfinished, make_folder, sync_folder, write_json
+from models.whole_files import drop_unfinished, make_folder, sync_folder
 
-TIMELINE: Final = "timeline.jsonl"
-_RUN = re.compile(r"[0-9A-Za-z_-]{1,128}")
-
-
-class Outcome(StrEnum):
-    """What storing an instance came to."""
-
-    NEW = "new"
-    SAME = "same"
-    CONFLICT = "conflict"
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Where an instance is, and whether it was new."""
-
-    path: Path
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """One received study.
-
-    Parameters
-    ----------
-    uid
-        Study Instance UID.
-    folder
-        Its folder in the spool.
-    """
-
-    uid: str
-    folder: Path
-
-    def instances(self) -> list[Path]:
-        """Return the complete instance files, sorted by name."""
-        return sorted((self.folder / "instances").glob("[0-9]*.dcm"))
-
-    def digest(self) -> str:
-        """Return the SHA-256 over the names and contents of all instances, and the order of their copies, in hex."""
-        whole = hashlib.sha256()
-        for path in self.instances():
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            whole.update(f"{path.name}\0{content}\n".encode())
-        for path in received(self.folder):
-            whole.update(f"{path.name}\n".encode())
-        return whole.hexdigest()
-
-    def note(
-        self, event: Event, state: State | Callable[[Timeline], State | None] | None = None, /, **facts: object
-    ) -> Entry:
-        """Append an event to the timeline, durably, and return the entry.
-
-        Parameters
-        ----------
-        event
-            What happened.
-        state
-            What the study is from now on, or what makes it of the timeline; None if it stays what it was.
-        **facts
-            What else is to be known of it; no patient attribute.
-        """
-        entry = timeline.append(self._timeline, event, state, facts)
-        audit_event(self.uid, self.folder, event, facts)
-        self.changed()
-        return entry
-
-    def changed(self) -> None:
-        """Let the index look at the study again."""
-        changes.mark_changed(self.folder.parents[1], self.uid)
-
-    def timeline(self) -> Timeline:
-        """Return what was noted.
-
-        Raises
-        ------
-        SpoolError
-            If the disk refuses to read it (``timeline_unreadable``).
-        """
-        try:
-            return timeline.read(self._timeline)
-        except OSError as error:
-            raise SpoolError(
-                f"The timeline of this study cannot be read ({error.strerror}): look at its folder and at the disk.",
-                "timeline_unreadable",
-            ) from None
-
-    def timeline_bytes(self) -> int:
-        """Return the size of the timeline, which only grows; 0 before there is one."""
-        try:
-            return self._timeline.stat().st_size
-        except OSError:
-            return 0
-
-    def state(self) -> State | str:
-        """Return the last noted state, ``receiving`` before there is one."""
-        return self.timeline().state
-
-    def run_folder(self, input_digest: str) -> Path:
-        """Return the folder for the results of one input set; it is not created.
-
-        Raises
-        ------
-        SpoolError
-            If `input_digest` is not a plain name (``run_bad_name``).
-        """
-        if not _RUN.fullmatch(input_digest):
-            raise SpoolError("An input digest has letters, digits, - and _ only: pass it as noted.", "run_bad_name")
-        return self.folder / "runs" / input_digest
-
-    def choices(self) -> dict[Contrast, str]:
-        """Return the Series Instance UIDs that a human chose, by role."""
-        try:
-            chosen = json.loads(self._choices.read_text("utf-8"))
-        except FileNotFoundError:
-            return {}
-        return {Contrast(role): str(series_uid) for role, series_uid in chosen.items()}
-
-    def choose(self, choices: Mapping[Contrast, str]) -> None:
-        """Replace the choices of a human, durably and whole; every later selection of the study keeps to them."""
-        write_json(self._choices, dict(choices))
-
-    @property
-    def _choices(self) -> Path:
-        return self.folder / "choices.json"
-
-    @property
-    def _timeline(self) -> Path:
-        return self.folder / TIMELINE
+__all__ = ["TIMELINE", "Outcome", "Spool", "Stored", "Study", "check_uid"]
 
 
 class Spool:
@@ -203,6 +72,7 @@ class Spool:
         self.reserve_bytes = reserve_bytes
         self._folder = data_dir / "spool"
         self._incoming = self._folder / "incoming"
+        self._slots = Slots(self._incoming)
         self._durable: set[str] = set()
         try:
             if make or data_dir.exists():
@@ -253,8 +123,7 @@ class Spool:
         """
         with self._disk_errors():
             self.require_space(0)
-            make_folder(self._incoming)
-            return IncomingInstance(self._incoming, self.require_space, self._disk_errors)
+            return IncomingInstance(*self._slots.open(), self.require_space, self._disk_errors)
 
     def keep(self, incoming: IncomingInstance, study_uid: str, sop_instance_uid: str) -> Stored:
         """Keep what was received; when this returns it survives a power failure.
@@ -282,14 +151,30 @@ class Spool:
         check_uid(sop_instance_uid)
         try:
             with self._disk_errors():
+                if self._slots.are_full:
+                    self._slots.settle()
                 instances = self._instances_folder(study_uid)
                 with self.unfinished.adding(study_uid) as mark:
-                    stored = _keep(instances, sop_instance_uid, incoming, mark)
-                    sync_folder(instances)
+                    return keep(instances, sop_instance_uid, incoming, mark, self._slots)
         except SpoolError:
             self._durable.discard(study_uid)
             raise
-        return stored
+
+    def settle(self) -> None:
+        """Let what was received be durable without its slots: as it has to be before it is read for good.
+
+        Raises
+        ------
+        SpoolError
+            If the disk refuses; then it stays durable by its slots.
+        """
+        with self._disk_errors():
+            self._slots.settle()
+
+    def rest(self) -> None:
+        """Settle, and leave nothing in ``incoming``, because nothing is being received; raises as `settle` does."""
+        with self._disk_errors():
+            self._slots.clear()
 
     def studies(self) -> list[Study]:
         """Return all studies, sorted by UID."""
@@ -327,8 +212,45 @@ class Spool:
         return Study(study_uid, folder)
 
     def clean(self) -> int:
-        """Remove what a crash left half-written and return how many files; only before receiving starts."""
-        return drop_unfinished(self._incoming)
+        """Put what an earlier process received in its place, and remove what it left half-written.
+
+        Only before receiving starts.
+
+        Returns
+        -------
+        int
+            How many half-written files there were.
+
+        Raises
+        ------
+        SpoolError, SpoolFull
+            If the disk refuses.
+        """
+        with self._disk_errors():
+            make_folder(self._incoming)
+            for slot in sorted(self._incoming.glob("*.part")):
+                seal = read_seal(slot)
+                if seal:
+                    self._put_in_place(slot, seal)
+                if seal or not slot.stat().st_size:
+                    slot.unlink(missing_ok=True)
+            return drop_unfinished(self._incoming)
+
+    def settle_study(self, study: Study) -> None:
+        """Make what is there of a study durable without its slots, also those of another process: it may be removed.
+
+        Parameters
+        ----------
+        study
+            A received one.
+
+        Raises
+        ------
+        SpoolError
+            If the disk refuses.
+        """
+        with self._disk_errors():
+            self._slots.let_go(study.folder / "instances")
 
     def forget(self, study_uid: str) -> None:
         """Let go of what this process remembers of a study to which nothing is added for now."""
@@ -358,6 +280,20 @@ class Spool:
         except OSError as error:
             raise disk_error(self.data_dir, error) from error
 
+    def _put_in_place(self, slot: Path, seal: Seal) -> None:
+        """Give what was received whole the name that it had, or was about to get."""
+        is_named = slot.stat().st_nlink > 1
+        if is_named and seal.study_uid not in self:
+            return
+        instances = self._instances_folder(seal.study_uid)
+        if not is_named:
+            incoming = IncomingInstance(slot, os.open(slot, os.O_RDWR), self.require_space, self._disk_errors)
+            incoming.keep_slot()
+            with incoming, self.unfinished.adding(seal.study_uid) as mark:
+                if not is_kept(instances, seal.sop_instance_uid, incoming):
+                    keep(instances, seal.sop_instance_uid, incoming, mark, self._slots)
+        sync_folder(instances)
+
     def _instances_folder(self, study_uid: str) -> Path:
         """Make the folder of a study and its name durable, unless this process has."""
         instances = self._folder / study_uid / "instances"
@@ -379,20 +315,3 @@ def check_uid(text: str) -> None:
     """
     if not is_uid(text):
         raise SpoolError("A UID is 1 to 64 digits and dots: the sender has to correct it.", "uid_invalid")
-
-
-def _keep(folder: Path, sop_instance_uid: str, incoming: IncomingInstance, mark: Callable[[], None]) -> Stored:
-    target = folder / f"{sop_instance_uid}.dcm"
-    if not target.exists():
-        mark()
-        if incoming.link(target):
-            return Stored(target, Outcome.NEW)
-    copy = target
-    differs = not incoming.holds_the_same_as(target)
-    if differs or received(folder.parent):
-        mark()
-    if differs:
-        copy = folder / f"{sop_instance_uid}~{incoming.digest()[:16]}.dcm"
-        incoming.link(copy)
-        sync_folder(folder)
-    return Stored(copy, Outcome.CONFLICT if note_receipt(target, copy) else Outcome.SAME)

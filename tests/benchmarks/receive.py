@@ -40,7 +40,8 @@ STORESCP = Path("/usr/bin/storescp")
 AE_TITLE = "TSCNODE"
 DELAY_S = 0.04
 """There and back; half of it each way."""
-DELAYED_INSTANCES = 60
+DELAYED_INSTANCES = 150
+"""At most; with fewer, association and release would be most of what is measured."""
 _PYNETDICOM = """
 import sys, uuid
 from pathlib import Path

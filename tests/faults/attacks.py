@@ -84,8 +84,12 @@ class Scene:
         return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
 
     def leftovers(self) -> int:
-        """Return how many files are half-written."""
-        return len(list((self.data_dir / "spool" / "incoming").iterdir()))
+        """Return how many files are half-written; empty slots are none, nor is what has its name in a study."""
+        count = 0
+        for slot in (self.data_dir / "spool" / "incoming").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                count += slot.stat().st_size > 0 and slot.stat().st_nlink == 1
+        return count
 
 
 @dataclass(frozen=True)

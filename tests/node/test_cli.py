@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -14,8 +16,9 @@ from dicom_node.cli import settings
 from dicom_node.cli.app import app, main
 from dicom_node.cli.settings import load_config, site_rules
 from dicom_node.config import Config, load
+from dicom_node.engine.held_name import held_name
 from dicom_node.engine.worker import Worker
-from dicom_node.errors import NodeError
+from dicom_node.errors import AlreadyRunningError, NodeError
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.timeline import Event, State
 from models.contrast import Contrast
@@ -269,6 +272,36 @@ def test_a_data_folder_that_cannot_be_one_is_told_from_one_that_is_not_ours(tmp_
         ) as caught:
             Spool(folder)
         assert caught.value.code == "spool_unusable"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EROFS, "mount its disk for writing"),
+        (errno.ENOSPC, "free space on its disk"),
+        (errno.EACCES, "give it to this user"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_named_by_whoever_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+):
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("dicom_node.engine.held_name.open_own", refuse)
+    taken = AlreadyRunningError("taken", "receiver_running")
+    with pytest.raises(NodeError, match=remedy) as caught, held_name(tmp_path, "receiver", taken):
+        pytest.fail("the name was given")
+    assert caught.value.code == "spool_unusable"
+
+
+def test_a_rehearsed_purge_of_a_study_that_arrives_says_what_it_takes(config: Path):
+    Spool(config.parent / "data").store("2.25.1", "2.25.1.1", b"content")
+    arguments = ["purge", "2.25.1", "--config", str(config)]
+    said = command(*arguments, "--dry-run")
+    assert said.endswith("1 images and its results, but only with --force.\n")
+    assert "force" not in command(*arguments, "--dry-run", "--force")
+    assert refused(*arguments, "--yes")[1].startswith("study_busy")
 
 
 def test_release_says_which_of_its_options_is_wrong(config: Path, held: Study):
