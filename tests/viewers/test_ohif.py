@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from models.contrast import Contrast
 from pipeline.report import build_document, build_reports, build_summary, draw_page
+from pipeline.report.key_object import build_key_object
 from pipeline.report.pen import NOTICE_FILL
 from pipeline.report.result_files import document_pages
 from pipeline.report.structured_report import SOP_CLASSES
@@ -132,10 +133,13 @@ def whole_study(quick_study) -> dict[str, Dataset]:
     page = draw_page(run, views_of()).picture
     titled = build_reports(run_of(inputs, dataclasses.replace(PROVENANCE, title=WITH_LIBRARY)))[SOP_CLASSES[0]]
     titled.SeriesDescription = TWIN_LABEL
+    report, summary = build_reports(run)[SOP_CLASSES[0]], build_summary(run, page)
     return {
-        "sr": build_reports(run)[SOP_CLASSES[0]],
+        "sr": report,
         "titled": titled,
-        "summary": build_summary(run, page),
+        "summary": summary,
+        # The viewer shows none: it must do no harm to the others.
+        "key": build_key_object(run, report, summary),
         "document": build_document(run, document_pages(run, views_of())),
     }
 
