@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from dicom_node.config import Config, Peer
 from dicom_node.errors import NodeError, SpoolFull
@@ -32,16 +33,21 @@ class Verdict:
     warning: bool = False
 
 
-def check(config: Config) -> list[Verdict]:
-    """Return a verdict on data folder, database, models, device, certificates, every peer and its commitments."""
-    checks: list[tuple[str, Callable[[Config], str]]] = [
-        ("data folder", _data_folder),
-        ("database", _database),
-        ("models and device", models_and_device),
-    ]
-    called = [peer for peer in config.peers if peer.port is not None]
-    verdicts = [verdict(what, partial(function, config)) for what, function in checks]
+def check(config: Config, *, quick: bool = False) -> list[Verdict]:
+    """Return a verdict on data folder, database, models, device, certificates, every peer and its commitments.
+
+    Parameters
+    ----------
+    config
+        Of the node.
+    quick
+        Whether models and peers are left out.
+    """
+    verdicts = [verdict(what, partial(tried, config)) for what, tried in _CHECKS if not (quick and tried in _SLOW)]
     verdicts += _tls(config)
+    if quick:
+        return verdicts + _refused_callers(config)
+    called = [peer for peer in config.peers if peer.port is not None]
     verdicts += [verdict(f"peer {peer.name}", partial(_echo, config, peer)) for peer in called]
     verdicts += [_shown(config, peer) for peer in called if peer.tls]
     committing = [peer for peer in config.destinations if peer.verify == "commitment"]
@@ -89,6 +95,14 @@ def models_and_device(config: Config) -> str:
         f"brain weights {models.brain_weights.name} {models.brain_weights.digest[:12]}"
         f"{' (not those of the training of the bundle)' if other else ''}, on {models.ensemble.device}"
     )
+
+
+_CHECKS: Final[tuple[tuple[str, Callable[[Config], str]], ...]] = (
+    ("data folder", _data_folder),
+    ("database", _database),
+    ("models and device", models_and_device),
+)
+_SLOW: Final = frozenset({models_and_device})
 
 
 def _tls(config: Config) -> list[Verdict]:

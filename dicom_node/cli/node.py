@@ -43,12 +43,18 @@ def init(
     print_line(f"Wrote {file}. {'Run' if ask else 'Set the AE titles, then run'} `dicom-node check`.")
 
 
-def check_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def check_(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    at_once: Annotated[
+        bool, typer.Option("--quick", help="Load no model and call no peer: what is left takes a second.")
+    ] = False,
+) -> None:
     """Check configuration, disk, database, models, device and every peer."""
     from dicom_node.cli.check import check
 
     quiet()
-    verdicts = check(load_config(config))
+    verdicts = check(load_config(config), quick=at_once)
     good = all(verdict.good for verdict in verdicts)
     if as_json:
         print_json({"good": good, "checks": [asdict(verdict) for verdict in verdicts]})

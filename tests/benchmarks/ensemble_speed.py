@@ -1,9 +1,9 @@
 """Seconds and memory of three networks on one study: ``python -m tests.benchmarks.ensemble_speed [--stride 1|2]``.
 
-MONAI's EfficientNet in eager float32 against the same networks arranged for reading (`models.inference`), on
-256 x 256 x 128 voxels of real brains. Each kind lives in a process of its own and they take turns, so that a busy
-machine slows both. With a CUDA device the same on it, with half precision as a third kind, and the share of the
-card's memory bandwidth that a pass reaches.
+The networks as trained (MONAI's, bit for bit) in eager float32 against the same arranged for reading
+(`models.inference`), on 256 x 256 x 128 voxels of real brains. Each kind lives in a process of its own and they take
+turns, so that a busy machine slows both. With a CUDA device the same on it, with half precision as a third kind, and
+the share of the card's memory bandwidth that a pass reaches.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def main() -> None:
         tensors = Path(folder) / "tensors.npy"
         write_tensors(tensors)
         for device in arguments.device or _devices():
-            kinds = [("MONAI eager float32", False, False), ("arranged for reading", True, False)]
+            kinds = [("as trained, eager float32", False, False), ("arranged for reading", True, False)]
             kinds += [("arranged, float16 autocast", True, True)] if device == "cuda" else []
             plans = [Plan(what, arr, device, arguments.stride, arguments.threads, half) for what, arr, half in kinds]
             costs = measure(plans, tensors, arguments.rounds)

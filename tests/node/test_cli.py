@@ -219,6 +219,22 @@ def test_check_names_what_is_wrong(config: Path):
     assert all(row["sentence"].startswith("peer_unreachable:") for row in bad)
 
 
+def test_a_quick_check_loads_no_model_and_calls_no_peer(config: Path):
+    peer = '[[peers]]\nname = "away"\nae_title = "AWAY"\nhost = "127.0.0.1"\nport = 9\nroles = ["destination"]\n'
+    config.write_text(config.read_text() + peer)
+    code = (
+        "import sys; from dicom_node.cli.app import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n"
+        "    heavy = {'torch', 'monai', 'nnunetv2', 'scipy'} & set(sys.modules)\n"
+        "    print(end.code, sorted(heavy), file=sys.stderr)\n"
+    )
+    arguments = ["check", "--quick", "--json", "--config", str(config)]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert [row["what"] for row in json.loads(done.stdout)["checks"]] == ["data folder", "database"]
+    assert done.stderr.strip() == "0 []"
+
+
 # --- what a stranger types first --------------------------------------------------------------------------------------
 
 
