@@ -1,9 +1,10 @@
-"""The short forms of `tests.faults`: deaths at random, and stops."""
+"""The short forms of `tests.faults`: deaths at random, stops, and orders of arrival."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from tests.faults.arrivals import Way, arrivals
 from tests.faults.crash import crash_run
 from tests.faults.stops import CTRL_C, KILL, TERM, Stops
 from tests.support.quick import QuickNode
@@ -16,6 +17,12 @@ def test_random_deaths_cost_nothing(tmp_path: Path):
     assert toll.kills.total() == 6
     assert toll.acknowledged >= 5
     assert toll.clean, toll
+
+
+def test_the_right_report_stands_whatever_the_order_of_arrival(tmp_path: Path):
+    outcomes = arrivals(tmp_path, orders=10, seed=3)
+    assert {way for outcome in outcomes for way in outcome.ways} == set(Way)
+    assert [(outcome.study_uid, outcome.fault) for outcome in outcomes if outcome.fault] == []
 
 
 def test_a_stop_waits_for_the_step_at_hand_a_second_one_for_nothing_and_both_leave_nothing(tmp_path: Path, sent: Path):

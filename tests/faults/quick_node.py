@@ -11,6 +11,8 @@ import argparse
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
@@ -25,6 +27,7 @@ from dicom_node.config import Config
 from dicom_node.engine import processes, supervisor
 from dicom_node.engine.contract import Read, Selected, Step
 from dicom_node.engine.run_folder import OBJECTS
+from dicom_node.studies import inputs
 from dicom_node.studies.routing import turned_away
 from dicom_node.studies.spool import Spool
 from dicom_node.studies.timeline import Event, State
@@ -34,6 +37,8 @@ from pipeline.synthetic.study_tags import derive_uid
 STEP_S = float(os.environ.get("QUICK_STEP_S", "0.2"))
 HOLDS = "QUICK_HOLDS" in os.environ
 """Whether every study is held, for the same selection whatever comes late."""
+SELECTS = "QUICK_SELECTS" in os.environ
+"""Whether series are selected as the product does, and a study is held where it would be."""
 _SUMMARY, _HELD = "summary", "ab" * 32
 
 
@@ -85,6 +90,41 @@ class QuickReading:
         self._spool.study(study_uid).note(Event.FAILED, State.FAILED, workflow_id=workflow_id, sentence=cause)
 
 
+class SelectingReading(QuickReading):
+    """Selects as the product does, and reads without looking.
+
+    Parameters
+    ----------
+    config
+        Of the node.
+    spool
+        The received studies.
+    """
+
+    def __init__(self, config: Config, spool: Spool) -> None:
+        from dicom_node.engine.worker import Worker  # imports torch, which the other readings do without
+        from models.bundle import open_bundle
+
+        super().__init__(config, spool)
+        models: Any = SimpleNamespace(bundle=open_bundle("untrained-demo"))
+        self._worker = Worker(config, spool, models)
+
+    def select(self, study_uid: str) -> Selected:
+        """Return the digest of the selected series, which are pinned."""
+        return self._worker.select(study_uid)
+
+    def read(self, study_uid: str, input_digest: str, step: Step) -> Read:
+        """Hold what the selection holds; leave the objects of anything else."""
+        study = self._spool.study(study_uid)
+        held = inputs.pinned(study, input_digest).select().held
+        if held is None or study.timeline().is_superseded(input_digest):
+            return super().read(study_uid, input_digest, step)
+        study.note(Event.RUNNING, State.RUNNING, input_digest=input_digest)
+        facts = {"code": held.code.value, "sentence": held.sentence}
+        study.note(Event.READ, State.HELD, input_digest=input_digest, **facts)
+        return {"state": State.HELD}
+
+
 def write_objects(folder: Path, study_uid: str, input_digest: str) -> None:
     """Write the objects of a run, with UIDs that derive from it and bytes that do not."""
     make_folder(folder)
@@ -119,7 +159,7 @@ def main() -> None:
         elif asked.verb == "receive":
             processes.receive(config, file)
         else:
-            processes.work(config, opened=QuickReading, file=file)
+            processes.work(config, opened=SelectingReading if SELECTS else QuickReading, file=file)
 
 
 if __name__ == "__main__":
