@@ -44,7 +44,6 @@ class IncomingInstance:
         self._looked_at_bytes = 0
         self._is_synced = False
         self._meta_bytes = 0
-        self._checksum = 0
         self._is_kept = False
         self.size_bytes = os.fstat(file).st_size
 
@@ -58,14 +57,19 @@ class IncomingInstance:
         """Write preamble and File Meta Information, with the room of a seal at the end; raises as `write` does."""
         self.write(meta)
         if meta.endswith(ROOM):
-            self._meta_bytes, self._checksum = len(meta), 0
+            self._meta_bytes = len(meta)
 
     def seal(self, study_uid: str, sop_instance_uid: str) -> bool:
         """Write down, before it is fsynced, that it is whole; return whether there is room for that."""
-        if self._meta_bytes:
-            seal = Seal(study_uid, sop_instance_uid, self.size_bytes - self._meta_bytes, self._checksum)
-            os.pwrite(self._file, seal.encode(), self._meta_bytes - SEAL_BYTES)
-        return self._meta_bytes > 0
+        if not self._meta_bytes:
+            return False
+        size_bytes, checksum = self.size_bytes - self._meta_bytes, 0
+        with self.data_set() as ours:
+            for piece in _pieces(ours):
+                checksum = zlib.crc32(piece, checksum)
+        seal = Seal(study_uid, sop_instance_uid, size_bytes, checksum)
+        os.pwrite(self._file, seal.encode(), self._meta_bytes - SEAL_BYTES)
+        return True
 
     def keep_slot(self) -> None:
         """Leave the file where it was written when this object is discarded: it is durable by that name."""
@@ -87,7 +91,6 @@ class IncomingInstance:
                 self._require_space(len(piece))
                 self._looked_at_bytes = self.size_bytes
             _write_all(self._file, piece)
-        self._checksum = zlib.crc32(piece, self._checksum)
 
     def data_set(self) -> BinaryIO:
         """Return the data set, for reading; it is closed with this object."""
