@@ -75,5 +75,5 @@ def watch(config: ConfigOption = None) -> None:
     """Look after the node, and tell whom [alarms] names when something stops."""
     from dicom_node.engine import alarming
 
-    with service("watch", config) as (settings, _):
-        alarming.watch(settings)
+    with service("watch", config) as (settings, file):
+        alarming.watch(settings, file)

@@ -14,6 +14,7 @@ from dicom_node.config import Config
 from dicom_node.engine.ending import end_now, until_signal
 from dicom_node.engine.held_name import held_name
 from dicom_node.engine.survey import survey
+from dicom_node.engine.taking_over import taking_over
 from dicom_node.errors import AlreadyRunningError, NodeError
 from dicom_node.log import say
 from dicom_node.watch.alarm_rules import causes
@@ -25,8 +26,13 @@ logger = logging.getLogger(__name__)
 LOOK_S: Final = 20.0
 
 
-def watch(config: Config) -> None:
+def watch(config: Config, file: Path | None = None) -> None:
     """Look after the node, and tell, until a signal.
+
+    Parameters
+    ----------
+    config, file
+        Of the node; peers of the file count as soon as it becomes another one.
 
     Raises
     ------
@@ -38,7 +44,7 @@ def watch(config: Config) -> None:
     taken = AlreadyRunningError("The alarms of this data folder are running: stop them first.", "alarms_running")
     with held_name(config.node.data_dir, "alarms", taken):
         watcher = Watcher(config)
-        with until_signal() as stop:
+        with taking_over(file, config, watcher.take), until_signal() as stop:
             say(logger, "watching", addresses=watcher.count)
             while not stop.is_set():
                 watcher.turn()
@@ -67,6 +73,10 @@ class Watcher:
         self._lines = Lines(self._taken)
         self._alarms: Alarms = read_alarms(self._data_dir, time.time())
         self._trouble = False
+
+    def take(self, config: Config) -> None:
+        """Look after a changed node from now on; whom it tells stays."""
+        self._config = config
 
     @property
     def count(self) -> int:

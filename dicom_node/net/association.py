@@ -18,6 +18,7 @@ from dicom_node.errors import ConfigError, DeliveryError, PeerAway, PeerError
 from dicom_node.net.tls import ClientContext, answers_tls, client_context
 from dicom_node.net.tls_faults import TLSFault, fault_of
 from dicom_node.net.tls_sentences import tls_error
+from dicom_node.net.upper_layer import Rejection
 
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30
@@ -157,21 +158,32 @@ def _no_tls(config: Config, peer: Peer, error: OSError) -> PeerAway:
 def _no_association(config: Config, peer: Peer, association: Association) -> PeerError:
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
-        return PeerAway(
-            f'Peer "{peer.name}" rejects the association ({answer.reason_str}): compare the AE titles and addresses '
-            "configured on both sides.",
-            "association_rejected",
-        )
+        return PeerAway(_rejected(config, peer, answer), "association_rejected")
     if answer is not None and answer.result == 0:
         return no_context(peer)
     if not peer.tls and answers_tls(peer, CONNECT_TIMEOUT_S):
         return tls_error(config, peer, TLSFault.NEEDED)
-    return _silent(peer)
+    return _silent(config, peer)
 
 
-def _silent(peer: Peer) -> PeerAway:
+def _rejected(config: Config, peer: Peer, answer: Any) -> str:
+    """Return whose AE title the other side does not know, where it says so (PS3.8 9.3.4)."""
+    match (answer.result, answer.result_source, answer.diagnostic):
+        case Rejection.CALLING_AE_TITLE.value:
+            return f'Peer "{peer.name}" does not know the AE title {config.node.ae_title}: have it entered there.'
+        case Rejection.CALLED_AE_TITLE.value:
+            return f'Peer "{peer.name}" does not answer to the AE title {peer.ae_title}: ask for its own, and set it.'
+    return (
+        f'Peer "{peer.name}" rejects the association ({answer.reason_str}): compare the AE titles and addresses '
+        "configured on both sides."
+    )
+
+
+def _silent(config: Config, peer: Peer) -> PeerAway:
+    """Return the error of a request without an answer; one that is closed at once behind a rejection takes it along."""
     return PeerAway(
-        f'Peer "{peer.name}" does not answer the request for an association: look whether its DICOM service runs.',
+        f'Peer "{peer.name}" does not answer the request for an association: look whether its DICOM service runs, and '
+        f"whether it knows the AE title {config.node.ae_title}.",
         "association_unanswered",
     )
 

@@ -119,7 +119,7 @@ def test_a_peer_that_is_away_is_unreachable(config: Config):
 
 
 def test_a_rejection_is_told_in_words(config: Config):
-    with serving(title="OTHER") as found, pytest.raises(PeerError, match="Called AE title not recognised") as caught:
+    with serving(title="OTHER") as found, pytest.raises(PeerError, match="not answer to the AE title PACS") as caught:
         scu.echo(config, found.peer)
     assert caught.value.code == "association_rejected"
 
