@@ -80,7 +80,7 @@ def main() -> None:
     """Run a verb; errors are one sentence with a code on stderr."""
     show_what_cannot_be_encoded()
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="dicom-node", standalone_mode=False))
     except NodeError as error:
         _refuse(error)
     except typer.TyperException as error:
