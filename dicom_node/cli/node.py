@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -136,16 +139,46 @@ def user(
 
 def demo(
     keep: Annotated[Path | None, typer.Option(help="Keep study, node data and log in this folder.")] = None,
+    pages: Annotated[bool, typer.Option("--pages", help="Open the web pages of a node with five studies.")] = False,
+    fail_rate: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of objects at which the PACS loses the association.")
+    ] = 0.0,
 ) -> None:
     """Send a synthetic study through a node on loopback and print the report that comes back."""
-    from dicom_node.cli.demo import run_demo
+    from dicom_node.cli.demo import run_demo, run_unreliable
 
+    if pages and fail_rate:
+        raise CommandError("Give --pages or --fail-rate: one of the two.")
     quiet()
     with tempfile.TemporaryDirectory(prefix="dicom-node-demo-") as temporary, progress() as tell:
         folder = keep or Path(temporary)
         make_folder(folder)
-        report = run_demo(folder, tell)
-    print_lines(report.splitlines())
+        if pages:
+            _show_pages(folder, tell)
+            return
+        said = run_unreliable(folder, fail_rate, tell) if fail_rate else run_demo(folder, tell)
+    print_lines(said.splitlines())
+
+
+def _show_pages(folder: Path, tell: Callable[[str], None]) -> None:
+    """Print where to look, and keep the pages open until Ctrl-C or SIGTERM."""
+    from dicom_node.cli.demo import USER, pages_of_demo
+    from dicom_node.cli.demo_studies import SHOWS
+    from dicom_node.cli.listed import pseudonyms
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), pages_of_demo(folder, tell) as demo:
+        pseudonym = pseudonyms(demo.config)
+        rows = [
+            (study.case, f"{demo.address}/studies/{pseudonym(study.study_uid)}", SHOWS[study.case])
+            for study in demo.studies
+        ]
+        print_table(("study", "look at", "for"), rows)
+        print_line(f"All of them: {demo.address}/studies. To release one sign in as {USER}, password {demo.password}.")
+        print_line("Ctrl-C ends the node, and removes what it has unless --keep FOLDER.")
+        sys.stdout.flush()
+        tell("the pages are open")
+        signal.pause()
 
 
 def echo(peer: Annotated[str, typer.Argument(help="Name of a peer.")], config: ConfigOption = None) -> None:
