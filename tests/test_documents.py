@@ -329,6 +329,11 @@ def test_every_probe_stands_in_the_runbook():
     assert {row["address"].strip("`"): row["answer"] for row in table(RUNBOOK, "address", "answer")} == PROBES
 
 
+def test_every_page_is_documented():
+    listed = {f"{row['page'].lower().removeprefix('a ')}_page.py" for row in table(INSTALL, "page", "shows")}
+    assert listed == {path.name for path in (ROOT / "dicom_node/web").glob("*_page.py")} - {"sign_in_page.py"}
+
+
 def test_every_code_of_an_error_stands_in_the_runbook():
     assert sorted(named(table(RUNBOOK, "code", "meaning", "what to do"), "code")) == sorted(node_codes())
 

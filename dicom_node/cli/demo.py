@@ -136,6 +136,7 @@ def pages_of_demo(folder: Path, progress: Progress, cases: Sequence[Case] = tupl
         for study in studies:
             demo.send(study.files)
         demo.reach({study.study_uid: ENDS[study.case] for study in studies})
+        _await_listening(web)
         yield Pages(demo.config, f"http://127.0.0.1:{web}", password, studies)
 
 

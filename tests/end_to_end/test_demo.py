@@ -16,6 +16,9 @@ from dicom_node.net import scu
 from dicom_node.studies.timeline import State
 from pipeline.errors import HoldReason
 from pipeline.select import BUILT_IN, select_study
+from tests.support.services import wait_for
+
+ENDINGS = ("<td>ambiguous role</td>", '<span class="state delivered">')
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +58,11 @@ def test_a_pacs_that_loses_associations_has_everything_in_the_end(studies: dict[
 
 def test_the_pages_show_what_became_of_the_studies(tmp_path: Path):
     with pages_of_demo(tmp_path, lambda _: None, (Case.AMBIGUOUS, Case.REFUSED)) as pages:
-        shown = urlopen(f"{pages.address}/studies", timeout=60).read().decode()
-    assert "ambiguous_role" in shown
-    assert "delivered" in shown
+
+        def listed() -> str:
+            return str(urlopen(f"{pages.address}/studies", timeout=60).read().decode())
+
+        # The index follows the timelines a moment later.
+        wait_for(lambda: all(shown in listed() for shown in ENDINGS), 60, "the list")
     timeline = (tmp_path / "node/spool" / pages.studies[1].study_uid / "timeline.jsonl").read_text()
     assert timeline.count('"send_failed"') >= 2
