@@ -166,6 +166,15 @@ class ObjectDenied(DeliveryError):
     """A peer says that it does not hold an object that it took."""
 
 
+class ObjectRefused(DeliveryError):
+    """A peer that speaks no DIMSE refuses the object itself."""
+
+    @property
+    def permanent(self) -> bool:
+        """Always: it would be refused again."""
+        return True
+
+
 class ObjectMissing(DeliveryError):
     """The run left no object of the kind that is to be sent."""
 

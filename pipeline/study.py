@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -32,7 +32,9 @@ from pipeline.errors import HoldReason, StudyHeld
 from pipeline.out_of_range import OutOfRange, check_brain_weights, check_features, check_headers
 from pipeline.predict import Finding, ModelIdentity, combine
 from pipeline.report import Predecessor, Provenance, Run, Sources, Title, header_of_study, read_run, write_held
+from pipeline.report.written_records import write_record
 from pipeline.result import RESULT_FILE, Result, Scored
+from pipeline.result_records import Record
 from pipeline.select import Selection
 from pipeline.steps import Masks, Readings
 
@@ -123,6 +125,7 @@ def run_study(
     predecessors: tuple[Predecessor, ...] = (),
     held_report: bool = False,
     saliency: bool = False,
+    records: Collection[Record] = (),
     step: Step = run_now,
 ) -> Result:
     """Score a study and write its report.
@@ -146,6 +149,8 @@ def run_study(
         Whether a study that gets no score gets a report that says why.
     saliency
         Whether maps of what the scores depend on are made and written too.
+    records
+        As what the result is written too.
     step
         Runs each step, or recalls its value.
 
@@ -157,7 +162,7 @@ def run_study(
     selection = scorable(selection, models.bundle.metadata)
     began = started or datetime.now().astimezone()
     provenance = Provenance(selection.digest, began, SOFTWARE, models.brain_weights, title, predecessors)
-    chain = _Chain(selection, models, provenance, out, saliency, step)
+    chain = _Chain(selection, models, provenance, out, saliency, records, step)
     make_folder(chain.work)
     reading: Scored | StudyHeld
     try:
@@ -198,6 +203,7 @@ class _Chain:
     provenance: Provenance
     out: Path
     saliency: bool
+    records: Collection[Record]
     step: Step
     timings_s: dict[str, float] = field(default_factory=dict)
 
@@ -226,6 +232,8 @@ class _Chain:
         explained = self.models.ensemble if self.saliency else None
         run = read_run(finding, masks.brain, self.selection.roles, self.provenance, self.selection.whose)
         steps.report(run, self.work, self.out, explained)
+        for record in self.records:
+            write_record(record, run, self.out)
 
     def _recorded(self, name: str, kind: TypeAdapter[R], function: Callable[[], R]) -> R:
         """Return what a step says as the record that it is; what is remembered of it is JSON."""

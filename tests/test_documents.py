@@ -155,7 +155,7 @@ def constant(call: ast.Call, position: int) -> str | None:
 
 def node_codes() -> set[str]:
     """Return every code that an error of the node or of a model may have."""
-    named = ("SpoolFull", "StudyUnknown", "PeerAway", "ObjectDenied", "AccessRefused")
+    named = ("SpoolFull", "StudyUnknown", "PeerAway", "ObjectDenied", "ObjectRefused", "AccessRefused")
     places = {"ModelError": 0, "verify_checksums": 1, "_verified": 1, "refusal": 2}
     found = set(config_text.CODES.values()) | {"config_bad_value", "internal_error"} | set(TLSFault)
     for name, call in [*calls("dicom_node"), *calls("pipeline"), *calls("models")]:
@@ -215,7 +215,7 @@ def test_every_key_is_documented_with_its_default():
 def test_the_example_is_the_one_that_init_writes():
     assert EXAMPLE.read_text("utf-8") == example_toml()
     load(EXAMPLE)
-    sections = re.split(r"^\[+(\w+)\]+$", EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
+    sections = re.split(r"^(?:# )?\[+(\w+)\]+$", EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
     written = dict(zip(sections[1::2], sections[2::2], strict=True))
     missing = [
         name

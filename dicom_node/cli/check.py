@@ -10,7 +10,7 @@ from typing import Final
 
 from dicom_node.config import Config, Peer
 from dicom_node.errors import NodeError, SpoolFull
-from dicom_node.net import scu
+from dicom_node.net import fhir, scu
 from dicom_node.net.association import CONNECT_TIMEOUT_S
 from dicom_node.net.certificates import configured_certificates
 from dicom_node.net.commitment_trial import try_commitment
@@ -52,6 +52,7 @@ def check(config: Config, *, quick: bool = False) -> list[Verdict]:
     verdicts += [_shown(config, peer) for peer in called if peer.tls]
     committing = [peer for peer in config.destinations if peer.verify == "commitment"]
     verdicts += [verdict(f"commitment {peer.name}", partial(try_commitment, config, peer)) for peer in committing]
+    verdicts += [verdict(f"server {server.name}", partial(fhir.reach, server)) for server in config.fhir_servers]
     return verdicts + _refused_callers(config)
 
 

@@ -57,7 +57,7 @@ def run(
         models = open_models(settings)
         selection = select_study(files, settings.selection.rules())
         title, saliency = Title(settings.report.title), "saliency" in settings.report.send
-        result = run_study(selection, out, models, title=title, saliency=saliency, step=step)
+        result = run_study(selection, out, models, title=title, saliency=saliency, records=settings.records, step=step)
     if as_json:
         print_json(result.as_json())
     else:
@@ -212,7 +212,7 @@ def retry(
     elif peer:
         from dicom_node.engine.waking import wake
 
-        print_line(_woken(len(wake(settings, spool, peer=settings.peer(peer).name))))
+        print_line(_woken(len(wake(settings, spool, peer=settings.receiver(peer).name))))
     else:
         _retry_failed(settings, spool)
 

@@ -1,10 +1,12 @@
 """The configuration: frozen sections, the words of their keys, and the file that they are read from."""
 
 from dicom_node.config.alarms_section import AlarmsSection
+from dicom_node.config.audit_section import AuditSection
+from dicom_node.config.fhir_section import FhirServer
 from dicom_node.config.file import example_toml, load, parse, with_first_password
+from dicom_node.config.hl7_section import Hl7Receiver
 from dicom_node.config.routing_section import Missing, RoutingSection
 from dicom_node.config.sections import (
-    AuditSection,
     BrainSection,
     Config,
     DeliverySection,
@@ -12,6 +14,7 @@ from dicom_node.config.sections import (
     NodeSection,
     Peer,
     PeerRole,
+    Receiver,
     ReceiveSection,
     ReportSection,
     RetentionSection,
@@ -27,12 +30,15 @@ __all__ = [
     "ClientCertificates",
     "Config",
     "DeliverySection",
+    "FhirServer",
+    "Hl7Receiver",
     "Missing",
     "ModelSection",
     "NodeSection",
     "Peer",
     "PeerRole",
     "ReceiveSection",
+    "Receiver",
     "ReportSection",
     "RetentionSection",
     "RoutingSection",

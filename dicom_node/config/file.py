@@ -8,12 +8,15 @@ a socket is opened. `example_toml` writes the commented file from the same defin
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from dicom_node.config.sections import Config
 from dicom_node.config.sentences import example, refusal, toml
+from dicom_node.config.values import Section
 from dicom_node.errors import ConfigError
 
 _MOST_BYTES = 2**20
@@ -91,7 +94,16 @@ def _with_whole_paths(config: Config, folder: Path) -> Config:
     tls = config.tls.model_copy(update={**files, "ca": tuple(map(whole, config.tls.ca))})
     alarms = config.alarms.model_copy(update={"to_file": config.alarms.to_file and whole(config.alarms.to_file)})
     peers = tuple(peer.model_copy(update={"tls_ca": tuple(map(whole, peer.tls_ca))}) for peer in config.peers)
-    return config.model_copy(update={"node": node, "tls": tls, "peers": peers, "alarms": alarms})
+    sections: dict[str, Any] = {"node": node, "tls": tls, "peers": peers, "alarms": alarms}
+    for kind in ("fhir_servers", "hl7_receivers"):
+        sections[kind] = tuple(_with_whole_files(one, whole) for one in getattr(config, kind))
+    return config.model_copy(update=sections)
+
+
+def _with_whole_files(section: Section, whole: Callable[[Path], Path]) -> Section:
+    """Return a section whose values that are paths are whole."""
+    files = {name: whole(path) for name, path in section if isinstance(path, Path)}
+    return section.model_copy(update=files)
 
 
 def example_toml() -> str:

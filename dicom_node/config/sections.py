@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from dicom_node.config.alarms_section import AlarmsSection
+from dicom_node.config.audit_section import AuditSection
+from dicom_node.config.fhir_section import FhirServer
+from dicom_node.config.hl7_section import Hl7Receiver
 from dicom_node.config.routing_section import RoutingSection
 from dicom_node.config.selection_section import SelectionSection
 from dicom_node.config.tls_section import ClientCertificates, TLSSection
 from dicom_node.config.values import AETitle, Days, Fingerprint, Port, Reporter, Seconds, Section
 from dicom_node.config.web_section import WebSection
 from dicom_node.errors import ConfigError
+from pipeline.result_records import Record
 
 SentKind = Literal["sr", "summary", "pdf", "key", "saliency"]
 
@@ -199,6 +204,14 @@ class ReportSection(Section):
     title: Literal["private", "126000"] = Field(
         default="private", description='Document title: "private" code, or "126000" (Imaging Measurement Report, DCM).'
     )
+    fhir: bool = Field(
+        default=False,
+        description="Whether result.fhir.json is written too: the result as FHIR R4, also where no server gets it.",
+    )
+    hl7: bool = Field(
+        default=False,
+        description="Whether result.hl7 is written too: the result as HL7 v2, also where no receiver gets it.",
+    )
     held: Literal["none", "sr"] = Field(
         default="none", description='Studies without a score: "none" sends nothing, "sr" a short report that says why.'
     )
@@ -241,29 +254,8 @@ class RetentionSection(Section):
         return self
 
 
-class AuditSection(Section):
-    """The audit trail: who sent, received, looked at and changed studies (DICOM PS3.15 A.5)."""
-
-    keep_days: Annotated[int, Field(strict=True, ge=1, le=36500)] = Field(
-        default=365, description="Days that the audit trail is kept; many rules ask for half a year or more."
-    )
-    syslog_host: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Host of a collector of audit messages by syslog over TLS (RFC 5425). Default: none.",
-        examples=["audit.hospital.example"],
-    )
-    syslog_port: Port = Field(default=6514, description="Port of the collector.")
-    syslog_ca: Path | None = Field(
-        default=None,
-        description="PEM file of the authority that signed the collector's certificate. Default: those of the system.",
-        examples=["/etc/dicom-node/audit-ca.pem"],
-    )
-    syslog_certificate: Path | None = Field(
-        default=None,
-        description="PEM file with the node's certificate and key, where the collector asks for one.",
-        examples=["/etc/dicom-node/audit-client.pem"],
-    )
+Receiver = Peer | FhirServer | Hl7Receiver
+"""Whoever results are delivered to, in the way that it speaks."""
 
 
 class Config(Section):
@@ -273,6 +265,8 @@ class Config(Section):
     receive: ReceiveSection = Field(default_factory=ReceiveSection)
     tls: TLSSection = Field(default_factory=TLSSection)
     peers: tuple[Peer, ...] = ()
+    fhir_servers: tuple[FhirServer, ...] = ()
+    hl7_receivers: tuple[Hl7Receiver, ...] = ()
     routing: RoutingSection = Field(default_factory=RoutingSection)
     selection: SelectionSection = Field(default_factory=SelectionSection)
     brain: BrainSection = Field(default_factory=BrainSection)
@@ -286,9 +280,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        for name, count in Counter(peer.name for peer in self.peers).items():
+        names = [one.name for one in self._all_named]
+        for name, count in Counter(names).items():
             if count > 1:
-                raise ValueError(f'peers.name "{name}" is used {count} times: give every peer its own name')
+                raise ValueError(f'name "{name}" is used {count} times: give every peer and server its own name')
         if self.receive.accept == "peers" and not self.sources:
             raise ValueError(
                 'receive.accept is "peers" but no peer has the role "source": add "source" to the roles of the '
@@ -337,6 +332,17 @@ class Config(Section):
         """The peers that receive reports."""
         return self._having(PeerRole.DESTINATION)
 
+    @property
+    def receivers(self) -> tuple[Receiver, ...]:
+        """Everybody that results are delivered to."""
+        return (*self.destinations, *self.fhir_servers, *self.hl7_receivers)
+
+    @property
+    def records(self) -> frozenset[Record]:
+        """As what records results are written too."""
+        fhir, hl7 = self.report.fhir or self.fhir_servers, self.report.hl7 or self.hl7_receivers
+        return frozenset(record for record, wanted in ((Record.FHIR, fhir), (Record.HL7, hl7)) if wanted)
+
     def sent_to(self, peer: Peer) -> tuple[SentKind, ...]:
         """Return the kinds of objects that a destination gets."""
         return peer.send or self.report.send
@@ -356,11 +362,21 @@ class Config(Section):
         ConfigError
             With code ``peer_unknown`` if there is none.
         """
-        for peer in self.peers:
-            if peer.name == name:
-                return peer
-        known = ", ".join(peer.name for peer in self.peers) or "none"
-        raise ConfigError(f'There is no peer "{name}" in the configuration: use one of {known}.', "peer_unknown")
+        return _named(name, self.peers)
+
+    def receiver(self, name: str) -> Receiver:
+        """Return the peer, server or receiver called `name`.
+
+        Raises
+        ------
+        ConfigError
+            With code ``peer_unknown`` if there is none.
+        """
+        return _named(name, self._all_named)
+
+    @property
+    def _all_named(self) -> tuple[Receiver, ...]:
+        return (*self.peers, *self.fhir_servers, *self.hl7_receivers)
 
     def _having(self, role: PeerRole) -> tuple[Peer, ...]:
         return tuple(peer for peer in self.peers if role in peer.roles)
@@ -369,3 +385,14 @@ class Config(Section):
     def offline(cls) -> Config:
         """Return the defaults, for verbs that open no DICOM port and need no configuration file."""
         return cls(receive=ReceiveSection(accept="any"))
+
+
+Named = TypeVar("Named", Peer, Receiver)
+
+
+def _named(name: str, among: Sequence[Named]) -> Named:
+    for one in among:
+        if one.name == name:
+            return one
+    known = ", ".join(one.name for one in among) or "none"
+    raise ConfigError(f'There is no peer "{name}" in the configuration: use one of {known}.', "peer_unknown")

@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -119,10 +119,17 @@ def example(model: type[BaseModel]) -> str:
     for name, field in model.model_fields.items():
         section = section_of(field)
         if section is not None:
-            header = f"[[{name}]]" if name == "peers" else f"[{name}]"
-            lines = _lines(section, repeated=name == "peers")
-            blocks.append("\n".join([f"# {(section.__doc__ or '').strip()}", header, *lines]))
+            repeated = get_origin(field.annotation) is tuple
+            header = f"[[{name}]]" if repeated else f"[{name}]"
+            lines = [header, *_lines(section, repeated=repeated)]
+            # Nobody can do without a peer.
+            shown = [_aside(line) for line in lines] if repeated and name != "peers" else lines
+            blocks.append("\n".join([f"# {(section.__doc__ or '').strip()}", *shown]))
     return "\n\n".join(blocks) + "\n"
+
+
+def _aside(line: str) -> str:
+    return line if line.startswith("#") else f"# {line}"
 
 
 def _lines(section: type[BaseModel], *, repeated: bool) -> Iterator[str]:

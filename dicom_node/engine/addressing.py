@@ -6,9 +6,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import pydicom
-
 from dicom_node.config import Config
+from dicom_node.engine.object_identity import object_uid
 from dicom_node.engine.outbox import Outbox
 from dicom_node.engine.outbox_tables import Item
 from dicom_node.engine.run_folder import objects, saliency_kinds
@@ -51,12 +50,15 @@ def owed(config: Config, study: Study, timeline: Timeline, state: str) -> list[D
         for peer in config.destinations
         for sent in map(Kind, config.sent_to(peer))
         for kind in (maps if sent is Kind.SALIENCY else (sent,))
+    ] + [
+        *(Delivery(server.name, Kind.FHIR) for server in config.fhir_servers),
+        *(Delivery(receiver.name, Kind.HL7) for receiver in config.hl7_receivers),
     ]
 
 
 def identified(folder: Path, kind: Kind) -> dict[str, Path]:
-    """Return the files of a kind that a run left, the best first, by SOP Instance UID."""
-    return {_instance_uid(path): path for path in objects(folder, kind)}
+    """Return the files of a kind that a run left, the best first, by their UIDs."""
+    return {object_uid(path): path for path in objects(folder, kind)}
 
 
 def predecessors(timeline: Timeline) -> tuple[Predecessor, ...]:
@@ -163,8 +165,3 @@ def _proved(study: Study, digest: str, delivery: Delivery, known: Mapping[Delive
     if standing is None or not standing.proved:
         return False
     return not standing.proved.isdisjoint(identified(study.run_folder(digest), Kind(delivery.kind)))
-
-
-def _instance_uid(path: Path) -> str:
-    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
-    return str(header.SOPInstanceUID)

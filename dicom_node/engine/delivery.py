@@ -1,8 +1,10 @@
 """One attempt to deliver an object: offer it, have it proved, and say when the next attempt is due.
 
 Sent is not delivered: a delivery counts when the peer has shown that it holds the object, by storage commitment or by
-C-FIND, as the peer is configured. What is sent are the stored bytes of the run, never a report built anew. What a peer
-took is not sent again unless the peer says, twice, that it does not hold it; what is proved is never sent again.
+C-FIND, as the peer is configured; of a FHIR server it is read back, a receiver of HL7
+acknowledges it. What is sent are the stored bytes of the run, never
+a report built anew. What a peer took is not sent again unless the peer says, twice, that it does not hold it; what is
+proved is never sent again.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from typing import Any
 
 import pydicom
 
-from dicom_node.config import Config, Peer
+from dicom_node.config import Config, FhirServer, Hl7Receiver, Peer, Receiver
 from dicom_node.engine.addressing import identified
+from dicom_node.engine.object_identity import identity
 from dicom_node.engine.outbox import LONGEST_PAUSE_S, Outbox
 from dicom_node.engine.outbox_tables import Due, Item
 from dicom_node.errors import DatabaseUnusable, ObjectDenied, ObjectMissing, PeerAway, PeerError, StudyUnknown
 from dicom_node.log import say
-from dicom_node.net import scu
+from dicom_node.net import fhir, mllp, scu
 from dicom_node.net.commitments import not_committed, read_commitment, reported, unanswered
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import Overcome, Standing, standings, state_after_failure, state_of
@@ -61,11 +64,11 @@ class Deliveries:
         self._config = config
         self._spool = spool
         self._outbox = outbox
-        self._destinations = {peer.name: peer for peer in config.destinations}
+        self._receivers = {one.name: one for one in config.receivers}
 
     def reconfigure(self, config: Config) -> None:
         """Deliver by another configuration from the next attempt on."""
-        self._config, self._destinations = config, {peer.name: peer for peer in config.destinations}
+        self._config, self._receivers = config, {one.name: one for one in config.receivers}
 
     def attempt(self, due: Due) -> None:
         """Offer an object that is due, and have it proved; whatever comes of it, the outbox knows when it is due again.
@@ -80,13 +83,13 @@ class Deliveries:
         DatabaseUnusable
             If the outbox cannot be told what came of it.
         """
-        peer, study = self._destinations.get(due.item.peer), self._study(due.item)
+        peer, study = self._receivers.get(due.item.peer), self._study(due.item)
         if peer is None or study is None:
             self._withdraw(due.item, study)
         elif due.asked:
             timeout = unanswered(peer.name, self._config.delivery.commitment_timeout_s)
             self._failed(due, study, Event.VERIFY_FAILED, timeout)
-        elif due.left_s > 0 and _comes_before_its_report(study, due.item):
+        elif isinstance(peer, Peer) and due.left_s > 0 and _comes_before_its_report(study, due.item):
             self._wait_for_report(due, study, peer)
         elif self._stage(due, study, peer, Event.SEND_FAILED):
             self._stage(due, study, peer, Event.VERIFY_FAILED)
@@ -114,7 +117,7 @@ class Deliveries:
         else:
             self._outbox.again(due, pause_s(_AFTER_REPORT_S, due.failures, due.left_s))
 
-    def _stage(self, due: Due, study: Study, peer: Peer, failure: Event) -> bool:
+    def _stage(self, due: Due, study: Study, peer: Receiver, failure: Event) -> bool:
         """Send or prove; return whether that went well."""
         name, stage = ("send", self._send) if failure is Event.SEND_FAILED else ("verify", self._prove)
         try:
@@ -135,7 +138,7 @@ class Deliveries:
             return True
         return False
 
-    def _send(self, due: Due, study: Study, peer: Peer) -> None:
+    def _send(self, due: Due, study: Study, peer: Receiver) -> None:
         item, objects = due.item, _objects(study, due.item)
         if not objects:
             raise ObjectMissing(f"The run has no object of the kind {item.kind}: compare the data folder.")
@@ -143,19 +146,24 @@ class Deliveries:
         held = standing.taken in objects and standing.denials < _DENIALS
         if held or not standing.proved.isdisjoint(objects):
             return
-        taken = scu.send_first_accepted(self._config, peer, list(objects.values()))
-        facts = _identity(taken.path)
+        taken = _offer(self._config, peer, list(objects.values()))
+        facts = identity(taken.path)
         facts |= {"refused": list(taken.refused)} if taken.refused else {}
         facts |= {"remark": taken.remark} if taken.remark else {}
         study.note(Event.SENT, state_of, **_of(item), file=taken.path.name, **facts)
         if taken.remark:
             say(logger, "taken with a remark", level=logging.WARNING, study=study.uid, status=taken.status, **_to(item))
 
-    def _prove(self, due: Due, study: Study, peer: Peer) -> None:
+    def _prove(self, due: Due, study: Study, peer: Receiver) -> None:
         """Ask the peer whether it holds what it took."""
         item, standing = due.item, _standing(study, due.item)
         if standing.taken in standing.proved:
             self._outbox.remove(item)
+        elif isinstance(peer, FhirServer):
+            fhir.read_back(peer, _taken_file(study, item, standing))
+            self._proved(item, study, standing.taken, "read")
+        elif isinstance(peer, Hl7Receiver):
+            self._proved(item, study, standing.taken, "acknowledged")
         elif peer.verify == "commitment":
             self._ask(due, study, peer, standing)
         else:
@@ -277,6 +285,17 @@ def pause_s(retry_s: float, failures: int, left_s: float) -> float:
     return min(retry_s * 2.0 ** min(failures, _MOST_DOUBLINGS), LONGEST_PAUSE_S, left_s)
 
 
+def _offer(config: Config, receiver: Receiver, alternatives: list[Path]) -> scu.Taken:
+    """Have a receiver take the first of some objects that it can take, in the way that it speaks."""
+    if isinstance(receiver, FhirServer):
+        fhir.post(receiver, alternatives[0])
+        return scu.Taken(alternatives[0], ())
+    if isinstance(receiver, Hl7Receiver):
+        mllp.send(receiver, alternatives[0])
+        return scu.Taken(alternatives[0], ())
+    return scu.send_first_accepted(config, receiver, alternatives)
+
+
 def _find(config: Config, peer: Peer, file: Path) -> None:
     """Look whether the peer lists an object."""
     header = pydicom.dcmread(file, stop_before_pixels=True)
@@ -310,14 +329,6 @@ def _standing(study: Study, item: Item) -> Standing:
 
 def _taken_file(study: Study, item: Item, standing: Standing) -> Path:
     return identified(study.run_folder(item.input_digest), Kind(item.kind))[standing.taken]
-
-
-def _identity(file: Path) -> dict[str, object]:
-    """Return what kind of object was sent, and the UIDs by which a revision names it."""
-    header = pydicom.dcmread(file, stop_before_pixels=True)
-    uids = {"series_uid": header.SeriesInstanceUID, "sop_class_uid": header.SOPClassUID}
-    uids |= {"sop_instance_uid": header.SOPInstanceUID}
-    return {"sop_class": header.SOPClassUID.name, **{name: str(uid) for name, uid in uids.items()}}
 
 
 def _of(item: Item) -> dict[str, object]:

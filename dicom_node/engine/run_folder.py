@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,11 +12,15 @@ from models.contrast import Contrast
 from models.whole_files import make_folder
 from pipeline.report.result_files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
 from pipeline.result import RESULT_FILE, Outcome, read_result
+from pipeline.result_records import RECORD_FILES, Record
 
 if TYPE_CHECKING:
     from pipeline.study import Models
 
-FILES: Final = {Kind(kind): names for kind, names in {**OBJECT_FILES, **SALIENCY_FILES, Kind.HELD: HELD_FILES}.items()}
+_RECORDS: Final = {record.value: (name,) for record, name in RECORD_FILES.items()}
+FILES: Final = {
+    Kind(kind): names for kind, names in {**OBJECT_FILES, **SALIENCY_FILES, **_RECORDS, "held": HELD_FILES}.items()
+}
 """Files of each kind of object; of several a peer gets the first that it takes."""
 OBJECTS: Final = tuple(name for names in OBJECT_FILES.values() for name in names)
 SALIENCY: Final = tuple(name for names in SALIENCY_FILES.values() for name in names)
@@ -32,7 +37,7 @@ def saliency_kinds(folder: Path | None) -> tuple[Kind, ...]:
     return (Kind.SALIENCY, *(kind for kind in maps if folder and objects(folder, kind)))
 
 
-def recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
+def recall(folder: Path, models: Models, *, saliency: bool = False, records: Collection[Record] = ()) -> bool:
     """Return whether these models have scored a run; what others left is kept in a folder of its own.
 
     Parameters
@@ -43,10 +48,13 @@ def recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
         Loaded ones.
     saliency
         Whether the maps are asked for too.
+    records
+        As what the result is asked for too.
     """
-    if is_scored(folder, models, saliency=saliency):
+    if is_scored(folder, models, saliency=saliency, records=records):
         return True
-    left = [folder / name for name in (*OBJECTS, *SALIENCY, RESULT_FILE) if (folder / name).exists()]
+    names = (*OBJECTS, *SALIENCY, *RECORD_FILES.values(), RESULT_FILE)
+    left = [folder / name for name in names if (folder / name).exists()]
     if folder / OBJECTS[0] in left:
         aside = folder / f"earlier-{time.time_ns()}"
         make_folder(aside)
@@ -55,12 +63,13 @@ def recall(folder: Path, models: Models, *, saliency: bool = False) -> bool:
     return False
 
 
-def is_scored(folder: Path, models: Models, *, saliency: bool = False) -> bool:
-    """Return whether a run has a score of these models and all its objects, saliency too where it is asked for."""
+def is_scored(folder: Path, models: Models, *, saliency: bool = False, records: Collection[Record] = ()) -> bool:
+    """Return whether a run has a score of these models and all its objects, with what is asked for besides."""
     # The page is written last: where it is, the maps are.
     page = FILES[Kind.SALIENCY] if saliency else ()
+    more = (*page, *(RECORD_FILES[record] for record in records))
     stored = read_result(folder)
-    if stored is None or not all((folder / name).exists() for name in (*OBJECTS, *page)):
+    if stored is None or not all((folder / name).exists() for name in (*OBJECTS, *more)):
         return False
     made_by = (stored.model_digest, stored.brain_weights_digest)
     return stored.outcome is Outcome.SCORED and made_by == (models.bundle.digest, models.brain_weights.digest)

@@ -71,7 +71,7 @@ class _Sending:
     def __init__(self, deliveries: Deliveries, outbox: Outbox, config: Config, holder: str) -> None:
         self._deliveries = deliveries
         self._outbox = outbox
-        self._peers = [peer.name for peer in config.destinations]
+        self._peers = [peer.name for peer in config.receivers]
         self._holder = holder
         self._stopping = threading.Event()
         self._free = threading.Event()
@@ -82,7 +82,7 @@ class _Sending:
 
     def reconfigure(self, config: Config) -> None:
         self._deliveries.reconfigure(config)
-        self._peers = [peer.name for peer in config.destinations]
+        self._peers = [peer.name for peer in config.receivers]
 
     def start(self) -> None:
         self._thread.start()

@@ -82,7 +82,7 @@ def _gathered(connection: Connection, config: Config, now_s: float) -> Studies:
         queued_since_s=connection.execute(queued).scalar(),
         heard_s=_heard(connection, config),
         stopped=tuple(_stopped(connection, _pseudonyms(config))),
-        undelivered=tuple(_undelivered(connection)) if config.destinations else (),
+        undelivered=tuple(_undelivered(connection)) if config.receivers else (),
     )
 
 
@@ -129,7 +129,7 @@ def _deliveries(config: Config) -> Mapping[str, Deliveries] | None:
             aside = Counter(item.peer for item in outbox.undelivered(waiting=False))
     except NodeError:
         return None
-    names = {peer.name for peer in config.destinations} | set(everything)
+    names = {peer.name for peer in config.receivers} | set(everything)
     return {name: Deliveries(everything[name] - aside[name], aside[name]) for name in sorted(names)}
 
 

@@ -16,7 +16,7 @@ from dicom_node.watch import audit
 
 logger = logging.getLogger(__name__)
 
-TAKEN_OVER: Final = ("peers", "routing", "selection", "report", "delivery")
+TAKEN_OVER: Final = ("peers", "fhir_servers", "hl7_receivers", "routing", "selection", "report", "delivery")
 """Sections that take effect at once, as `receive.accept` does; the others need a restart."""
 _LOOK_S: Final = 1.0
 _END_S: Final = 2.0

@@ -156,7 +156,7 @@ class Worker:
         return "saliency" in self._config.sent
 
     def _recall(self, folder: Path) -> Recalled:
-        return {"scored": recall(folder, self._models, saliency=self._saliency)}
+        return {"scored": recall(folder, self._models, saliency=self._saliency, records=self._config.records)}
 
     def _run(self, study: Study, folder: Path, selection: Selection | None, step: Step) -> Result:
         pinned = inputs.pinned(study, folder.name)
@@ -169,6 +169,7 @@ class Worker:
             predecessors=predecessors(study.timeline()),
             held_report=self._config.report.held == "sr",
             saliency=self._saliency,
+            records=self._config.records,
             step=step,
         )
 

@@ -111,6 +111,9 @@ class Kind(StrEnum):
     SALIENCY_T2W = "saliency_T2W"
     SALIENCY_FLAIR = "saliency_FLAIR"
     HELD = "held"
+    FHIR = "fhir"
+    HL7 = "hl7"
+    """The result as a record, for systems that read no DICOM."""
 
 
 REPORTS = frozenset({Kind.SR, Kind.HELD})

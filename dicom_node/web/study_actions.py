@@ -65,7 +65,7 @@ def retry_peer(request: Request, form: OperatorForm) -> Response:
     """Try every delivery to a destination at once, as after an outage; without one those that were set aside."""
     site, peer = site_of(request), form.text("peer")
     if peer:
-        wake(site.config, site.spool, peer=site.config.peer(peer).name)
+        wake(site.config, site.spool, peer=site.config.receiver(peer).name)
     else:
         wake(site.config, site.spool, waiting=False)
     return RedirectResponse("/studies?told=woken", HTTPStatus.SEE_OTHER)

@@ -7,6 +7,7 @@ from datetime import date
 
 from pydicom.dataset import Dataset
 
+from pipeline.headers.texts import read_plain_text, read_text
 from pipeline.report.character_sets import CharacterSet, character_set, copy_text, items_of, text_of
 
 _TYPE_2_TEXT = ("PatientName", "PatientID", "AccessionNumber", "StudyID", "ReferringPhysicianName")
@@ -143,3 +144,22 @@ def _date(value: str) -> str:
 
 def _matched(pattern: re.Pattern[str], value: str) -> str:
     return value if pattern.fullmatch(value) else ""
+
+
+def certain_text(source: Dataset, keyword: str) -> str:
+    """Return an attribute that can be read in one way alone; empty where it would name somebody by guessing.
+
+    Parameters
+    ----------
+    source
+        Header of an input instance.
+    keyword
+        Of an attribute with a VR of text.
+    """
+    element = source.get_item(keyword)
+    raw = element.value if element is not None and isinstance(element.value, bytes | str) else ""
+    declared = tuple(text_of(source, "SpecificCharacterSet").split("\\"))
+    text = read_text(raw, declared) if isinstance(raw, bytes) else read_plain_text(raw.strip())
+    one = text.readings[0] if len(text.readings) == 1 else ""
+    # A backslash parts several values (PS3.5 6.2), of which none is more right than another.
+    return one if one.isprintable() and "\\" not in one else ""

@@ -26,6 +26,7 @@ from models.feature_space import fit_feature_space, save_axes
 from pipeline.report import render_tree
 from pipeline.report.result_files import REPORT_FILES
 from pipeline.result import RESULT_FILE
+from pipeline.result_records import RECORD_FILES, Record
 from pipeline.select import select_study
 from pipeline.study import Models, load_models, run_study
 from tests.support.bundles import change_metadata
@@ -84,7 +85,7 @@ def run(files: list[Path], out: Path, models: Models, known: dict[str, dict[str,
         steps[name] = json.loads(json.dumps((known or {}).get(name) or function()))
         return steps[name]
 
-    return Run(run_study(select_study(files), out, models, step=step).as_json(), out, steps)
+    return Run(run_study(select_study(files), out, models, records=tuple(Record), step=step).as_json(), out, steps)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,20 @@ def test_the_result_tells_folds_spread_calibration_and_doubts(scored: Run, model
 def test_everything_in_the_result_stands_in_the_report(scored: Run):
     for name in REPORT_FILES:
         check_round_trip(scored.result, dcmread(scored.out / name))
+
+
+def test_the_records_say_what_the_result_says(scored: Run, without_flair: Run):
+    for run_ in (scored, without_flair):
+        bundle = json.loads((run_.out / RECORD_FILES[Record.FHIR]).read_text())
+        report, ensemble = (entry["resource"] for entry in bundle["entry"][:2])
+        assert ensemble["valueQuantity"]["value"] == pytest.approx(run_.result["score"], abs=1e-6)
+        assert report["imagingStudy"][0]["identifier"]["value"] == f"urn:oid:{run_.result['study_uid']}"
+        patient = report["subject"]["identifier"]["value"]
+        message = (run_.out / RECORD_FILES[Record.HL7]).read_text()
+        assert f"|{patient}" in message
+        # As people see it: with more decimals where two would hide the side of the threshold.
+        shown = message.partition("TSC001^AED-refractory score (ensemble)^99TSCWAE||")[2].partition("|")[0]
+        assert float(shown) == pytest.approx(run_.result["score"], abs=0.005)
 
 
 def test_the_step_that_is_remembered_holds_numbers_and_no_features(scored: Run):
