@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,6 +76,10 @@ def test_a_result_is_sent_acknowledged_and_delivered_once(tmp_path: Path, caplog
     assert PATIENT_ID not in caplog.text
 
 
+def came(inbox: Inbox, messages: int) -> Callable[[], bool]:
+    return lambda: len(inbox.came) >= messages
+
+
 def test_an_outage_and_answers_that_say_nothing_make_no_second_result(tmp_path: Path):
     inbox = Inbox(Answer.LOST)
     with held_port() as port, site(tmp_path, port) as node:
@@ -88,7 +92,7 @@ def test_an_outage_and_answers_that_say_nothing_make_no_second_result(tmp_path: 
                     inbox.answer, before = answer, len(inbox.came)
                     # Else the pauses double.
                     wake(node.config, node.spool)
-                    wait_for(lambda before=before: len(inbox.came) > before + 1, 60, f"two attempts: {answer}")
+                    wait_for(came(inbox, before + 2), 60, f"two attempts: {answer}")
                     wait_for(lambda: code(study) == "ack_garbled", 60, f"no proof: {answer}")
                 inbox.answer = Answer.REJECTED
                 wake(node.config, node.spool)
