@@ -337,7 +337,8 @@ def test_orthanc_sends_a_study_back_when_asked(hospital: Hospital):
     assert dcmread(path).SOPInstanceUID == instance.SOPInstanceUID
 
 
-def test_a_result_on_the_association_of_the_request_is_kept(tmp_path: Path):
+def test_a_result_on_the_association_of_the_request_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scu, "COMMITMENT_WAIT_S", 30.0)
     model = sop_class.StorageCommitmentPushModel  # type: ignore[attr-defined]
     entity = AE("PACS")
     entity.add_supported_context(model)
