@@ -24,6 +24,7 @@ from models.brain_extractor import BrainExtractor
 from models.brain_weights import BrainWeights
 from models.bundle import Bundle, Metadata, TwoSequences
 from models.contrast import Contrast
+from models.result_records import Record
 from models.wae_net import WaeNet
 from models.whole_files import make_folder, write_json
 from pipeline import steps
@@ -34,7 +35,6 @@ from pipeline.predict import Finding, ModelIdentity, combine
 from pipeline.report import Predecessor, Provenance, Run, Sources, Title, header_of_study, read_run, write_held
 from pipeline.report.written_records import write_record
 from pipeline.result import RESULT_FILE, Result, Scored
-from pipeline.result_records import Record
 from pipeline.select import Selection
 from pipeline.steps import Masks, Readings
 

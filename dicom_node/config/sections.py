@@ -20,7 +20,7 @@ from dicom_node.config.tls_section import ClientCertificates, TLSSection
 from dicom_node.config.values import AETitle, Days, Fingerprint, Port, Reporter, Seconds, Section
 from dicom_node.config.web_section import WebSection
 from dicom_node.errors import ConfigError
-from pipeline.result_records import Record
+from models.result_records import Record
 
 SentKind = Literal["sr", "summary", "pdf", "key", "saliency"]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import pydicom
 
-from pipeline.result_records import RECORD_FILES, Record
+from models.result_records import RECORD_FILES, Record
 
 _RECORDS: Final = {RECORD_FILES[Record.FHIR]: "FHIR R4 Bundle", RECORD_FILES[Record.HL7]: "HL7 v2 ORU^R01"}
 _CONTROL_ID: Final = 9

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.studies.timeline import Kind
 from models.contrast import Contrast
+from models.result_records import RECORD_FILES, Record
 from models.whole_files import make_folder
 from pipeline.report.result_files import HELD_FILES, OBJECT_FILES, SALIENCY_FILES
 from pipeline.result import RESULT_FILE, Outcome, read_result
-from pipeline.result_records import RECORD_FILES, Record
 
 if TYPE_CHECKING:
     from pipeline.study import Models

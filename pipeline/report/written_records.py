@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from models.result_records import RECORD_FILES, Record
 from models.whole_files import write_whole
 from pipeline.report.run import ScoredRun
-from pipeline.result_records import RECORD_FILES, Record
 
 
 def write_record(record: Record, run: ScoredRun, out: Path) -> None:

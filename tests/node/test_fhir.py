@@ -23,11 +23,11 @@ from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import standings
 from dicom_node.studies.timeline import Delivery, Event, Kind, State
 from models.contrast import Contrast
+from models.result_records import RECORD_FILES, Record
 from pipeline.brain import WeightsIdentity
 from pipeline.report import ScoredRun, Sources
 from pipeline.report.written_records import write_record
 from pipeline.result import RESULT_FILE
-from pipeline.result_records import RECORD_FILES, Record
 from tests.support.authorities import Authority
 from tests.support.delivering import RUN, Sender
 from tests.support.fhir_server import Fault, FhirStore, fhir_server

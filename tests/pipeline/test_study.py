@@ -23,10 +23,10 @@ from models.calibration import calibrated
 from models.contrast import Contrast
 from models.efficientnet3d import efficientnet3d_b0
 from models.feature_space import fit_feature_space, save_axes
+from models.result_records import RECORD_FILES, Record
 from pipeline.report import render_tree
 from pipeline.report.result_files import REPORT_FILES
 from pipeline.result import RESULT_FILE
-from pipeline.result_records import RECORD_FILES, Record
 from pipeline.select import select_study
 from pipeline.study import Models, load_models, run_study
 from tests.support.bundles import change_metadata
