@@ -201,11 +201,11 @@ def test_series_descriptions_of_any_kind_pass(inputs, tmp_path, title, descripti
 
 def test_our_own_series_descriptions_fit_their_attribute():
     kinds = [kind for kind in vars(result_header).values() if isinstance(kind, result_header.Kind)]
-    assert len(kinds) == 5
+    assert len(kinds) == 6
     for kind in kinds:
         assert len(kind.series_description) <= 64
         assert "RESEARCH ONLY" in kind.series_description
-    assert len({kind.series_number for kind in kinds}) == len({kind.name for kind in kinds}) == 5
+    assert len({kind.series_number for kind in kinds}) == len({kind.name for kind in kinds}) == 6
 
 
 # --- Character sets ---------------------------------------------------------------------------------------------------

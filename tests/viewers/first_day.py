@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from typing import Any
 import tomlkit
 
 from dicom_node.net.held_port import held_port
-from tests.faults.crash import make_study
+from tests.faults.crash import ROOT, make_study
 from tests.support.services import Node, Orthanc, command, started, wait_for
 from tests.support.sinks import Mails, Webhook, mail, smtp, webhook
 from tests.viewers.chromium import Browser
@@ -117,9 +118,10 @@ def day(folder: Path, module: str, shots: Path | None = None) -> Iterator[Day]:
         password = re.search(r"once: (\S+)", command("init", str(node.config)))
         assert password
         node.config.write_text(_without_peers(node.config.read_text(), port, web, [mail(mail_port), _post(hook)]))
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
         for run, verb in ((module, "serve"), ("dicom_node", "web"), ("dicom_node", "watch")):
             verbs = [sys.executable, "-P", "-m", run, verb, "--config", str(node.config)]
-            stack.enter_context(started(verbs, node.log, *([web] if verb == "web" else [])))
+            stack.enter_context(started(verbs, node.log, *([web] if verb == "web" else []), environment=environment))
         node.wait_listening()
         browser = stack.enter_context(Browser.running(folder))
         browser.call("Emulation.setDeviceMetricsOverride", width=1366, height=768, deviceScaleFactor=1, mobile=False)
