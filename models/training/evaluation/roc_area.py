@@ -105,13 +105,10 @@ def delong_variance(labels: ArrayLike, scores: ArrayLike) -> float:
     ValueError
         Unless both classes are there.
     """
-    positive, scores = both_classes(labels), np.asarray(scores, float)
-    ranks, events, others = rankdata(scores), int(positive.sum()), int((~positive).sum())
-    if min(events, others) < _CLASS_MIN:
+    of_events, of_others = _placements(both_classes(labels), np.asarray(scores, float))
+    if min(len(of_events), len(of_others)) < _CLASS_MIN:
         return math.nan
-    of_events = (ranks[positive] - rankdata(scores[positive])) / others
-    of_others = (ranks[~positive] - rankdata(scores[~positive])) / events
-    return float(of_events.var(ddof=1) / events + of_others.var(ddof=1) / others)
+    return float(of_events.var(ddof=1) / len(of_events) + of_others.var(ddof=1) / len(of_others))
 
 
 def newcombe_interval(area: float, events: int, others: int, level: float = 0.95) -> tuple[float, float]:
@@ -158,11 +155,18 @@ def area_influence(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
         Unless both classes are there.
     """
     positive, scores = both_classes(labels), np.asarray(scores, float)
-    ranks, events, others = rankdata(scores), int(positive.sum()), int((~positive).sum())
+    of_events, of_others = _placements(positive, scores)
     area, moved = auc(positive, scores), np.empty(len(scores))
-    moved[positive] = ((ranks[positive] - rankdata(scores[positive])) / others - area) / events
-    moved[~positive] = (1 - (ranks[~positive] - rankdata(scores[~positive])) / events - area) / others
+    moved[positive] = (of_events - area) / len(of_events)
+    moved[~positive] = (1 - of_others - area) / len(of_others)
     return moved
+
+
+def _placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which share of the other class scores lower, ties by half: of each event, and of each of the others."""
+    ranks = rankdata(scores)
+    events, others = scores[positive], scores[~positive]
+    return (ranks[positive] - rankdata(events)) / len(others), (ranks[~positive] - rankdata(others)) / len(events)
 
 
 def auc_estimate(
