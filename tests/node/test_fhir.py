@@ -22,16 +22,14 @@ from dicom_node.net.held_port import held_port
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import standings
 from dicom_node.studies.timeline import Delivery, Event, Kind, State
-from models.contrast import Contrast
 from models.result_records import RECORD_FILES, Record
 from pipeline.brain import WeightsIdentity
-from pipeline.report import ScoredRun, Sources
-from pipeline.report.written_records import write_record
 from pipeline.result import RESULT_FILE
 from tests.support.authorities import Authority
 from tests.support.delivering import RUN, Sender
 from tests.support.fhir_server import Fault, FhirStore, fhir_server
-from tests.support.reports import BRAIN, FINDING, NAMED, PATIENT_ID, PROVENANCE, mr_header
+from tests.support.reports import PATIENT_ID
+from tests.support.scored_records import scored_record
 from tests.support.services import wait_for
 
 UID = "2.25.7001"
@@ -51,16 +49,7 @@ def site(folder: Path, port: int, more: str = "", delivery: str = "retry_s = 0.3
 
 
 def scored(spool: Spool) -> Study:
-    """Return a study that was just read, with the result as FHIR."""
-    spool.store(UID, f"{UID}.1", b"content")
-    study = spool.study(UID)
-    folder = study.run_folder(RUN)
-    folder.mkdir(parents=True)
-    header = mr_header(Contrast.T1W, 1)
-    run = ScoredRun(FINDING.model, PROVENANCE, NAMED, Sources(header, {}), FINDING, BRAIN)
-    write_record(Record.FHIR, run, folder)
-    study.note(Event.READ, State.SCORED, input_digest=RUN)
-    return study
+    return scored_record(spool, UID, Record.FHIR)
 
 
 def code(study: Study) -> str:

@@ -17,14 +17,12 @@ from dicom_node.net.held_port import held_port
 from dicom_node.studies.spool import Spool, Study
 from dicom_node.studies.standings import standings
 from dicom_node.studies.timeline import Delivery, Event, Kind, State
-from models.contrast import Contrast
 from models.result_records import RECORD_FILES, Record
-from pipeline.report import ScoredRun, Sources
-from pipeline.report.written_records import write_record
 from tests.support.authorities import Authority
 from tests.support.delivering import RUN, Sender
 from tests.support.mllp_receiver import Answer, Inbox, mllp_receiver
-from tests.support.reports import BRAIN, FINDING, NAMED, PATIENT_ID, PROVENANCE, mr_header
+from tests.support.reports import PATIENT_ID
+from tests.support.scored_records import scored_record
 from tests.support.services import wait_for
 
 UID = "2.25.7101"
@@ -43,14 +41,7 @@ def site(folder: Path, port: int) -> Iterator[Sender]:
 
 
 def scored(spool: Spool) -> Study:
-    """Return a study that was just read, with the result as HL7."""
-    spool.store(UID, f"{UID}.1", b"content")
-    study = spool.study(UID)
-    study.run_folder(RUN).mkdir(parents=True)
-    run = ScoredRun(FINDING.model, PROVENANCE, NAMED, Sources(mr_header(Contrast.T1W, 1), {}), FINDING, BRAIN)
-    write_record(Record.HL7, run, study.run_folder(RUN))
-    study.note(Event.READ, State.SCORED, input_digest=RUN)
-    return study
+    return scored_record(spool, UID, Record.HL7)
 
 
 def code(study: Study) -> str:

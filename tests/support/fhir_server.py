@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from fhir.resources.R4B import get_fhir_model_class
+
+from tests.support.services import serving
 
 
 class Fault(StrEnum):
@@ -149,13 +150,5 @@ def fhir_server(store: FhirStore, port: int = 0, context: ssl.SSLContext | None 
     """
     server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"store": store}))
     server.daemon_threads = True
-    if context:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(20)
+    with serving(server, context) as taken:
+        yield taken

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socketserver
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from enum import StrEnum
 
 from hl7apy.core import Message
 from hl7apy.parser import parse_message
+
+from tests.support.services import serving
 
 BEGIN, END = b"\x0b", b"\x1c\r"
 
@@ -97,13 +98,5 @@ def mllp_receiver(inbox: Inbox, port: int = 0, context: ssl.SSLContext | None = 
         For TLS.
     """
     server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"inbox": inbox}))
-    if context:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(20)
+    with serving(server, context) as taken:
+        yield taken

@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 import socket
+import socketserver
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -304,6 +307,21 @@ def command(*arguments: str, code: int = 0) -> str:
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
+
+
+@contextmanager
+def serving(server: socketserver.TCPServer, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Yield the port of a server that answers in a thread of its own, over TLS with a context, until the block ends."""
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(20)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
