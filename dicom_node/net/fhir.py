@@ -86,7 +86,7 @@ def post(server: FhirServer, bundle: Path) -> None:
 
 
 def read_back(server: FhirServer, bundle: Path) -> None:
-    """Have a server prove that it holds the report of a transaction.
+    """Have a server prove that it holds every resource of a transaction: some take the parts that they like.
 
     Parameters
     ----------
@@ -96,26 +96,27 @@ def read_back(server: FhirServer, bundle: Path) -> None:
     Raises
     ------
     ObjectDenied
-        If it does not hold it, or holds another under the same id.
+        If it lacks one, or holds another under the same id.
     PeerError
         As for `post`.
     """
-    first = json.loads(bundle.read_text("utf-8"))["entry"][0]
-    answer = _call(server, first["request"]["url"])
-    if answer.status in _GONE:
-        raise ObjectDenied(f'"{server.name}" does not hold the report that it took: look at its log.', _ABSENT)
-    if answer.status not in _TAKEN:
-        raise _failure(server, answer.status)
-    if _identifiers(answer.content) != _identifiers(json.dumps(first["resource"]).encode()):
-        raise ObjectDenied(f'"{server.name}" holds another report than it took: look at its log.', _ABSENT)
+    for entry in json.loads(bundle.read_text("utf-8"))["entry"]:
+        answer = _call(server, entry["request"]["url"])
+        if answer.status in _GONE:
+            raise ObjectDenied(f'"{server.name}" does not hold all of the report: look at its log.', _ABSENT)
+        if answer.status not in _TAKEN:
+            raise _failure(server, answer.status)
+        if _identity(answer.content) != _identity(json.dumps(entry["resource"]).encode()):
+            raise ObjectDenied(f'"{server.name}" holds another report than it took: look at its log.', _ABSENT)
 
 
-def _identifiers(content: bytes) -> set[tuple[str, str]] | None:
-    """Return the identifiers of a DiagnosticReport; None of anything else."""
+def _identity(content: bytes) -> tuple[str, str, frozenset[tuple[str, str]]] | None:
+    """Return type, id and identifiers of a resource; None of anything else."""
     try:
-        report: Any = json.loads(content)
-        return {(each["system"], each["value"]) for each in report["identifier"]}
-    except (ValueError, KeyError, TypeError):
+        resource: Any = json.loads(content)
+        identifiers = frozenset((each["system"], each["value"]) for each in resource.get("identifier", ()))
+        return resource["resourceType"], resource["id"], identifiers
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

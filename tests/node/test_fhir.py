@@ -183,6 +183,18 @@ def test_another_report_under_the_same_id_is_no_proof(bundle: Path):
             fhir.read_back(server, bundle)
 
 
+@pytest.mark.parametrize("kind", ["Observation", "Device", "Provenance"])
+def test_a_report_without_one_of_its_parts_is_no_proof(bundle: Path, kind: str):
+    store = FhirStore()
+    with fhir_server(store) as port:
+        server = FhirServer(name="ehr", url=f"http://127.0.0.1:{port}/r4")
+        fhir.post(server, bundle)
+        part = store.of_type(kind)[-1]
+        del store.resources[f"{kind}/{part['id']}"]
+        with pytest.raises(ObjectDenied):
+            fhir.read_back(server, bundle)
+
+
 def test_https_asks_for_the_configured_authority_and_sends_the_token(bundle: Path, tmp_path: Path):
     authority = Authority.new(tmp_path / "ca")
     pair, token = authority.issue("fhir", "127.0.0.1"), tmp_path / "token"
